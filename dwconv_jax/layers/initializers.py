@@ -1,0 +1,23 @@
+"""The two initialisations of the reference: timm's for linear layers, PyTorch's for the rest."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Initializer = nnx.initializers.Initializer
+
+# timm truncates at plus and minus 2 (absolute), a hundred deviations away: nothing is cut.
+linear_init: Initializer = nnx.initializers.normal(0.02)
+
+
+def conv_init(fan_in: int) -> Initializer:
+    """PyTorch's default for convolution kernels and biases: uniform within `1 / sqrt(fan_in)`."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key: jax.Array, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init

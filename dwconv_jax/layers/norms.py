@@ -1,0 +1,87 @@
+"""Batch norm as PyTorch keeps it, over the whole batch or over groups of images."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.typing import Dtype
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+
+    Statistics are float32 whatever the computation. The running variance is the unbiased one, as
+    PyTorch stores it (Flax stores the biased one). Under `jax.jit` with a batch split over devices
+    the statistics are those of the global batch; `group_size` gives the statistics of consecutive
+    groups of that many images instead, on any number of devices (the authors' classification
+    models were trained with those of one GPU: 128 images for tiny models, 64 for base). Running
+    statistics then take the mean over the groups.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        group_size: int | None = None,
+        dtype: Dtype | None = None,
+        param_dtype: Dtype = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ):
+        """Creates the layer; `momentum` is Flax's (0.9 here is 0.1 in PyTorch), `rngs` is unused.
+
+        Args:
+          features: number of channels.
+          momentum: share of the old running statistics that an update keeps.
+          epsilon: added to the variance.
+          group_size: images whose statistics are taken together; None for the whole batch.
+          dtype: of the result; None keeps the input's.
+          param_dtype: of scale and bias.
+          rngs: accepted so that norms are built like every other layer.
+        """
+        del rngs
+        self.momentum, self.epsilon, self.group_size = momentum, epsilon, group_size
+        self.dtype = dtype
+        self.scale = nnx.Param(jnp.ones(features, param_dtype))
+        self.bias = nnx.Param(jnp.zeros(features, param_dtype))
+        self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
+
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Normalises `[B, ..., C]`; `train=True` uses and records the statistics of the batch.
+
+        Raises:
+          ValueError: in training, if `group_size` does not divide the batch or a group holds a
+            single value for each channel.
+        """
+        if train:
+            mean, var = self._batch_statistics(x)
+        else:
+            mean, var = self.mean[...][None], self.var[...][None]
+        scale = jax.lax.rsqrt(var + self.epsilon) * self.scale[...].astype(jnp.float32)[None]
+        offset = self.bias[...].astype(jnp.float32)[None] - mean * scale
+
+        grouped = x.reshape(len(mean), -1, x.shape[-1])
+        y = grouped.astype(jnp.float32) * scale[:, None] + offset[:, None]
+        return y.reshape(x.shape).astype(self.dtype or x.dtype)
+
+    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and biased variance of each group, `[groups, C]`; updates the running ones."""
+        batch, channels = x.shape[0], x.shape[-1]
+        group_size = self.group_size or batch
+        if batch % group_size:
+            raise ValueError(f"group_size={group_size} must divide the batch of {batch}")
+        grouped = x.reshape(batch // group_size, -1, channels).astype(jnp.float32)
+        count = grouped.shape[1]
+        if count < 2:
+            raise ValueError(
+                "training needs more than one value for each channel in a batch-norm group, got "
+                f"input {x.shape} in groups of {group_size} images; use a larger batch"
+            )
+        mean = grouped.mean(1)
+        var = jnp.maximum(jnp.square(grouped).mean(1) - jnp.square(mean), 0)
+
+        keep, new = self.momentum, 1 - self.momentum
+        self.mean[...] = keep * self.mean[...] + new * mean.mean(0)
+        self.var[...] = keep * self.var[...] + new * var.mean(0) * (count / (count - 1))
+        return mean, var

@@ -1,0 +1,51 @@
+"""Between maps of different stride: patch embedding and patch merging (Swin)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dwconv_jax.layers.dense import linear, pointwise
+
+
+def pad_to_multiple(x: jax.Array, multiple: tuple[int, int]) -> jax.Array:
+    """Zero-pads `[B, H, W, C]` right and bottom to multiples of `(h, w)`."""
+    bottom, right = (-size % m for size, m in zip(x.shape[1:3], multiple, strict=True))
+    return jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0))) if bottom or right else x
+
+
+class PatchEmbed(nnx.Module):
+    """A convolution of kernel and stride `patch_size`, then layer norm."""
+
+    def __init__(
+        self, in_channels: int, features: int, patch_size: int, *, rngs: nnx.Rngs, **dtypes: Any
+    ):
+        self.patch_size = patch_size
+        self.proj = pointwise(patch_size**2 * in_channels, features, rngs=rngs, **dtypes)
+        self.norm = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs, **dtypes)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """`[B, H, W, C_in]` to `[B, ceil(H / p), ceil(W / p), features]`."""
+        p = self.patch_size
+        x = pad_to_multiple(images, (p, p))
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height // p, p, width // p, p, channels).swapaxes(2, 3)
+        return self.norm(self.proj(x.reshape(batch, height // p, width // p, p * p * channels)))
+
+
+class PatchMerging(nnx.Module):
+    """Halves the map and doubles the channels: 2x2 neighbours, layer norm, linear without bias."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
+        self.norm = nnx.LayerNorm(4 * features, epsilon=1e-5, rngs=rngs, **dtypes)
+        self.reduction = linear(4 * features, 2 * features, use_bias=False, rngs=rngs, **dtypes)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), 2 C]`."""
+        x = pad_to_multiple(x, (2, 2))
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+        # Swin's order of the four neighbours: (0, 0), (1, 0), (0, 1), (1, 1) in (row, column).
+        x = x.transpose(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, 4 * channels)
+        return self.reduction(self.norm(x))

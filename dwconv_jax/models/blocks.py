@@ -1,0 +1,100 @@
+"""The two blocks of the paper: what stands around a locally connected layer.
+
+Both add a spatial part and an MLP to the residual stream. The depth-wise block wraps the layer in
+1x1 convolutions and batch norms; the Swin block only normalises its input.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from dwconv_jax.layers import BatchNorm, LocallyConnected, Mlp, pointwise
+
+
+class DropPath(nnx.Dropout):
+    """Stochastic depth: drops the whole branch of a sample, and scales what it keeps."""
+
+    def __init__(self, rate: float, *, rngs: nnx.Rngs):
+        super().__init__(rate, broadcast_dims=(1, 2, 3), rngs=rngs if rate else None)
+
+
+class DWBlock(nnx.Module):
+    """DWNet's block: 1x1, norm, ReLU, layer, norm, ReLU, 1x1, norm; then norm and MLP."""
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        mixer: Mapping[str, Any],
+        mlp_ratio: float,
+        drop_path: float,
+        batch_norm_group_size: int | None,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
+        def norm() -> BatchNorm:
+            return BatchNorm(features, group_size=batch_norm_group_size, **dtypes)
+
+        self.pointwise_in = pointwise(features, features, use_bias=False, rngs=rngs, **dtypes)
+        self.norm_in = norm()
+        self.mixer = LocallyConnected(
+            features,
+            batch_norm_group_size=batch_norm_group_size,
+            rngs=rngs,
+            **dtypes,
+            **mixer,
+        )
+        self.norm_mixer = norm()
+        self.pointwise_out = pointwise(features, features, use_bias=False, rngs=rngs, **dtypes)
+        self.norm_out = norm()
+        self.norm_mlp = norm()
+        self.mlp = Mlp(features, int(features * mlp_ratio), rngs=rngs, **dtypes)
+        self.drop_path = DropPath(drop_path, rngs=rngs)
+
+    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, C]`."""
+        y = jax.nn.relu(self.norm_in(self.pointwise_in(x), train))
+        y = jax.nn.relu(self.norm_mixer(self.mixer(y, train), train))
+        y = self.norm_out(self.pointwise_out(y), train)
+        x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        y = self.mlp(self.norm_mlp(x, train))
+        return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+
+
+class SwinBlock(nnx.Module):
+    """Swin's block: layer norm and layer; then layer norm and MLP."""
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        mixer: Mapping[str, Any],
+        mlp_ratio: float,
+        drop_path: float,
+        batch_norm_group_size: int | None,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
+        self.norm_mixer = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs, **dtypes)
+        self.mixer = LocallyConnected(
+            features,
+            batch_norm_group_size=batch_norm_group_size,
+            rngs=rngs,
+            **dtypes,
+            **mixer,
+        )
+        self.norm_mlp = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs, **dtypes)
+        self.mlp = Mlp(features, int(features * mlp_ratio), rngs=rngs, **dtypes)
+        self.drop_path = DropPath(drop_path, rngs=rngs)
+
+    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, C]`."""
+        y = self.mixer(self.norm_mixer(x), train)
+        x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        y = self.mlp(self.norm_mlp(x))
+        return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+
+
+BLOCKS = {"dw": DWBlock, "swin": SwinBlock}

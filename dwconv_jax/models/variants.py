@@ -1,0 +1,140 @@
+"""The table of named variants, and how to build one."""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from dwconv_jax.layers import LocallyConnected
+from dwconv_jax.models.backbone import Backbone
+from dwconv_jax.models.classifier import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One row: how the backbone differs, and what the paper says of it.
+
+    `num_params` and `gmacs` (multiply-adds at 224x224, norms and activations aside) are exact for
+    1,000 classes; `paper_params_m` and `paper_gflops` are the paper's rounded columns.
+    """
+
+    block: str
+    mixer: Mapping[str, Any]
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_params: int
+    gmacs: float
+    paper_params_m: int
+    paper_gflops: float
+
+
+_TINY = dict(embed_dim=96, depths=(2, 2, 6, 2))
+_SMALL = dict(embed_dim=96, depths=(2, 2, 18, 2))
+_BASE = dict(embed_dim=128, depths=(2, 2, 18, 2))
+
+_STATIC = dict(connectivity="sliding", dynamic="none")
+_POOLED = dict(connectivity="sliding", dynamic="pooled")
+
+
+def _centre(*channels_per_group: int) -> dict[str, Any]:
+    return dict(connectivity="sliding", dynamic="centre", channels_per_group=channels_per_group)
+
+
+def _attention(*num_heads: int) -> dict[str, Any]:
+    return dict(connectivity="window", dynamic="attention", groups=num_heads)
+
+
+VARIANTS: dict[str, Variant] = {
+    "dwnet_tiny": Variant("dw", _STATIC, **_TINY, num_params=24_172_744, gmacs=3.73, paper_params_m=24, paper_gflops=3.8),
+    "dwnet_base": Variant("dw", _STATIC, **_BASE, num_params=74_347_112, gmacs=12.81, paper_params_m=74, paper_gflops=12.9),
+    "dynamic_dwnet_tiny": Variant("dw", _POOLED, **_TINY, num_params=51_131_752, gmacs=3.75, paper_params_m=51, paper_gflops=3.8),
+    "dynamic_dwnet_base": Variant("dw", _POOLED, **_BASE, num_params=161_597_928, gmacs=12.90, paper_params_m=162, paper_gflops=13.0),
+    "i_dynamic_dwnet_tiny": Variant("dw", _centre(3, 6, 12, 24), **_TINY, num_params=26_244_280, gmacs=4.37, paper_params_m=26, paper_gflops=4.4),
+    "i_dynamic_dwnet_base": Variant("dw", _centre(4, 8, 16, 32), **_BASE, num_params=80_253_608, gmacs=14.34, paper_params_m=80, paper_gflops=14.3),
+    "swin_tiny": Variant("swin", _attention(3, 6, 12, 24), **_TINY, num_params=28_288_354, gmacs=4.49, paper_params_m=28, paper_gflops=4.5),
+    "swin_small": Variant("swin", _attention(3, 6, 12, 24), **_SMALL, num_params=49_606_258, gmacs=8.7, paper_params_m=50, paper_gflops=8.7),
+    "swin_base": Variant("swin", _attention(4, 8, 16, 32), **_BASE, num_params=87_768_224, gmacs=15.43, paper_params_m=88, paper_gflops=15.4),
+}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` takes."""
+    return list(VARIANTS)
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    mixer: Mapping[str, Any] | None = None,
+    num_heads: Any = None,
+    channels_per_group: Any = None,
+    rngs: nnx.Rngs,
+    **overrides: Any,
+) -> Classifier:
+    """Builds a named classifier, changed as told.
+
+    Args:
+      name: one of `list_models()`.
+      num_classes: outputs of the head.
+      mixer: flags of `LocallyConnected` in place of the variant's own, for the paper's ablations;
+        a flag may be a sequence with a value for each stage.
+      num_heads: attention heads of each stage (variants with attention).
+      channels_per_group: channels that share a weight at each stage (i-dynamic variants).
+      rngs: initialisation keys.
+      **overrides: arguments of `Backbone`: embed_dim, depths, window_size, mlp_ratio,
+        drop_path_rate, in_channels, patch_size, image_size, batch_norm_group_size, dtype,
+        param_dtype.
+
+    Returns:
+      The model; call it with images `[B, H, W, in_channels]`.
+
+    Raises:
+      ValueError: for an unknown name or override, or flags that do not go together; it names the
+        legal ones.
+    """
+    variant = find_variant(name)
+    _check_names("override", overrides, _parameters(Backbone) | {"dtype", "param_dtype"})
+    _check_names("mixer flag", mixer or {}, _parameters(LocallyConnected) | {"channels_per_group"})
+    flags = dict(variant.mixer if mixer is None else mixer)
+    _replace_flag(flags, name, "groups", "num_heads", num_heads, flags.get("dynamic") == "attention")
+    _replace_flag(
+        flags, name, "channels_per_group", "channels_per_group", channels_per_group,
+        "channels_per_group" in flags,
+    )
+    arguments = dict(embed_dim=variant.embed_dim, depths=variant.depths, block=variant.block)
+    return Classifier(
+        num_classes=num_classes, rngs=rngs, mixer=flags, **(arguments | overrides)
+    )
+
+
+def find_variant(name: str) -> Variant:
+    """The row of the table; ValueError that lists the names for an unknown one."""
+    _check_names("model", [name], set(VARIANTS))
+    return VARIANTS[name]
+
+
+def _replace_flag(
+    flags: dict[str, Any], model: str, flag: str, argument: str, value: Any, legal: bool
+) -> None:
+    if value is None:
+        return
+    if not legal:
+        raise ValueError(f"{argument}={value!r} does not go with {model!r}, whose mixer is {flags}")
+    flags[flag] = value
+
+
+def _parameters(module: type) -> set[str]:
+    names = inspect.signature(module.__init__).parameters
+    return set(names) - {"self", "rngs", "dtypes", "mixer", "features", "block"}
+
+
+def _check_names(kind: str, names: Any, legal: set[str]) -> None:
+    for name in names:
+        if name not in legal:
+            close = difflib.get_close_matches(name, legal, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(legal))}")

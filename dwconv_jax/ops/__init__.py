@@ -1,0 +1,7 @@
+"""The locally connected operator in pure JAX: arrays in, arrays out."""
+
+from dwconv_jax.ops import definition
+from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
+from dwconv_jax.ops.lowerings import locally_connected
+
+__all__ = ["Connectivity", "Global", "Sliding", "Window", "definition", "locally_connected"]

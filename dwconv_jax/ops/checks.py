@@ -1,0 +1,48 @@
+"""The argument checks that the definition and the lowerings share."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from dwconv_jax.ops.connectivity import Connectivity
+
+
+def check_groups(groups: int, channels: int, name: str = "groups") -> None:
+    """ValueError unless `groups` divides `channels`."""
+    if groups < 1 or channels % groups:
+        divisors = [g for g in range(1, channels + 1) if channels % g == 0]
+        raise ValueError(
+            f"{name}={groups} must divide the {channels} channels: legal are {divisors}"
+        )
+
+
+def check_map(x: jax.Array, name: str = "x") -> None:
+    """ValueError unless `x` is a floating `[B, H, W, C]` with no empty axis."""
+    if x.ndim != 4 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be floating [B, H, W, C] with no empty axis, got {x.dtype}{[*x.shape]}"
+        )
+
+
+def check_operands(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> None:
+    """ValueError unless `weights` is `[B or 1, N or 1, Q, K, G]` for `x` and `connectivity`."""
+    check_map(x)
+    batch, height, width, channels = x.shape
+    blocks, outputs, seen = connectivity.block_shape(height, width)
+    wanted = f"[{_either(batch)}, {_either(blocks)}, {outputs}, {seen}, G]"
+    if weights.ndim != 5 or not _fits(weights.shape, (batch, blocks, outputs, seen)):
+        raise ValueError(
+            f"weights for {connectivity} on a {height} x {width} map with batch {batch} must be "
+            f"{wanted}, got shape {weights.shape}"
+        )
+    check_groups(weights.shape[-1], channels, "the last axis of weights, G")
+
+
+def _either(size: int) -> str:
+    return "1" if size == 1 else f"{size} or 1"
+
+
+def _fits(shape: Sequence[int], sizes: tuple[int, int, int, int]) -> bool:
+    batch, blocks, outputs, seen = sizes
+    return shape[0] in (1, batch) and shape[1] in (1, blocks) and shape[2:4] == (outputs, seen)

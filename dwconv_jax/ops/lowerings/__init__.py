@@ -1,0 +1,49 @@
+"""The fast equivalents of `ops.definition`, one file a strategy, chosen here and nowhere else."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from dwconv_jax.ops.checks import check_operands
+from dwconv_jax.ops.connectivity import Connectivity, Sliding
+from dwconv_jax.ops.lowerings.blocks import block_mix
+from dwconv_jax.ops.lowerings.depthwise import depthwise
+from dwconv_jax.ops.lowerings.per_position import per_position
+
+
+# jit makes every call with the same shapes share one trace, which halves the tracing of a model.
+@functools.partial(jax.jit, static_argnames="connectivity")
+def locally_connected(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> jax.Array:
+    """The channel-wise locally connected operator (paper section 2, design equation).
+
+        y[b, i, c] = sum over j in N(i) of  w[b, i, j, g(c)] * x[b, j, c]
+
+    Picks a lowering by shape and platform; every one equals `ops.definition.locally_connected`.
+    Differentiable (reverse mode) in `x` and `weights`.
+
+    Args:
+      x: `[B, H, W, C]`.
+      weights: `[B or 1, N or 1, Q, K, G]`. Axis 0 is 1 for static weights; axis 1 is 1 when all
+        blocks share them; channel `c` uses group `c // (C // G)`.
+      connectivity: `Sliding`, `Window` or `Global`; it fixes `N`, `Q` and `K`.
+
+    Returns:
+      `[B, H, W, C]` in the common dtype of `x` and `weights`.
+
+    Raises:
+      ValueError: if the shapes do not fit, naming what was found and what is legal.
+    """
+    check_operands(x, weights, connectivity)
+    dtype = jnp.result_type(x, weights)
+    x, weights = x.astype(dtype), weights.astype(dtype)
+    if not isinstance(connectivity, Sliding):
+        return block_mix(x, weights, connectivity)
+
+    _, height, width, channels = x.shape
+    copies, blocks, _, taps, groups = weights.shape
+    if blocks == 1:
+        kernel = weights.reshape(copies, *connectivity.kernel_size, groups)
+        kernel = jnp.repeat(kernel, channels // groups, axis=-1)
+        return depthwise(x, kernel, connectivity.dilation)
+    return per_position(x, weights.reshape(copies, height, width, taps, groups), connectivity)
