@@ -1,5 +1,6 @@
 """PyTorch weights into a model and out of it."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 
+from dwconv_jax.convert.adapt import adapt
 from dwconv_jax.convert.layout import Buffer, Entry, layout
 from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.layers.locally_connected import check_choice
@@ -14,11 +16,14 @@ from dwconv_jax.models import Classifier
 
 StateDict = Mapping[str, np.ndarray]
 
+_log = logging.getLogger(__name__)
+
 
 def load_torch(
     model: Classifier,
     source: str | os.PathLike[str] | StateDict,
     *,
+    strict: bool = True,
     head: Literal["load", "skip"] = "load",
 ) -> Classifier:
     """Loads the authors' (or Swin's official) PyTorch weights into a model, in place.
@@ -27,7 +32,9 @@ def load_torch(
       model: the classifier that the weights belong to.
       source: a state dict, or a `.pth`, `.pt`, `.bin` or `.safetensors` file (see
         `read_state_dict` for the layouts that it knows).
-      head: "skip" leaves the model's own head, for another number of classes.
+      strict: False makes fit what can be: keeps the model's own head where the number of classes
+        differs and resizes relative position tables; what it did is logged.
+      head: "skip" always leaves the model's own head.
 
     Returns:
       The same model.
@@ -41,19 +48,21 @@ def load_torch(
         state_dict, origin = source, "the state dict"
     else:
         state_dict, origin = read_state_dict(source), str(source)
-    state_dict = {name: _to_numpy(tensor) for name, tensor in state_dict.items()}
-
     wanted = layout(model)
     if head == "skip":
         wanted = [item for item in wanted if not item.name.startswith("head.")]
         state_dict = {k: v for k, v in state_dict.items() if not k.startswith("head.")}
-    problems = _problems(wanted, state_dict)
+
+    found = {name: _to_numpy(tensor) for name, tensor in state_dict.items()}
+    problems, notes = _reconcile(wanted, found, strict)
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"{origin} does not fit the model:\n  {listed}{_hint(problems)}")
+    for note in notes:
+        _log.info("%s: %s", origin, note)
     for item in wanted:
-        if isinstance(item, Entry):
-            value = item.from_torch(state_dict[item.name])
+        if isinstance(item, Entry) and item.name in found:
+            value = item.from_torch(found[item.name])
             item.variable[...] = jnp.asarray(value, item.variable.dtype)
     return model
 
@@ -85,23 +94,42 @@ def _to_numpy(tensor: np.ndarray) -> np.ndarray:
     return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
 
 
-def _problems(wanted: list[Entry | Buffer], state_dict: StateDict) -> list[str]:
-    problems = []
+def _reconcile(
+    wanted: list[Entry | Buffer], found: dict[str, np.ndarray], strict: bool
+) -> tuple[list[str], list[str]]:
+    """Compares the tensors with the model; changes `found` where `strict=False` makes them fit.
+
+    Returns:
+      What is wrong, and what was changed.
+    """
+    problems, notes = [], []
     for item in wanted:
-        found = state_dict.get(item.name)
+        value = found.get(item.name)
         if isinstance(item, Entry):
-            if found is None:
+            if value is None:
                 problems.append(f"missing {item.name} {list(item.shape)}")
-            elif found.shape != item.shape:
-                problems.append(
-                    f"misshapen {item.name}: {list(found.shape)}, the model has {list(item.shape)}"
-                )
-        elif item.checked and found is not None and not np.array_equal(found, item.value):
-            problems.append(f"another constant in {item.name} than this window size has")
+            elif value.shape != item.shape:
+                if strict:
+                    there, here = list(value.shape), list(item.shape)
+                    problems.append(f"misshapen {item.name}: {there}, the model has {here}")
+                    continue
+                try:
+                    fitted, note = adapt(item.name, value, item.shape)
+                except ValueError as error:
+                    problems.append(str(error))
+                    continue
+                notes.append(note)
+                if fitted is None:
+                    del found[item.name]
+                else:
+                    found[item.name] = fitted
+        elif item.checked and value is not None and not np.array_equal(value, item.value):
+            if strict:
+                problems.append(f"another constant in {item.name} than this window size has")
     # A checkpoint for another image size has masks where this one has none.
     known = {item.name for item in wanted}
-    extra = [k for k in state_dict if k not in known and not k.endswith(".attn_mask")]
-    return problems + [f"extra {name} {list(state_dict[name].shape)}" for name in extra]
+    extra = [k for k in found if k not in known and not k.endswith(".attn_mask")]
+    return problems + [f"extra {name} {list(found[name].shape)}" for name in extra], notes
 
 
 def _hint(problems: list[str]) -> str:

@@ -1,0 +1,51 @@
+"""Fashion-MNIST: 60,000 garments of 28x28 pixels to train, 10,000 to test, ten classes.
+
+    python main.py --config=configs/fashion_mnist.py:dwnet --workdir=runs/fashion_dwnet
+
+Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin, all of the same width and depth. Two CPU
+cores need some ten minutes a variant; the README's table has the accuracies reached. tfds downloads
+the data; `python -m dwconv_jax.data.fashion_mnist` prepares them offline from Debian's package.
+"""
+
+from dwconv_jax.layers.locally_connected import check_choice
+from dwconv_jax.training import base_config
+
+VARIANTS = {
+    "dwnet": dict(),
+    "dynamic_dwnet": dict(),
+    "i_dynamic_dwnet": dict(channels_per_group=(4, 8, 16)),
+    "swin": dict(num_heads=(2, 4, 8), depths=(2, 2, 2)),
+}
+
+
+def get_config(variant: str = "dwnet"):
+    check_choice("variant of configs/fashion_mnist.py", variant, tuple(VARIANTS))
+    config = base_config()
+    config.model.update(
+        name=f"{variant}_tiny",
+        patch_size=2,
+        embed_dim=32,
+        depths=(1, 2, 1),
+        window_size=7,
+        drop_path_rate=0.1,
+    )
+    config.model.update(VARIANTS[variant])
+    config.dataset.update(
+        name="fashion_mnist",
+        image_size=28,
+        mean=(0.286,),
+        std=(0.353,),
+        augment="pad_crop_flip",
+        shuffle_buffer=60_000,
+    )
+    config.num_epochs = 10
+    config.batch_size = 128
+    config.eval_batch_size = 500
+    config.optimizer.update(
+        learning_rate=2e-3, warmup_learning_rate=2e-6, min_learning_rate=2e-5, warmup_epochs=1.0
+    )
+    config.label_smoothing = 0.1
+    config.log_every_steps = 117
+    config.eval_every_steps = 468
+    config.checkpoint_every_steps = 468
+    return config

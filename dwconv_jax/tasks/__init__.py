@@ -1,0 +1,14 @@
+"""What differs between the tasks of the one training loop: loss, metrics, model and data."""
+
+from ml_collections import ConfigDict
+
+from dwconv_jax.layers.locally_connected import check_choice
+from dwconv_jax.tasks.classification import Classification
+
+TASKS = {"classification": Classification}
+
+
+def create_task(config: ConfigDict) -> Classification:
+    """The task that `config.task` names; ValueError that lists the known ones otherwise."""
+    check_choice("config.task", config.task, tuple(TASKS))
+    return TASKS[config.task](config)

@@ -1,0 +1,99 @@
+"""Image classification: cross-entropy, accuracy, and the data that goes with them."""
+
+from collections.abc import Iterator
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from clu import metrics as clu_metrics
+from flax import nnx
+from ml_collections import ConfigDict
+
+from dwconv_jax import data
+from dwconv_jax.data.classification import Batch
+from dwconv_jax.models import create_model
+
+
+@flax.struct.dataclass
+class ClassificationMetrics(clu_metrics.Collection):
+    """Means over the unmasked examples."""
+
+    loss: clu_metrics.Average.from_output("loss")  # type: ignore[valid-type]
+    accuracy: clu_metrics.Average.from_output("accuracy")  # type: ignore[valid-type]
+    top5_accuracy: clu_metrics.Average.from_output("top5_accuracy")  # type: ignore[valid-type]
+
+
+class Classification:
+    """The task that `config.task = "classification"` names."""
+
+    best_metric = "accuracy"
+
+    def __init__(self, config: ConfigDict):
+        """Opens the data; errors in `config.dataset` show here.
+
+        Raises:
+          ValueError: for a config that cannot be; it names the field.
+          FileNotFoundError: for data that is not there.
+        """
+        self._config = config
+        self._dataset = data.load_classification(config.dataset)
+        self.num_classes = self._dataset.num_classes
+        self.class_names = self._dataset.class_names
+        self.num_train = self._dataset.num_train
+        if config.batch_size > self.num_train:
+            raise ValueError(
+                f"config.batch_size={config.batch_size} must not exceed the {self.num_train} "
+                "training examples"
+            )
+        self.steps_per_epoch = self.num_train // config.batch_size
+
+    def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
+        """The model that `config.model` describes, for this data's channels and classes."""
+        arguments = self._config.model.to_dict()
+        return create_model(
+            arguments.pop("name"),
+            num_classes=self.num_classes,
+            in_channels=self._dataset.channels,
+            rngs=rngs,
+            **arguments,
+        )
+
+    def train_batches(self, start_step: int) -> Iterator[Batch]:
+        """This process' share of every global batch, from a step on."""
+        return self._dataset.train_batches(
+            self._config.batch_size,
+            seed=self._config.seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def eval_batches(self) -> Iterator[Batch]:
+        """This process' share of the evaluation data, padded and masked."""
+        return self._dataset.eval_batches(
+            self._config.eval_batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def loss(
+        self, model: nnx.Module, batch: dict[str, jax.Array], rngs: nnx.Rngs
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Mean smoothed cross-entropy of `image[B, H, W, C]` against `label[B]`."""
+        logits = model(batch["image"], train=True, rngs=rngs)
+        one_hot = jax.nn.one_hot(batch["label"], self.num_classes)
+        targets = optax.smooth_labels(one_hot, self._config.label_smoothing)
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        return loss, {"accuracy": (logits.argmax(-1) == batch["label"]).mean()}
+
+    def evaluate(self, model: nnx.Module, batch: dict[str, jax.Array]) -> ClassificationMetrics:
+        """Sums over the examples whose `mask[B]` is 1."""
+        logits, label = model(batch["image"], train=False), batch["label"]
+        rank = (logits > jnp.take_along_axis(logits, label[:, None], axis=1)).sum(-1)
+        return ClassificationMetrics.single_from_model_output(
+            loss=optax.softmax_cross_entropy_with_integer_labels(logits, label),
+            accuracy=(rank < 1).astype(jnp.float32),
+            top5_accuracy=(rank < 5).astype(jnp.float32),
+            mask=batch["mask"],
+        )

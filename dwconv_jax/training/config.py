@@ -1,0 +1,130 @@
+"""What a config may say: every field, its default, and the checks that need no data."""
+
+import difflib
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+# Fields that do not change what a run computes: a resumed run may differ in them.
+OPERATIONAL = {
+    "checkpoint_every_steps",
+    "eval_batch_size",
+    "eval_every_steps",
+    "keep_checkpoints",
+    "log_every_steps",
+    "mesh",
+}
+
+
+def base_config() -> ConfigDict:
+    """A config with every field; the files in `configs/` change what they need."""
+    return ConfigDict(
+        dict(
+            task="classification",
+            seed=0,
+            num_epochs=30,
+            batch_size=128,  # global, over all devices and processes
+            eval_batch_size=256,
+            accumulation_steps=1,  # micro-batches of a step
+            init_from=placeholder(str),  # weights to start from: .pth, .safetensors, checkpoint
+            # Arguments of dwconv_jax.create_model; dtype is the computation's.
+            model=dict(name="dwnet_tiny", drop_path_rate=0.0, dtype="float32"),
+            # See dwconv_jax.data.ClassificationConfig.
+            dataset=dict(
+                name="digits",
+                data_dir=placeholder(str),
+                train_split="train",
+                eval_split="test",
+                image_size=32,
+                mean=(0.5,),
+                std=(0.5,),
+                augment="none",
+                eval_resize=placeholder(int),
+                shuffle_buffer=50_000,
+            ),
+            optimizer=dict(
+                learning_rate=5e-4,  # at the end of warm-up
+                warmup_learning_rate=5e-7,
+                min_learning_rate=5e-6,
+                reference_batch_size=placeholder(int),  # rates scale by batch_size over this
+                warmup_epochs=5.0,
+                weight_decay=0.05,  # of kernels only
+                b1=0.9,
+                b2=0.999,
+                eps=1e-8,
+                clip_norm=5.0,
+            ),
+            label_smoothing=0.0,
+            # Mesh axes; -1 takes the remaining devices. 'fsdp' shards parameters and batch.
+            mesh=dict(data=-1, fsdp=1),
+            log_every_steps=50,
+            eval_every_steps=500,
+            checkpoint_every_steps=500,
+            keep_checkpoints=2,  # newest; the best one is kept besides
+        )
+    )
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks names, types and ranges.
+
+    Raises:
+      ValueError: naming the field, what was found and what is legal.
+    """
+    _check_fields(config, base_config())
+    for name in ("num_epochs", "batch_size", "eval_batch_size", "accumulation_steps"):
+        _check_at_least(config, name, 1)
+    for name in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
+        _check_at_least(config, name, 1)
+    _check_at_least(config, "keep_checkpoints", 1)
+    if config.batch_size % config.accumulation_steps:
+        raise ValueError(
+            f"config.accumulation_steps={config.accumulation_steps} must divide "
+            f"batch_size={config.batch_size}"
+        )
+    if not 0 <= config.label_smoothing < 1:
+        raise ValueError(f"config.label_smoothing={config.label_smoothing} must be in [0, 1)")
+    if not 0 <= config.optimizer.warmup_epochs < config.num_epochs:
+        raise ValueError(
+            f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} must be in "
+            f"[0, num_epochs={config.num_epochs})"
+        )
+
+
+def _check_at_least(config: ConfigDict, name: str, least: int) -> None:
+    value = config[name]
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"config.{name} must be an int >= {least}, got {value!r}")
+
+
+def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "config") -> None:
+    for name in config:
+        # The model checks its own arguments: which are legal depends on its name.
+        if name not in known and prefix != "config.model":
+            close = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"unknown field {prefix}.{name}; {hint}known: {', '.join(sorted(known))}"
+            )
+        if isinstance(known.get(name), ConfigDict):
+            if not isinstance(config[name], ConfigDict):
+                raise ValueError(f"{prefix}.{name} must hold fields, got {config[name]!r}")
+            _check_fields(config[name], known[name], f"{prefix}.{name}")
+    missing = set(known) - set(config)
+    if missing:
+        raise ValueError(f"{prefix} lacks {', '.join(sorted(missing))}; start from base_config()")
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """What makes two configs different runs, a line a field; operational fields aside."""
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if not prefix and name in OPERATIONAL:
+            continue
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name}: {a!r} there, {b!r} now")
+    return lines

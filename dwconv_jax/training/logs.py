@@ -1,0 +1,18 @@
+"""What a person reads while a run goes: one logger, and silence from the libraries."""
+
+import logging
+
+import absl.logging
+import jax
+
+log = logging.getLogger("dwconv_jax")
+
+
+def set_up() -> None:
+    """Prints our messages, from the first process only, and the libraries' warnings."""
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    log.addHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)

@@ -1,0 +1,268 @@
+"""The one training loop: every task, one device or many processes."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dwconv_jax.tasks import create_task
+from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
+from dwconv_jax.training.config import differences, validate
+from dwconv_jax.training.initialize import load_initial_weights
+from dwconv_jax.training.logs import log
+from dwconv_jax.training.mesh import batch_sharding, make_mesh, state_sharding, to_devices
+from dwconv_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from dwconv_jax.training.progress import Stopwatch, duration
+from dwconv_jax.training.state import ModelDef, TrainState, initial_state
+from dwconv_jax.training.step import make_eval_step, make_train_step
+from dwconv_jax.training.writers import MetricLog
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, metric or gradient norm that is not a finite number."""
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything that training and evaluation share, built and checked before any compilation."""
+
+    config: ConfigDict
+    workdir: epath.Path
+    task: Any
+    mesh: Mesh
+    model: ModelDef
+    optimizer: Any
+    schedule: Any
+    shardings: TrainState
+    abstract_state: TrainState
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.num_epochs * self.task.steps_per_epoch
+
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of the workdir."""
+        return Checkpoints(
+            self.workdir, keep=self.config.keep_checkpoints, best_metric=self.task.best_metric
+        )
+
+    def initial_state(self) -> TrainState:
+        """The state at step 0, on the mesh; from `config.init_from` where it is given."""
+        model = self.task.create_model(nnx.Rngs(self.config.seed))
+        if self.config.init_from is not None:
+            load_initial_weights(model, self.config.init_from)
+        return jax.device_put(initial_state(model, self.optimizer), self.shardings)
+
+
+def prepare(config: ConfigDict, workdir: str) -> Run:
+    """Checks a config, opens its data and describes its model, compiling nothing.
+
+    Raises:
+      ValueError: for a config, data or workdir that cannot be, naming what to change.
+      FileNotFoundError: for data or weights that are not there.
+    """
+    validate(config)
+    path = epath.Path(workdir).absolute()
+    _check_workdir(config, path)
+    mesh = make_mesh(config.mesh)
+    for field in ("batch_size", "eval_batch_size"):
+        micro_batches = config.accumulation_steps if field == "batch_size" else 1
+        if config[field] % (mesh.size * micro_batches):
+            raise ValueError(
+                f"config.{field}={config[field]} must be a multiple of the {mesh.size} devices"
+                + (f" times accumulation_steps={micro_batches}" if micro_batches > 1 else "")
+            )
+    task = create_task(config)
+    schedule = learning_rate_schedule(config, task.steps_per_epoch)
+    optimizer = make_optimizer(config, schedule)
+    model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
+    state = jax.eval_shape(
+        lambda: initial_state(task.create_model(nnx.Rngs(config.seed)), optimizer)
+    )
+    shardings = state_sharding(mesh, state)
+    return Run(
+        config,
+        path,
+        task,
+        mesh,
+        ModelDef(model),
+        optimizer,
+        schedule,
+        shardings,
+        abstract(state, shardings),
+    )
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+    """Trains to the end, from the newest checkpoint where there is one; returns final metrics."""
+    run = prepare(config, workdir)
+    if jax.process_index() == 0:
+        run.workdir.mkdir(parents=True, exist_ok=True)
+        (run.workdir / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+    with jax.set_mesh(run.mesh), run.checkpoints() as checkpoints:
+        first_step = checkpoints.latest_step or 0
+        if checkpoints.latest_step is None:
+            state = run.initial_state()
+        else:
+            state = checkpoints.restore(first_step, run.abstract_state)
+        if first_step >= run.num_steps:
+            log.info(f"{run.workdir} holds a finished run of {run.num_steps} steps: evaluating it")
+            return _report(_evaluate(run, state))
+        _announce(run, first_step)
+        metric_log = MetricLog(run.workdir, first_step)
+        try:
+            metrics = _train_loop(run, state, first_step, checkpoints, metric_log)
+        finally:
+            metric_log.close()
+        return metrics
+
+
+def evaluate(config: ConfigDict, workdir: str, checkpoint: str = "latest") -> dict[str, float]:
+    """Evaluates the "latest" or "best" checkpoint, or `config.init_from` where there is none.
+
+    Raises:
+      FileNotFoundError: if the workdir has no checkpoint and the config no weights to start from.
+    """
+    run = prepare(config, workdir)
+    with jax.set_mesh(run.mesh):
+        if not has_checkpoint(run.workdir):
+            if config.init_from is None:
+                raise FileNotFoundError(
+                    f"{run.workdir} has no checkpoint to evaluate: train there first, or name "
+                    "weights with config.init_from"
+                )
+            log.info(f"evaluating {config.init_from}")
+            return _report(_evaluate(run, run.initial_state()))
+        with run.checkpoints() as checkpoints:
+            best = checkpoints.best_step if checkpoint == "best" else None
+            step = checkpoints.latest_step if best is None else best
+            log.info(f"evaluating the {checkpoint} checkpoint of {run.workdir}, step {step}")
+            return _report(_evaluate(run, checkpoints.restore(step, run.abstract_state)))
+
+
+def _train_loop(
+    run: Run, state: TrainState, first_step: int, checkpoints: Checkpoints, metric_log: MetricLog
+) -> dict[str, float]:
+    config, num_steps = run.config, run.num_steps
+    train_step = jax.jit(
+        make_train_step(
+            run.task,
+            run.model,
+            run.optimizer,
+            run.schedule,
+            seed=config.seed,
+            accumulation_steps=config.accumulation_steps,
+        ),
+        donate_argnums=0,
+        out_shardings=(run.shardings, None),
+    )
+    evaluator = Evaluator(run)
+    stopwatch, pending = Stopwatch(), []
+    eval_metrics: dict[str, float] = {}
+    batches = run.task.train_batches(first_step)
+    for step in range(first_step + 1, num_steps + 1):
+        state, metrics = train_step(state, to_devices(next(batches), run.mesh))
+        pending.append(metrics)
+        last = step == num_steps
+        evaluates = last or step % config.eval_every_steps == 0
+        saves = evaluates or step % config.checkpoint_every_steps == 0
+        if saves or step % config.log_every_steps == 0:
+            # Everything pending must be finite before a state is saved.
+            _log_training(run, step, pending, stopwatch.lap, metric_log, checkpoints)
+            pending = []
+        with stopwatch.pause():
+            if evaluates:
+                eval_metrics = evaluator(state)
+                metric_log.write(step, "eval", eval_metrics)
+                log.info(f"step {step}/{num_steps}  evaluation: {_format(eval_metrics)}")
+            if saves:
+                checkpoints.save(state, eval_metrics if evaluates else None)
+    log.info(
+        f"done: {num_steps} steps in {duration(stopwatch.total)}, final {_format(eval_metrics)}, "
+        f"best checkpoint at step {checkpoints.best_step}"
+    )
+    return eval_metrics
+
+
+def _log_training(
+    run: Run, step: int, pending: list[Any], lap: Any, metric_log: MetricLog, checkpoints: Checkpoints
+) -> None:
+    """Writes the means since the last log; stops the run if one of them is not finite."""
+    history = jax.device_get(pending)
+    for i, metrics in enumerate(history, start=step - len(history) + 1):
+        bad = {name: float(value) for name, value in metrics.items() if not np.isfinite(value)}
+        if bad:
+            raise NonFiniteError(
+                f"step {i} is not finite: {bad}; the last good checkpoint is step "
+                f"{checkpoints.latest_step} of {run.workdir}"
+            )
+    means = {name: float(np.mean([m[name] for m in history])) for name in history[0]}
+    seconds = lap()
+    means["images_per_second"] = run.config.batch_size * len(history) / seconds
+    metric_log.write(step, "train", means)
+    left = (run.num_steps - step) * seconds / len(history)
+    epoch = step / run.task.steps_per_epoch
+    log.info(f"step {step}/{run.num_steps}  epoch {epoch:.1f}  {_format(means)}  {duration(left)} left")
+
+
+class Evaluator:
+    """Exact evaluation over the whole evaluation split; compiles once."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._step = jax.jit(make_eval_step(run.task, run.model))
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        """Mean metrics of a state."""
+        total = None
+        for batch in self._run.task.eval_batches():
+            metrics = self._step(state, to_devices(batch, self._run.mesh))
+            total = metrics if total is None else total.merge(metrics)
+        return {name: float(value) for name, value in total.compute().items()}
+
+
+def _evaluate(run: Run, state: TrainState) -> dict[str, float]:
+    return Evaluator(run)(state)
+
+
+def _check_workdir(config: ConfigDict, workdir: epath.Path) -> None:
+    """A workdir with checkpoints belongs to the config that made them."""
+    path = workdir / "config.json"
+    if not has_checkpoint(workdir) or not path.exists():
+        return
+    old = json.loads(path.read_text())
+    changed = differences(old, json.loads(config.to_json_best_effort()))
+    if changed:
+        raise ValueError(
+            f"{workdir} holds checkpoints of another config; use another workdir, or the same "
+            "config:\n  " + "\n  ".join(changed)
+        )
+
+
+def _announce(run: Run, first_step: int) -> None:
+    params = sum(math.prod(p.shape) for p in jax.tree.leaves(run.abstract_state.params))
+    log.info(
+        f"{run.config.model.name}, {params:,} parameters, on {run.mesh.size} "
+        f"{jax.devices()[0].device_kind} device(s); {run.task.num_train:,} training examples, "
+        f"{run.num_steps} steps of {run.config.batch_size}"
+    )
+    if first_step:
+        log.info(f"resuming {run.workdir} from step {first_step}")
+
+
+def _report(metrics: dict[str, float]) -> dict[str, float]:
+    log.info(f"evaluation: {_format(metrics)}")
+    return metrics
+
+
+def _format(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:,.4g}" for name, value in metrics.items())

@@ -1,0 +1,68 @@
+"""The device mesh and where arrays live on it.
+
+The batch is split over both axes. Parameters and optimiser state are split over `fsdp`, along the
+largest axis that divides, and replicated over `data`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp")
+# Splitting smaller arrays costs more in messages than it saves in memory.
+_MIN_SHARDED_SIZE = 2**12
+
+
+def make_mesh(shape: Mapping[str, int]) -> Mesh:
+    """A mesh of all devices.
+
+    Args:
+      shape: size of each of the axes 'data' and 'fsdp'; one may be -1 for what remains.
+
+    Raises:
+      ValueError: if the sizes do not multiply to the number of devices.
+    """
+    if set(shape) != set(AXES):
+        raise ValueError(f"config.mesh must have the axes {AXES}, got {tuple(shape)}")
+    sizes, count = [shape[axis] for axis in AXES], jax.device_count()
+    fixed = int(np.prod([s for s in sizes if s != -1]))
+    if sizes.count(-1) == 1 and fixed > 0 and count % fixed == 0:
+        sizes = [count // fixed if s == -1 else s for s in sizes]
+    if min(sizes) < 1 or int(np.prod(sizes)) != count:
+        raise ValueError(
+            f"config.mesh={dict(shape)} does not multiply to the {count} devices; "
+            "one axis may be -1 to take what remains"
+        )
+    # Explicit axes, the default, refuse the reshapes that cut maps into windows.
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def state_sharding(mesh: Mesh, state: Any) -> Any:
+    """A sharding for each array of a (possibly abstract) state, by its shape alone."""
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, _spec(leaf.shape, mesh)), state)
+
+
+def _spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    fsdp = mesh.shape["fsdp"]
+    divisible = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+    if fsdp == 1 or np.prod(shape) < _MIN_SHARDED_SIZE or not divisible:
+        return PartitionSpec()
+    largest = max(divisible, key=lambda axis: shape[axis])
+    return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(len(shape))))
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process' share of a batch as global arrays."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

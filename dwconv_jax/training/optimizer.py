@@ -1,0 +1,74 @@
+"""AdamW as the authors train: warm-up, cosine, clipping, decay of kernels only."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
+
+
+def warmup_cosine(
+    peak: float, warmup: float, minimum: float, warmup_steps: int, total_steps: int
+) -> Schedule:
+    """The reference's learning rate at an update number (timm's cosine scheduler).
+
+    Linear from `warmup` to `peak`, then a cosine to `minimum` that starts counting at step 0: where
+    warm-up ends the rate drops a little. From `total_steps` on it is the minimum.
+    """
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        rising = warmup + step * ((peak - warmup) / max(warmup_steps, 1))
+        phase = jnp.minimum(step / total_steps, 1)
+        falling = minimum + (peak - minimum) * 0.5 * (1 + jnp.cos(jnp.pi * phase))
+        return jnp.where(step < warmup_steps, rising, falling)
+
+    return schedule
+
+
+def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
+    """The rate in force at each 0-based step of a run.
+
+    The reference steps its scheduler after the optimiser, so that step `n` uses the value of update
+    `n - 1`, and steps 0 and 1 both that of 0.
+    """
+    optimizer = config.optimizer
+    reference = optimizer.reference_batch_size
+    scale = 1.0 if reference is None else config.batch_size / reference
+    schedule = warmup_cosine(
+        optimizer.learning_rate * scale,
+        optimizer.warmup_learning_rate * scale,
+        optimizer.min_learning_rate * scale,
+        warmup_steps=round(optimizer.warmup_epochs * steps_per_epoch),
+        total_steps=config.num_epochs * steps_per_epoch,
+    )
+    return lambda step: schedule(jnp.maximum(jnp.asarray(step) - 1, 0))
+
+
+def decayed(params: Any) -> Any:
+    """Which parameters weight decay shrinks: kernels, not biases, norms or position tables."""
+
+    def is_kernel(path: tuple[Any, ...], _: Any) -> bool:
+        return jax.tree_util.keystr(path[-1:], simple=True) == "kernel"
+
+    return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTransformation:
+    """Gradient clipping by the global norm, then AdamW with decoupled weight decay."""
+    optimizer = config.optimizer
+    return optax.chain(
+        optax.clip_by_global_norm(optimizer.clip_norm),
+        optax.adamw(
+            schedule,
+            b1=optimizer.b1,
+            b2=optimizer.b2,
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+            mask=decayed,
+        ),
+    )

@@ -1,0 +1,99 @@
+"""One training step and one evaluation step, for any task, on any mesh."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from clu import metrics as clu_metrics
+from flax import nnx
+
+from dwconv_jax.training.optimizer import Schedule
+from dwconv_jax.training.state import ModelDef, PureTree, TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class StepTask(Protocol):
+    """What a task brings to a step."""
+
+    def loss(self, model: nnx.Module, batch: Batch, rngs: nnx.Rngs) -> tuple[jax.Array, Metrics]:
+        """The mean loss over a batch in training mode, and scalars to log."""
+        ...
+
+    def evaluate(self, model: nnx.Module, batch: Batch) -> clu_metrics.Collection:
+        """Sums over the unmasked examples of a batch."""
+        ...
+
+
+def make_train_step(
+    task: StepTask,
+    model: ModelDef,
+    optimizer: optax.GradientTransformation,
+    schedule: Schedule,
+    *,
+    seed: int,
+    accumulation_steps: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """A pure function of the state and a global batch.
+
+    With `accumulation_steps` the batch is cut into that many micro-batches; gradients are averaged,
+    batch norms see one micro-batch at a time.
+    """
+
+    def loss_and_statistics(params: PureTree, batch_stats: PureTree, batch: Batch, key: jax.Array):
+        merged = model.merge(params, batch_stats)
+        loss, metrics = task.loss(merged, batch, nnx.Rngs(key))
+        updated = nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
+        return loss, (updated, {"loss": loss, **metrics})
+
+    gradient = jax.grad(loss_and_statistics, has_aux=True)
+
+    def accumulate(state: TrainState, batch: Batch, key: jax.Array):
+        def micro_step(carry: tuple[PureTree, PureTree], inputs: tuple[Batch, jax.Array]):
+            total, batch_stats = carry
+            micro_batch, index = inputs
+            grads, (batch_stats, metrics) = gradient(
+                state.params, batch_stats, micro_batch, jax.random.fold_in(key, index)
+            )
+            return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        inputs = (_micro_batches(batch, accumulation_steps), jnp.arange(accumulation_steps))
+        (total, batch_stats), metrics = jax.lax.scan(
+            micro_step, (zeros, state.batch_stats), inputs
+        )
+        grads = jax.tree.map(lambda g: g / accumulation_steps, total)
+        return grads, batch_stats, jax.tree.map(jnp.mean, metrics)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if accumulation_steps == 1:
+            grads, (batch_stats, metrics) = gradient(state.params, state.batch_stats, batch, key)
+        else:
+            grads, batch_stats, metrics = accumulate(state, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        metrics["learning_rate"] = schedule(state.step)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+    return train_step
+
+
+def _micro_batches(batch: Batch, count: int) -> Batch:
+    """`[B, ...]` to `[count, B / count, ...]`, such that each device keeps its own examples."""
+    return {k: v.reshape(-1, count, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()}
+
+
+def make_eval_step(
+    task: StepTask, model: ModelDef
+) -> Callable[[TrainState, Batch], clu_metrics.Collection]:
+    """A pure function of the state and a global batch with a mask."""
+
+    def eval_step(state: TrainState, batch: Batch) -> Any:
+        return task.evaluate(model.merge(state.params, state.batch_stats), batch)
+
+    return eval_step

@@ -1,0 +1,57 @@
+"""Trains and evaluates: python main.py --config=configs/digits.py --workdir=runs/digits."""
+
+import os
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes about its own build
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/, with a variant after a colon where it takes one."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs of the run live.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "latest", ["latest", "best"], "Which checkpoint --mode=eval reads."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "Joins several processes: 'auto' on Cloud TPU pods and SLURM, or HOST:PORT of the first one "
+    "together with --num_processes and --process_id.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "See --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "See --coordinator.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Runs a mode; what the user can mend ends in one sentence."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    if _COORDINATOR.value == "auto":
+        jax.distributed.initialize()
+    elif _COORDINATOR.value is not None:
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+
+    # TensorFlow takes seconds to import: not before the flags are parsed.
+    from dwconv_jax import training
+    from dwconv_jax.training import logs
+
+    logs.set_up()
+    try:
+        if _MODE.value == "train":
+            training.train(_CONFIG.value, _WORKDIR.value)
+        else:
+            training.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+    except (ValueError, FileNotFoundError, training.NonFiniteError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run the same command again to continue from the last checkpoint")
+
+
+if __name__ == "__main__":
+    app.run(main)
