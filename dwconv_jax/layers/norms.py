@@ -78,8 +78,13 @@ class BatchNorm(nnx.Module):
                 "training needs more than one value for each channel in a batch-norm group, got "
                 f"input {x.shape} in groups of {group_size} images; use a larger batch"
             )
-        mean = grouped.mean(1)
-        var = jnp.maximum(jnp.square(grouped).mean(1) - jnp.square(mean), 0)
+        # One pass over the data. Without the shift, E[x^2] - E[x]^2 loses the variance of features
+        # that hardly differ between images, as pooled ones; the running mean costs no message.
+        shift = jax.lax.stop_gradient(self.mean[...])[None]
+        centred = grouped - shift[:, None]
+        offset = centred.mean(1)
+        mean = shift + offset
+        var = jnp.maximum(jnp.square(centred).mean(1) - jnp.square(offset), 0)
 
         keep, new = self.momentum, 1 - self.momentum
         self.mean[...] = keep * self.mean[...] + new * mean.mean(0)

@@ -72,6 +72,7 @@ class Backbone(nnx.Module):
           ValueError: for flags with no meaning, naming the flag.
         """
         check_choice("block", block, tuple(BLOCKS))
+        self.in_channels = in_channels
         self.patch_embed = PatchEmbed(in_channels, embed_dim, patch_size, rngs=rngs, **dtypes)
         flags = {"kernel_size": window_size, **mixer}
         drop_paths = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
@@ -109,6 +110,10 @@ class Backbone(nnx.Module):
           One map a stage, `[B, ceil(H / s), ceil(W / s), C_s]` at strides `s` 4, 8, 16 and 32.
         """
         check_map(images, "images")
+        if images.shape[-1] != self.in_channels:
+            raise ValueError(
+                f"images must be [B, H, W, {self.in_channels}], got {images.shape[-1]} channels"
+            )
         x = self.patch_embed(images)
         maps = []
         for stage in self.stages:

@@ -1,0 +1,15 @@
+"""Data sets as iterators of NumPy batches: tfds builders and tf.data pipelines, no JAX."""
+
+import tensorflow as tf
+
+# TensorFlow only reads data here. Without this it would claim the GPU's memory before JAX does.
+tf.config.set_visible_devices([], "GPU")
+
+from dwconv_jax.data import digits as digits  # noqa: E402  (registers the builder with tfds)
+from dwconv_jax.data.classification import (  # noqa: E402
+    ClassificationDataset,
+    load_classification,
+)
+from dwconv_jax.data.config import ClassificationConfig  # noqa: E402
+
+__all__ = ["ClassificationConfig", "ClassificationDataset", "load_classification"]

@@ -1,0 +1,127 @@
+"""Data sets that tfds knows: finding one, preparing it, reading its splits undecoded."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dwconv_jax.data.config import ClassificationConfig, check_channels, unknown
+from dwconv_jax.data.stream import Example, Source, Split
+
+# An example's index is its position in this order of reading, so the order is spelt out; it is the
+# one of a plain `tfds.load`.
+_READ = tfds.ReadConfig(interleave_cycle_length=16, interleave_block_length=16, try_autocache=False)
+
+
+def open_prepared(config: ClassificationConfig) -> Source:
+    """Opens a tfds data set, preparing it first if that takes no download.
+
+    Raises:
+        ValueError: there is no such data set or split, it is no image classification, or `mean` or
+            `std` does not fit its channels.
+        FileNotFoundError: the data set is not prepared; the message says how to.
+    """
+    builder = _find(config)
+    image, label = _features(config, builder)
+    check_channels(config, image.shape[-1])
+    builder = _prepare(config, builder)
+    return Source(
+        train=_split(config, "train_split", builder),
+        eval=_split(config, "eval_split", builder),
+        class_names=tuple(label.names),
+        channels=image.shape[-1],
+    )
+
+
+def _find(config: ClassificationConfig) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder(config.name, data_dir=config.data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        known = ["folder", *tfds.list_builders(with_community_datasets=False)]
+        message = unknown("name", config.name, known, list_known=False)
+        raise ValueError(
+            f"{message}; legal: 'folder', or a name in `tfds.list_builders()`"
+        ) from error
+    except (ValueError, AssertionError) as error:  # its config or version
+        raise ValueError(f"dataset.name={config.name!r}: {_first_line(error)}") from error
+
+
+def _features(
+    config: ClassificationConfig, builder: tfds.core.DatasetBuilder
+) -> tuple[tfds.features.Image, tfds.features.ClassLabel]:
+    image, label = (dict(builder.info.features).get(key) for key in ("image", "label"))
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
+        raise ValueError(
+            f"dataset.name={config.name!r} is not an image classification: it needs the features "
+            f"'image' and 'label' (a ClassLabel), and has {', '.join(builder.info.features)}"
+        )
+    dtype = np.dtype(image.np_dtype)
+    if dtype != np.uint8 or image.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"dataset.name={config.name!r} has images of {dtype} {tuple(image.shape)}: "
+            f"legal are uint8 with 1 or 3 channels"
+        )
+    return image, label
+
+
+def _prepare(
+    config: ClassificationConfig, builder: tfds.core.DatasetBuilder
+) -> tfds.core.DatasetBuilder:
+    """Prepares what is at hand; a training run should not start a download of its own accord."""
+    if builder.is_prepared() or builder.url_infos or builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return builder
+    try:
+        builder.download_and_prepare()
+    except Exception:
+        builder = _find(config)
+        if not builder.is_prepared():  # by another process, at the same time
+            raise
+    return builder
+
+
+def _how_to_prepare(config: ClassificationConfig, builder: tfds.core.DatasetBuilder) -> str:
+    place = f" --data_dir={config.data_dir}" if config.data_dir else ""
+    advice = f"run `tfds build {config.name}{place}` once"
+    if builder.name == "fashion_mnist":
+        advice += f", or without a network `python -m dwconv_jax.data.fashion_mnist{place}`"
+    if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        advice += f"; it needs files fetched by hand: {' '.join(manual.split())}"
+    return advice
+
+
+def _split(config: ClassificationConfig, field: str, builder: tfds.core.DatasetBuilder) -> Split:
+    name = getattr(config, field)
+    try:
+        examples = builder.as_dataset(
+            split=name, decoders={"image": tfds.decode.SkipDecoding()}, read_config=_READ
+        )
+    except AssertionError as error:
+        raise FileNotFoundError(
+            f"dataset.name={config.name!r} is not prepared in {builder.data_dir}: "
+            f"{_how_to_prepare(config, builder)}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"dataset.{field}={name!r} is no split of {config.name!r} ({_first_line(error)}); "
+            f"legal: {', '.join(builder.info.splits)}, or slices of these"
+        ) from error
+    num_examples = int(examples.cardinality())
+    examples = examples.enumerate().map(_select, tf.data.AUTOTUNE, deterministic=True)
+    if field == "train_split" and config.shuffle_buffer >= num_examples:
+        examples = examples.cache()
+    return Split(
+        examples=examples,
+        num_examples=num_examples,
+        shuffle_buffer=config.shuffle_buffer,
+        read=lambda example: example["image"],
+        describe=lambda example: f"example {example['index']} of {config.name!r}, split {name!r}",
+    )
+
+
+def _select(index: tf.Tensor, example: Example) -> Example:
+    return {"index": index, "label": example["label"], "image": example["image"]}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,77 @@
+"""Undecoded examples of a split, in the order of training or evaluation."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+Example = dict[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of a data set, its images not decoded.
+
+    Attributes:
+        examples: {'index': int64, its position; 'label': int64; ...}, scalars, in an order that
+            never changes.
+        num_examples: how many there are.
+        shuffle_buffer: how many of them a shuffle holds.
+        read: returns an example's encoded image, a string scalar.
+        describe: returns what an error calls an example.
+    """
+
+    examples: tf.data.Dataset
+    num_examples: int
+    shuffle_buffer: int
+    read: Callable[[Example], tf.Tensor]
+    describe: Callable[[Example], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A training and an evaluation split of one data set, with what their images have in common."""
+
+    train: Split
+    eval: Split
+    class_names: tuple[str, ...]
+    channels: int
+
+
+def training_stream(
+    split: Split,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> tf.data.Dataset:
+    """Returns one process's share of an endless sequence of epochs, from `start_step` on.
+
+    An epoch is a shuffle that (seed, epoch) determines, cut to whole batches. What a resumed run
+    skips, and what other processes take, is passed over before anything is decoded.
+
+    Returns:
+        A dataset of (seed of the epoch, int64 `[2]`; example).
+    """
+    steps_per_epoch = split.num_examples // batch_size
+    start_epoch, start_step = divmod(start_step, steps_per_epoch)
+
+    def epoch_examples(epoch: tf.Tensor) -> tf.data.Dataset:
+        # `shuffle` mixes the graph's seed with its own. Fixing that one, for the graph of this
+        # function only, keeps the order independent of the program's `tf.random.set_seed`.
+        tf.random.set_seed(1)
+        epoch_seed = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
+        order_seed = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64)
+        examples = split.examples.shuffle(
+            split.shuffle_buffer, seed=order_seed, reshuffle_each_iteration=False
+        )
+        seeds = tf.data.Dataset.from_tensors(epoch_seed).repeat(steps_per_epoch * batch_size)
+        return tf.data.Dataset.zip(seeds, examples)
+
+    return (
+        tf.data.Dataset.counter(start_epoch)
+        .flat_map(epoch_examples)
+        .skip(start_step * batch_size)
+        .shard(process_count, process_index)
+    )

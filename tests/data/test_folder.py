@@ -1,0 +1,110 @@
+import itertools
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dwconv_jax import data
+from tests.data.conftest import MakeConfig
+
+
+def root(folder_config: MakeConfig) -> pathlib.Path:
+    return pathlib.Path(folder_config().data_dir)
+
+
+def test_reads_jpeg_and_png_with_classes_in_alphabetical_order(folder_config: MakeConfig) -> None:
+    dataset = data.load_classification(folder_config())
+    assert dataset.class_names == tuple(f"class{i}" for i in range(8))
+    assert (dataset.num_train, dataset.num_eval, dataset.channels) == (8, 5, 3)
+    batch = next(dataset.train_batches(8, seed=0))
+    assert batch["image"].shape == (8, 16, 16, 3)
+    assert sorted(batch["label"]) == list(range(8))
+    (batch,) = dataset.eval_batches(5)
+    np.testing.assert_array_equal(batch["label"], range(5))
+
+
+def test_evaluation_may_lack_a_class_but_labels_stay(folder_config: MakeConfig) -> None:
+    shutil.rmtree(root(folder_config) / "test" / "class1")
+    (batch,) = data.load_classification(folder_config()).eval_batches(4)
+    np.testing.assert_array_equal(batch["label"], [0, 2, 3, 4])
+
+
+def test_ignores_hidden_files_and_other_files(folder_config: MakeConfig) -> None:
+    folder = root(folder_config) / "train"
+    (folder / ".git").mkdir()
+    (folder / "README.txt").touch()
+    (folder / "class0" / "._image.png").touch()
+    (folder / "class0" / "notes.txt").touch()
+    assert data.load_classification(folder_config()).num_train == 8
+
+
+def test_a_home_relative_root_is_found(
+    folder_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(root(folder_config).parent))
+    assert data.load_classification(folder_config(data_dir="~/images")).num_train == 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"data_dir": None}, ValueError, "dataset.data_dir=None"),
+        ({"data_dir": "/no/where"}, FileNotFoundError, "dataset.data_dir='/no/where'"),
+        ({"train_split": "trian"}, ValueError, "dataset.train_split='trian'.*it has test, train"),
+        ({"eval_split": "val"}, ValueError, "dataset.eval_split='val'.*it has test, train"),
+        ({"train_split": "test", "eval_split": "train"}, ValueError, "class5, class6, class7"),
+        ({"mean": (0.5, 0.5)}, ValueError, "dataset.mean=.* has 2 numbers.*1 or 3 numbers"),
+    ],
+)
+def test_illegal_fields_are_named(
+    folder_config: MakeConfig, fields: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        data.load_classification(folder_config(**fields))
+
+
+def test_an_empty_root_has_no_split(tmp_path: pathlib.Path, make_config: MakeConfig) -> None:
+    config = make_config(name="folder", data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="it has no folders"):
+        data.load_classification(config)
+
+
+def test_a_split_without_classes_is_named(folder_config: MakeConfig) -> None:
+    (root(folder_config) / "val").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"eval_split='val'.*one for each class"):
+        data.load_classification(folder_config(eval_split="val"))
+
+
+def test_a_class_without_images_is_named(folder_config: MakeConfig) -> None:
+    empty = root(folder_config) / "train" / "class9"
+    empty.mkdir()
+    (empty / "image.webp").touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"train/class9 has no images.*\.jpg, \.jpeg, \.png"
+    ):
+        data.load_classification(folder_config())
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "truncated"])
+@pytest.mark.parametrize("augment", ["none", "inception"])
+@pytest.mark.parametrize("name", ["class2/image.png", "class3/image.JPEG"])
+def test_an_unreadable_image_is_named(
+    folder_config: MakeConfig, name: str, augment: str, content: bytes | None
+) -> None:
+    for split in "train", "test":
+        file = root(folder_config) / split / name
+        file.write_bytes(file.read_bytes()[:-200] if content is None else content)
+    dataset = data.load_classification(folder_config(augment=augment))
+    with pytest.raises(ValueError, match=f"cannot read .*/train/{name}"):
+        list(itertools.islice(dataset.train_batches(2, seed=0), 4))
+    with pytest.raises(ValueError, match=f"cannot read .*/test/{name}"):
+        list(dataset.eval_batches(2))
+
+
+def test_a_file_that_went_away_is_named(folder_config: MakeConfig) -> None:
+    dataset = data.load_classification(folder_config())
+    (root(folder_config) / "test/class4/image.png").unlink()
+    with pytest.raises(ValueError, match=r"cannot read .*/test/class4/image\.png"):
+        list(dataset.eval_batches(2))
