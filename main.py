@@ -1,13 +1,10 @@
 """Trains and evaluates: python main.py --config=configs/digits.py --workdir=runs/digits."""
 
-import os
 import sys
 
 import jax
 from absl import app, flags
 from ml_collections import config_flags
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes about its own build
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with a variant after a colon where it takes one."

@@ -4,8 +4,8 @@
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin, all of the same width; Swin is twice as deep,
 because it is every second block that shifts its windows. Two CPU cores need a few minutes a
-variant; the README's table has the accuracies reached. tfds
-downloads the data; `python -m dwconv_jax.data.fashion_mnist` prepares them offline from Debian's package.
+variant; the README's table has the accuracies reached. `tfds build fashion_mnist` downloads the
+data; `python -m dwconv_jax.data.fashion_mnist` prepares them from Debian's package instead.
 """
 
 from dwconv_jax.layers.locally_connected import check_choice

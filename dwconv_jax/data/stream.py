@@ -69,9 +69,12 @@ def training_stream(
         seeds = tf.data.Dataset.from_tensors(epoch_seed).repeat(steps_per_epoch * batch_size)
         return tf.data.Dataset.zip(seeds, examples)
 
+    stream = tf.data.Dataset.counter(start_epoch).flat_map(epoch_examples)
+    stream = stream.skip(start_step * batch_size)
+    share = batch_size // process_count
     return (
-        tf.data.Dataset.counter(start_epoch)
-        .flat_map(epoch_examples)
-        .skip(start_step * batch_size)
-        .shard(process_count, process_index)
+        # Contiguous rows, so that a global batch is the same however many processes hold it.
+        stream.enumerate()
+        .filter(lambda i, _: i % batch_size // share == process_index)
+        .map(lambda _, example: example)
     )

@@ -1,12 +1,14 @@
 """Flax NNX modules: the locally connected layer, its weight sources, and what stands around it."""
 
 from dwconv_jax.layers.dense import Mlp, linear, pointwise
+from dwconv_jax.layers.depthwise_conv import DepthwiseConv
 from dwconv_jax.layers.locally_connected import LocallyConnected
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.patches import PatchEmbed, PatchMerging
 
 __all__ = [
     "BatchNorm",
+    "DepthwiseConv",
     "LocallyConnected",
     "Mlp",
     "PatchEmbed",

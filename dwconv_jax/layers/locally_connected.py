@@ -101,7 +101,10 @@ class LocallyConnected(nnx.Module):
         shared = _resolve_sharing(share_positions, dynamic, connectivity)
         shape = self._weight_shape(shared, groups)
         common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-        predicted = dict(reduction=reduction, batch_norm_group_size=batch_norm_group_size)
+        predicted: dict[str, Any] = dict(
+            reduction=reduction, batch_norm_group_size=batch_norm_group_size
+        )
+        self.source: StaticWeights | PooledWeights | CentreWeights | AttentionWeights
         match dynamic:
             case "none":
                 self.source = StaticWeights(shape, **common)

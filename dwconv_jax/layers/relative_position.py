@@ -34,7 +34,10 @@ class RelativePositionBias(nnx.Module):
         if isinstance(connectivity, Sliding):
             rows = connectivity.kernel_size[0] * connectivity.kernel_size[1]
         else:
-            self.span = connectivity.window_size if isinstance(connectivity, Window) else map_size
+            span = connectivity.window_size if isinstance(connectivity, Window) else map_size
+            if span is None:
+                raise ValueError("map_size must be (H, W) for the biases of global attention")
+            self.span = span
             rows = (2 * self.span[0] - 1) * (2 * self.span[1] - 1)
         self.table = nnx.Param(init(rngs.params(), (rows, num_heads), param_dtype))
 

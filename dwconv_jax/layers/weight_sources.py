@@ -42,6 +42,7 @@ class StaticWeights(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+        """Weights and values for `x[B, H, W, C]`."""
         return self.kernel[...].astype(self.dtype or x.dtype)[None], x
 
 
@@ -68,6 +69,7 @@ class PooledWeights(nnx.Module):
         self.predict = pointwise(hidden, shape.blocks * shape.outputs * size, rngs=rngs, **dtypes)
 
     def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+        """Weights and values for `x[B, H, W, C]`."""
         pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
         hidden = jax.nn.relu(self.norm(self.squeeze(pooled), train))
         return self.predict(hidden).reshape(-1, *self.shape), x
@@ -96,6 +98,7 @@ class CentreWeights(nnx.Module):
         self.predict = pointwise(hidden, shape.seen * shape.groups, rngs=rngs, **dtypes)
 
     def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+        """Weights and values for `x[B, H, W, C]`."""
         batch, height, width, _ = x.shape
         hidden = jax.nn.relu(self.norm(self.squeeze(x), train))
         weights = self.predict(hidden).reshape(batch, height, width, *self.shape)
@@ -129,6 +132,7 @@ class AttentionWeights(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+        """Weights and values for `x[B, H, W, C]`."""
         _, height, width, channels = x.shape
         q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
         q = q * (channels // self.num_heads) ** -0.5
@@ -162,4 +166,3 @@ def query_key_products(
     heads = (batch, height, width, num_heads, channels // num_heads)
     q, k = partition(q.reshape(heads), connectivity), partition(k.reshape(heads), connectivity)
     return jnp.einsum("bnqgd,bnkgd->bngqk", q, k)
-

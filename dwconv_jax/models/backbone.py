@@ -73,6 +73,7 @@ class Backbone(nnx.Module):
         """
         check_choice("block", block, tuple(BLOCKS))
         self.in_channels = in_channels
+        self.out_features = embed_dim * 2 ** (len(depths) - 1)
         self.patch_embed = PatchEmbed(in_channels, embed_dim, patch_size, rngs=rngs, **dtypes)
         flags = {"kernel_size": window_size, **mixer}
         drop_paths = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
@@ -93,7 +94,9 @@ class Backbone(nnx.Module):
                 for j in range(depth)
             ]
             last = i == len(depths) - 1
-            stages.append(Stage(blocks, None if last else PatchMerging(features, rngs=rngs, **dtypes)))
+            stages.append(
+                Stage(blocks, None if last else PatchMerging(features, rngs=rngs, **dtypes))
+            )
         self.stages = nnx.List(stages)
 
     def features(
@@ -140,7 +143,8 @@ def stage_mixer(
         per_group = mixer.pop("channels_per_group")
         if per_group < 1 or features % per_group:
             raise ValueError(
-                f"channels_per_group={per_group} must divide the {features} channels of stage {stage}"
+                f"channels_per_group={per_group} must divide the {features} channels of stage "
+                f"{stage}"
             )
         mixer["groups"] = features // per_group
     if mixer.get("connectivity") == "window" and block % 2:
@@ -154,7 +158,9 @@ def _at_stage(name: str, value: Any, stage: int, num_stages: int) -> Any:
     if not isinstance(value, (tuple, list)):
         return value
     if len(value) != num_stages:
-        raise ValueError(f"{name}={value!r} must be one value or one for each of {num_stages} stages")
+        raise ValueError(
+            f"{name}={value!r} must be one value or one for each of {num_stages} stages"
+        )
     return value[stage]
 
 

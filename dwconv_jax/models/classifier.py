@@ -19,7 +19,7 @@ class Classifier(Backbone):
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         super().__init__(rngs=rngs, **backbone)
         dtypes = {k: backbone[k] for k in ("dtype", "param_dtype") if k in backbone}
-        width = self.stages[-1].blocks[0].mlp.fc1.in_features
+        width = self.out_features
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs, **dtypes)
         self.head = linear(width, num_classes, rngs=rngs, **dtypes)
 

@@ -31,9 +31,9 @@ class Variant:
     paper_gflops: float
 
 
-_TINY = dict(embed_dim=96, depths=(2, 2, 6, 2))
-_SMALL = dict(embed_dim=96, depths=(2, 2, 18, 2))
-_BASE = dict(embed_dim=128, depths=(2, 2, 18, 2))
+_TINY = (96, (2, 2, 6, 2))
+_SMALL = (96, (2, 2, 18, 2))
+_BASE = (128, (2, 2, 18, 2))
 
 _STATIC = dict(connectivity="sliding", dynamic="none")
 _POOLED = dict(connectivity="sliding", dynamic="pooled")
@@ -47,16 +47,19 @@ def _attention(*num_heads: int) -> dict[str, Any]:
     return dict(connectivity="window", dynamic="attention", groups=num_heads)
 
 
+_CENTRE_TINY, _CENTRE_BASE = _centre(3, 6, 12, 24), _centre(4, 8, 16, 32)
+_HEADS_TINY, _HEADS_BASE = _attention(3, 6, 12, 24), _attention(4, 8, 16, 32)
+
 VARIANTS: dict[str, Variant] = {
-    "dwnet_tiny": Variant("dw", _STATIC, **_TINY, num_params=24_172_744, gmacs=3.73, paper_params_m=24, paper_gflops=3.8),
-    "dwnet_base": Variant("dw", _STATIC, **_BASE, num_params=74_347_112, gmacs=12.81, paper_params_m=74, paper_gflops=12.9),
-    "dynamic_dwnet_tiny": Variant("dw", _POOLED, **_TINY, num_params=51_131_752, gmacs=3.75, paper_params_m=51, paper_gflops=3.8),
-    "dynamic_dwnet_base": Variant("dw", _POOLED, **_BASE, num_params=161_597_928, gmacs=12.90, paper_params_m=162, paper_gflops=13.0),
-    "i_dynamic_dwnet_tiny": Variant("dw", _centre(3, 6, 12, 24), **_TINY, num_params=26_244_280, gmacs=4.37, paper_params_m=26, paper_gflops=4.4),
-    "i_dynamic_dwnet_base": Variant("dw", _centre(4, 8, 16, 32), **_BASE, num_params=80_253_608, gmacs=14.34, paper_params_m=80, paper_gflops=14.3),
-    "swin_tiny": Variant("swin", _attention(3, 6, 12, 24), **_TINY, num_params=28_288_354, gmacs=4.49, paper_params_m=28, paper_gflops=4.5),
-    "swin_small": Variant("swin", _attention(3, 6, 12, 24), **_SMALL, num_params=49_606_258, gmacs=8.74, paper_params_m=50, paper_gflops=8.7),
-    "swin_base": Variant("swin", _attention(4, 8, 16, 32), **_BASE, num_params=87_768_224, gmacs=15.43, paper_params_m=88, paper_gflops=15.4),
+    "dwnet_tiny": Variant("dw", _STATIC, *_TINY, 24_172_744, 3.73, 24, 3.8),
+    "dwnet_base": Variant("dw", _STATIC, *_BASE, 74_347_112, 12.81, 74, 12.9),
+    "dynamic_dwnet_tiny": Variant("dw", _POOLED, *_TINY, 51_131_752, 3.75, 51, 3.8),
+    "dynamic_dwnet_base": Variant("dw", _POOLED, *_BASE, 161_597_928, 12.90, 162, 13.0),
+    "i_dynamic_dwnet_tiny": Variant("dw", _CENTRE_TINY, *_TINY, 26_244_280, 4.37, 26, 4.4),
+    "i_dynamic_dwnet_base": Variant("dw", _CENTRE_BASE, *_BASE, 80_253_608, 14.34, 80, 14.3),
+    "swin_tiny": Variant("swin", _HEADS_TINY, *_TINY, 28_288_354, 4.49, 28, 4.5),
+    "swin_small": Variant("swin", _HEADS_TINY, *_SMALL, 49_606_258, 8.74, 50, 8.7),
+    "swin_base": Variant("swin", _HEADS_BASE, *_BASE, 87_768_224, 15.43, 88, 15.4),
 }
 
 
@@ -100,15 +103,19 @@ def create_model(
     _check_names("override", overrides, _parameters(Backbone) | {"dtype", "param_dtype"})
     _check_names("mixer flag", mixer or {}, _parameters(LocallyConnected) | {"channels_per_group"})
     flags = dict(variant.mixer if mixer is None else mixer)
-    _replace_flag(flags, name, "groups", "num_heads", num_heads, flags.get("dynamic") == "attention")
     _replace_flag(
-        flags, name, "channels_per_group", "channels_per_group", channels_per_group,
+        flags, name, "groups", "num_heads", num_heads, flags.get("dynamic") == "attention"
+    )
+    _replace_flag(
+        flags,
+        name,
+        "channels_per_group",
+        "channels_per_group",
+        channels_per_group,
         "channels_per_group" in flags,
     )
     arguments = dict(embed_dim=variant.embed_dim, depths=variant.depths, block=variant.block)
-    return Classifier(
-        num_classes=num_classes, rngs=rngs, mixer=flags, **(arguments | overrides)
-    )
+    return Classifier(num_classes=num_classes, rngs=rngs, mixer=flags, **(arguments | overrides))
 
 
 def find_variant(name: str) -> Variant:
@@ -127,7 +134,7 @@ def _replace_flag(
     flags[flag] = value
 
 
-def _parameters(module: type) -> set[str]:
+def _parameters(module: Any) -> set[str]:
     names = inspect.signature(module.__init__).parameters
     return set(names) - {"self", "rngs", "dtypes", "mixer", "features", "block"}
 

@@ -17,6 +17,9 @@ OPERATIONAL = {
 }
 
 
+_DTYPES = ("float32", "bfloat16")
+
+
 def base_config() -> ConfigDict:
     """A config with every field; the files in `configs/` change what they need."""
     return ConfigDict(
@@ -83,6 +86,9 @@ def validate(config: ConfigDict) -> None:
             f"config.accumulation_steps={config.accumulation_steps} must divide "
             f"batch_size={config.batch_size}"
         )
+    dtype = config.model.get("dtype")
+    if dtype not in _DTYPES:
+        raise ValueError(f"config.model.dtype={dtype!r} must be one of {', '.join(_DTYPES)}")
     if not 0 <= config.label_smoothing < 1:
         raise ValueError(f"config.label_smoothing={config.label_smoothing} must be in [0, 1)")
     if not 0 <= config.optimizer.warmup_epochs < config.num_epochs:

@@ -1,6 +1,7 @@
 """The one training loop: every task, one device or many processes."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
 from dwconv_jax.training.config import differences, validate
 from dwconv_jax.training.initialize import load_initial_weights
 from dwconv_jax.training.logs import log
-from dwconv_jax.training.mesh import batch_sharding, make_mesh, state_sharding, to_devices
+from dwconv_jax.training.mesh import make_mesh, state_sharding, to_devices
 from dwconv_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from dwconv_jax.training.progress import Stopwatch, duration
 from dwconv_jax.training.state import ModelDef, TrainState, initial_state
@@ -57,10 +58,15 @@ class Run:
 
     def initial_state(self) -> TrainState:
         """The state at step 0, on the mesh; from `config.init_from` where it is given."""
+        if self.config.init_from is None:
+            return jax.jit(self._random_state, out_shardings=self.shardings)()
         model = self.task.create_model(nnx.Rngs(self.config.seed))
-        if self.config.init_from is not None:
-            load_initial_weights(model, self.config.init_from)
+        load_initial_weights(model, self.config.init_from)
         return jax.device_put(initial_state(model, self.optimizer), self.shardings)
+
+    def _random_state(self) -> TrainState:
+        model = self.task.create_model(nnx.Rngs(self.config.seed))
+        return initial_state(model, self.optimizer)
 
 
 def prepare(config: ConfigDict, workdir: str) -> Run:
@@ -73,6 +79,8 @@ def prepare(config: ConfigDict, workdir: str) -> Run:
     validate(config)
     path = epath.Path(workdir).absolute()
     _check_workdir(config, path)
+    if config.init_from is not None and not epath.Path(config.init_from).exists():
+        raise FileNotFoundError(f"config.init_from={config.init_from!r} does not exist")
     mesh = make_mesh(config.mesh)
     for field in ("batch_size", "eval_batch_size"):
         micro_batches = config.accumulation_steps if field == "batch_size" else 1
@@ -143,8 +151,11 @@ def evaluate(config: ConfigDict, workdir: str, checkpoint: str = "latest") -> di
             log.info(f"evaluating {config.init_from}")
             return _report(_evaluate(run, run.initial_state()))
         with run.checkpoints() as checkpoints:
-            best = checkpoints.best_step if checkpoint == "best" else None
-            step = checkpoints.latest_step if best is None else best
+            step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
+            if step is None:
+                raise FileNotFoundError(
+                    f"{run.workdir} has no {checkpoint} checkpoint: none has been evaluated yet"
+                )
             log.info(f"evaluating the {checkpoint} checkpoint of {run.workdir}, step {step}")
             return _report(_evaluate(run, checkpoints.restore(step, run.abstract_state)))
 
@@ -194,7 +205,12 @@ def _train_loop(
 
 
 def _log_training(
-    run: Run, step: int, pending: list[Any], lap: Any, metric_log: MetricLog, checkpoints: Checkpoints
+    run: Run,
+    step: int,
+    pending: list[Any],
+    lap: Any,
+    metric_log: MetricLog,
+    checkpoints: Checkpoints,
 ) -> None:
     """Writes the means since the last log; stops the run if one of them is not finite."""
     history = jax.device_get(pending)
@@ -211,7 +227,9 @@ def _log_training(
     metric_log.write(step, "train", means)
     left = (run.num_steps - step) * seconds / len(history)
     epoch = step / run.task.steps_per_epoch
-    log.info(f"step {step}/{run.num_steps}  epoch {epoch:.1f}  {_format(means)}  {duration(left)} left")
+    log.info(
+        f"step {step}/{run.num_steps}  epoch {epoch:.1f}  {_format(means)}  {duration(left)} left"
+    )
 
 
 class Evaluator:
@@ -223,10 +241,11 @@ class Evaluator:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         """Mean metrics of a state."""
-        total = None
-        for batch in self._run.task.eval_batches():
-            metrics = self._step(state, to_devices(batch, self._run.mesh))
-            total = metrics if total is None else total.merge(metrics)
+        batches = (to_devices(batch, self._run.mesh) for batch in self._run.task.eval_batches())
+        total = functools.reduce(
+            lambda total, metrics: total.merge(metrics),
+            (self._step(state, batch) for batch in batches),
+        )
         return {name: float(value) for name, value in total.compute().items()}
 
 

@@ -4,7 +4,7 @@ The batch is split over both axes. Parameters and optimiser state are split over
 largest axis that divides, and replicated over `data`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,18 +16,20 @@ AXES = ("data", "fsdp")
 _MIN_SHARDED_SIZE = 2**12
 
 
-def make_mesh(shape: Mapping[str, int]) -> Mesh:
-    """A mesh of all devices.
+def make_mesh(shape: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of devices.
 
     Args:
       shape: size of each of the axes 'data' and 'fsdp'; one may be -1 for what remains.
+      devices: all there are, if None.
 
     Raises:
       ValueError: if the sizes do not multiply to the number of devices.
     """
     if set(shape) != set(AXES):
         raise ValueError(f"config.mesh must have the axes {AXES}, got {tuple(shape)}")
-    sizes, count = [shape[axis] for axis in AXES], jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    sizes, count = [shape[axis] for axis in AXES], len(devices)
     fixed = int(np.prod([s for s in sizes if s != -1]))
     if sizes.count(-1) == 1 and fixed > 0 and count % fixed == 0:
         sizes = [count // fixed if s == -1 else s for s in sizes]
@@ -37,7 +39,9 @@ def make_mesh(shape: Mapping[str, int]) -> Mesh:
             "one axis may be -1 to take what remains"
         )
     # Explicit axes, the default, refuse the reshapes that cut maps into windows.
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return jax.make_mesh(
+        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -24,7 +24,8 @@ class ModelDef:
     """A model without its arrays: takes them apart and puts them together again."""
 
     def __init__(self, model: nnx.Module):
-        self._graph, _, _, self._rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+        graph, _, _, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)  # type: ignore[misc]
+        self._graph, self._rest = graph, rest
 
     def merge(self, params: PureTree, batch_stats: PureTree) -> Any:
         """The model with these arrays, safe to change inside a traced function."""

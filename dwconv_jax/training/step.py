@@ -62,9 +62,7 @@ def make_train_step(
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         inputs = (_micro_batches(batch, accumulation_steps), jnp.arange(accumulation_steps))
-        (total, batch_stats), metrics = jax.lax.scan(
-            micro_step, (zeros, state.batch_stats), inputs
-        )
+        (total, batch_stats), metrics = jax.lax.scan(micro_step, (zeros, state.batch_stats), inputs)
         grads = jax.tree.map(lambda g: g / accumulation_steps, total)
         return grads, batch_stats, jax.tree.map(jnp.mean, metrics)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from clu import metric_writers
@@ -38,7 +39,7 @@ class MetricLog:
             self._tensorboard.close()
 
 
-def read_jsonl(workdir: epath.Path) -> list[dict[str, float | str]]:
+def read_jsonl(workdir: epath.Path) -> list[dict[str, Any]]:
     """The entries of a run's `metrics.jsonl`; a line that a kill cut short is left out."""
     path = workdir / _JSONL
     lines = path.read_text().splitlines() if path.exists() else []

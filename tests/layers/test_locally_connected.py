@@ -18,7 +18,12 @@ SHAPES = {
     "window": [dict(kernel_size=3), dict(kernel_size=4, shift=2)],
     "global": [dict()],
 }
-SHARING = {"none": (True, False), "pooled": (True, False), "centre": (False,), "attention": (False,)}
+SHARING = {
+    "none": (True, False),
+    "pooled": (True, False),
+    "centre": (False,),
+    "attention": (False,),
+}
 
 
 def legal_flags():
@@ -100,9 +105,7 @@ def test_four_layers_from_three_flags_have_the_weights_of_the_design(rng):
 
 
 def attention_weights(rng, side):
-    layer = make(
-        connectivity="window", kernel_size=4, shift=2, dynamic="attention", groups=GROUPS
-    )
+    layer = make(connectivity="window", kernel_size=4, shift=2, dynamic="attention", groups=GROUPS)
     x = jnp.array(rng.normal(size=(1, side, side, CHANNELS)), jnp.float32)
     weights, _ = layer.source(x, layer.connectivity, False)
     return np.asarray(weights).max((0, -1)), layer.connectivity.outputs(side, side)
@@ -168,7 +171,10 @@ def test_initialisation_is_the_reference(rng):
         (dict(connectivity="window", dilation=2), "dilation=2 needs connectivity='sliding'"),
         (dict(dynamic="centre", share_positions=True), "share_positions=True does not go with"),
         (dict(share_positions="yes"), "share_positions must be one of True, False, None"),
-        (dict(connectivity="global"), r"map_size must be \(H, W\), got None: connectivity='global'"),
+        (
+            dict(connectivity="global"),
+            r"map_size must be \(H, W\), got None: connectivity='global'",
+        ),
         (dict(share_positions=False), "dynamic='none' with share_positions=False has parameters"),
         (dict(dynamic="pooled", share_positions=False), "map_size must be"),
         (dict(connectivity="window", kernel_size=7, shift=7), "must be smaller than window_size"),

@@ -66,7 +66,11 @@ def test_statistics_are_float32_under_bfloat16(x):
     y = norm(jnp.array(x, jnp.bfloat16), train=True)
     assert y.dtype == jnp.bfloat16
     assert norm.mean.dtype == norm.var.dtype == jnp.float32
-    assert_close(norm.mean[...], 0.1 * np.asarray(jnp.array(x, jnp.bfloat16), np.float32).mean((0, 1, 2)), 1e-6)
+    assert_close(
+        norm.mean[...],
+        0.1 * np.asarray(jnp.array(x, jnp.bfloat16), np.float32).mean((0, 1, 2)),
+        1e-6,
+    )
 
 
 @pytest.mark.parametrize("group_size", [None, 1])

@@ -45,7 +45,9 @@ def test_parameters_and_multiply_adds(name):
     model = abstract_model(name)
     num_params = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
     gmacs = round(multiply_adds(model, 224) / 1e9, 2)
-    assert (num_params, gmacs) == EXPECTED[name] == (VARIANTS[name].num_params, VARIANTS[name].gmacs)
+    assert (
+        (num_params, gmacs) == EXPECTED[name] == (VARIANTS[name].num_params, VARIANTS[name].gmacs)
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,10 @@ def test_overrides_reach_the_layers():
         mlp_ratio=2.0, drop_path_rate=0.3, in_channels=1, patch_size=2, dtype=jnp.bfloat16,
     )  # fmt: skip
     first, second = model.stages[0].blocks
-    assert (first.mixer.connectivity.window_size, first.mixer.connectivity.shift) == ((5, 5), (0, 0))
+    assert (first.mixer.connectivity.window_size, first.mixer.connectivity.shift) == (
+        (5, 5),
+        (0, 0),
+    )
     assert second.mixer.connectivity.shift == (2, 2)
     assert model.stages[1].blocks[0].mixer.connectivity.window_size == (3, 3)
     assert [b.drop_path.rate for s in model.stages for b in s.blocks] == [0, 0.15, 0.3]
@@ -123,7 +128,10 @@ def test_drop_path_is_for_training(rng):
     ("call", "message"),
     [
         (dict(name="dwnet_tny"), "unknown model 'dwnet_tny'; did you mean 'dwnet_tiny'.*swin_base"),
-        (dict(name="dwnet_tiny", embed_dm=3), "unknown override 'embed_dm'; did you mean 'embed_dim'"),
+        (
+            dict(name="dwnet_tiny", embed_dm=3),
+            "unknown override 'embed_dm'; did you mean 'embed_dim'",
+        ),
         (dict(name="dwnet_tiny", num_heads=3), "num_heads=3 does not go with 'dwnet_tiny'"),
         (dict(name="swin_tiny", channels_per_group=3), "channels_per_group=3 does not go with"),
         (dict(name="dwnet_tiny", mixer=dict(dynamik="none")), "unknown mixer flag 'dynamik'"),
@@ -132,7 +140,10 @@ def test_drop_path_is_for_training(rng):
             dict(name="dwnet_tiny", mixer=dict(groups=1, channels_per_group=1)),
             "both groups and channels_per_group",
         ),
-        (dict(name="i_dynamic_dwnet_tiny", embed_dim=64), "channels_per_group=3 must divide the 64"),
+        (
+            dict(name="i_dynamic_dwnet_tiny", embed_dim=64),
+            "channels_per_group=3 must divide the 64",
+        ),
         (dict(name="dwnet_tiny", num_classes=0), "num_classes must be at least 1, got 0"),
         (dict(name="dwnet_tiny", mixer=dict(connectivity="global")), "map_size must be"),
     ],

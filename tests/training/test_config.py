@@ -1,0 +1,68 @@
+"""Mistakes in a config end in one sentence, before anything compiles."""
+
+import functools
+
+import pytest
+from ml_collections import ConfigDict
+
+from dwconv_jax.training import base_config, loop
+from dwconv_jax.training.config import differences, validate
+
+
+def broken(config, **changes):
+    fields = config.to_dict()
+    for path, value in changes.items():
+        *parents, name = path.split("__")
+        functools.reduce(dict.__getitem__, parents, fields)[name] = value
+    return ConfigDict(fields)
+
+
+def test_the_default_is_valid():
+    validate(base_config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(batchsize=3), "unknown field config.batchsize; did you mean 'batch_size'?"),
+        (dict(optimizer__lr=3), "unknown field config.optimizer.lr; .*known: b1, b2, clip_norm"),
+        (dict(optimizer=3), "config.optimizer must hold fields, got 3"),
+        (dict(num_epochs=0), "config.num_epochs must be an int >= 1, got 0"),
+        (dict(eval_every_steps=-1), "config.eval_every_steps must be an int >= 1, got -1"),
+        (dict(accumulation_steps=7), "config.accumulation_steps=7 must divide batch_size=464"),
+        (dict(label_smoothing=1.0), "config.label_smoothing=1.0 must be in"),
+        (dict(optimizer__warmup_epochs=4.0), "warmup_epochs=4.0 must be in .0, num_epochs=4"),
+        (dict(task="clasification"), "config.task must be one of 'classification'"),
+        (dict(mesh=dict(data=3, fsdp=1)), "does not multiply to the 8 devices"),
+        (dict(mesh__date=1), "unknown field config.mesh.date; did you mean 'data'"),
+        (dict(batch_size=100), "config.batch_size=100 must be a multiple of the 8 devices"),
+        (dict(batch_size=1600), "config.batch_size=1600 must not exceed the 1437"),
+        (dict(model__name="dwnet"), "unknown model 'dwnet'; did you mean"),
+        (dict(model__embed_dims=8), "unknown override 'embed_dims'; did you mean 'embed_dim'"),
+        (dict(dataset__name="digit"), "dataset.name='digit' is unknown.*'digits'"),
+        (dict(dataset__augment="crop"), "dataset.augment='crop' is unknown"),
+        (dict(model__dtype="float12"), "config.model.dtype='float12'"),
+    ],
+)
+def test_mistakes_are_named(config, changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        loop.prepare(broken(config, **changes), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_field_is_named(config):
+    del config.seed
+    with pytest.raises(ValueError, match="config lacks seed"):
+        validate(config)
+
+
+def test_weights_that_are_not_there_are_named(config, tmp_path):
+    config.init_from = str(tmp_path / "gone.pth")
+    with pytest.raises(FileNotFoundError, match=r"config.init_from=.*gone.pth' does not exist"):
+        loop.prepare(config, str(tmp_path / "run"))
+
+
+def test_differences_ignore_how_a_run_is_watched():
+    old = {"seed": 0, "log_every_steps": 1, "model": {"name": "a", "depths": [1]}}
+    new = {"seed": 1, "log_every_steps": 9, "model": {"name": "a", "depths": [2]}}
+    assert differences(old, new) == ["model.depths: [1] there, [2] now", "seed: 0 there, 1 now"]
