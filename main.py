@@ -35,20 +35,30 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
 
     # TensorFlow takes seconds to import: not before the flags are parsed.
-    from dwconv_jax import training
-    from dwconv_jax.training import logs
+    from dwconv_jax.training import logs, loop
 
     logs.set_up()
     try:
         if _MODE.value == "train":
-            training.train(_CONFIG.value, _WORKDIR.value)
+            loop.train(_CONFIG.value, _WORKDIR.value)
         else:
-            training.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
-    except (ValueError, FileNotFoundError, training.NonFiniteError) as error:
+            loop.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+    except (ValueError, FileNotFoundError, loop.NonFiniteError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to continue from the last checkpoint")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Ends in one sentence where absl would print a traceback: a misspelt field, a wrong type."""
+    try:
+        return flags.FLAGS(argv)
+    except AttributeError as error:
+        sys.exit(f"error: the config has no such field: {error}")
+    except (flags.Error, TypeError, ValueError) as error:
+        # A config file's own error comes with its traceback; the sentence is the last line.
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

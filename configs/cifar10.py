@@ -7,7 +7,7 @@ this project have not run it to the end, so that no accuracy is stated. `tfds bu
 downloads the 163 MB of data.
 """
 
-from dwconv_jax.layers.locally_connected import check_choice
+from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.training import base_config
 
 VARIANTS = {

@@ -8,7 +8,7 @@ variant; the README's table has the accuracies reached. `tfds build fashion_mnis
 data; `python -m dwconv_jax.data.fashion_mnist` prepares them from Debian's package instead.
 """
 
-from dwconv_jax.layers.locally_connected import check_choice
+from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.training import base_config
 
 VARIANTS = {

@@ -9,8 +9,8 @@ and 81.8 for dwnet_tiny and dynamic_dwnet_tiny, 83.2 for both base models, in th
 Meant for 8 or more accelerators; the authors of this project have not run it.
 """
 
-from dwconv_jax.layers.locally_connected import check_choice
 from dwconv_jax.models import list_models
+from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.training import base_config
 
 

@@ -6,31 +6,51 @@ its dynamic weights come channel (group) first, `[G, K]`, where ours are `[K, G]
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm, PatchEmbed
+from dwconv_jax.layers import BatchNorm, LocallyConnected, PatchEmbed
 from dwconv_jax.layers.relative_position import relative_index, seam_mask
-from dwconv_jax.layers.weight_sources import AttentionWeights, CentreWeights, PooledWeights
+from dwconv_jax.layers.weight_sources import (
+    AttentionWeights,
+    CentreWeights,
+    PooledWeights,
+    StaticWeights,
+)
 from dwconv_jax.models import Classifier
 from dwconv_jax.models.blocks import DWBlock, SwinBlock
-from dwconv_jax.ops.connectivity import Window
+from dwconv_jax.ops.connectivity import Sliding, Window
 
-Array = np.ndarray
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A tensor of the PyTorch state dict and the variable that holds it here."""
+    """A tensor of the PyTorch state dict and the variable that holds it here.
+
+    The tensor is our array with its axes split, reordered and joined again.
+    """
 
     name: str
     variable: nnx.Variable
-    shape: tuple[int, ...]  # of the PyTorch tensor
-    to_torch: Callable[[Array], Array]
-    from_torch: Callable[[Array], Array]
+    shape: Shape  # of the tensor
+    split: Shape  # of our array
+    order: Shape  # of the split axes in the tensor
+
+    def read(self) -> np.ndarray:
+        """The variable as PyTorch holds it."""
+        array = np.asarray(self.variable[...]).reshape(self.split)
+        return np.ascontiguousarray(array.transpose(self.order)).reshape(self.shape)
+
+    def write(self, tensor: np.ndarray) -> None:
+        """Sets the variable, which may be abstract, to a tensor of `shape`."""
+        array = tensor.reshape([self.split[axis] for axis in self.order])
+        array = array.transpose(np.argsort(self.order)).reshape(self.variable.shape)
+        self.variable.set_value(jnp.asarray(array, self.variable.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +62,12 @@ class Buffer:
     """
 
     name: str
-    value: Array
+    value: np.ndarray
     checked: bool
+
+    def read(self) -> np.ndarray:
+        """The constant."""
+        return self.value
 
 
 def layout(model: Classifier, image_size: int = 224) -> list[Entry | Buffer]:
@@ -61,15 +85,14 @@ def layout(model: Classifier, image_size: int = 224) -> list[Entry | Buffer]:
 
 def _classifier(model: Classifier, image_size: int) -> Iterator[Entry | Buffer]:
     side = -(-image_size // model.patch_embed.patch_size)
-    yield from _patch_embed(model.patch_embed, "patch_embed.proj")
-    yield from _norm(model.patch_embed.norm, "patch_embed.norm")
+    yield from _patch_embed(model.patch_embed, "patch_embed")
     for i, stage in enumerate(model.stages):
         for j, block in enumerate(stage.blocks):
             name = f"layers.{i}.blocks.{j}"
             if isinstance(block, DWBlock):
-                yield from _dw_block(block, name)
+                yield from dw_block(block, name)
             else:
-                yield from _swin_block(block, name, side)
+                yield from swin_block(block, name, side)
         if stage.merge is not None:
             yield from _linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
             yield from _norm(stage.merge.norm, f"layers.{i}.downsample.norm")
@@ -78,11 +101,12 @@ def _classifier(model: Classifier, image_size: int) -> Iterator[Entry | Buffer]:
     yield from _linear(model.head, "head")
 
 
-def _dw_block(block: DWBlock, name: str) -> Iterator[Entry | Buffer]:
+def dw_block(block: DWBlock, name: str) -> Iterator[Entry | Buffer]:
+    """The part of the layout that belongs to a block of the DWNet family."""
     inner = f"{name}.attn2conv"
     yield from _conv1x1(block.pointwise_in, f"{inner}.conv0")
     yield from _norm(block.norm_in, f"{inner}.bn0")
-    yield from _sliding_mixer(block.mixer, f"{inner}.conv")
+    yield from depthwise_conv(block.mixer, f"{inner}.conv")
     yield from _norm(block.norm_mixer, f"{inner}.bn")
     yield from _conv1x1(block.pointwise_out, f"{inner}.conv2")
     yield from _norm(block.norm_out, f"{inner}.bn2")
@@ -91,49 +115,51 @@ def _dw_block(block: DWBlock, name: str) -> Iterator[Entry | Buffer]:
     yield from _norm(block.norm_mlp, f"{name}.bn")
 
 
-def _swin_block(block: SwinBlock, name: str, side: int) -> Iterator[Entry | Buffer]:
-    source = block.mixer.source
+def swin_block(block: SwinBlock, name: str, side: int) -> Iterator[Entry | Buffer]:
+    """The part of the layout that belongs to a Swin block on a square map."""
     window = block.mixer.connectivity
-    if not isinstance(source, AttentionWeights) or not isinstance(window, Window):
-        raise ValueError(_unknown(block.mixer, name))
-    if any(window.shift) and side > max(window.window_size):
+    if isinstance(window, Window) and any(window.shift) and side > max(window.window_size):
         yield Buffer(f"{name}.attn_mask", seam_mask(window, side, side), checked=False)
     yield from _norm(block.norm_mixer, f"{name}.norm1")
-    yield _raw(source.position_bias.table, f"{name}.attn.relative_position_bias_table")
-    index = relative_index(window.window_size, window.window_size)
-    yield Buffer(f"{name}.attn.relative_position_index", index, checked=True)
-    yield from _linear(source.qkv, f"{name}.attn.qkv")
-    yield from _linear(block.mixer.proj, f"{name}.attn.proj")
+    yield from window_attention(block.mixer, f"{name}.attn")
     yield from _norm(block.norm_mlp, f"{name}.norm2")
     yield from _linear(block.mlp.fc1, f"{name}.mlp.fc1")
     yield from _linear(block.mlp.fc2, f"{name}.mlp.fc2")
 
 
-def _sliding_mixer(mixer: Any, name: str) -> Iterator[Entry | Buffer]:
-    source, kernel_size = mixer.source, getattr(mixer.connectivity, "kernel_size", None)
-    if kernel_size is None or mixer.dynamic == "attention":
+def window_attention(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffer]:
+    """Local attention's part of the layout."""
+    source, window = mixer.source, mixer.connectivity
+    if not isinstance(source, AttentionWeights) or not isinstance(window, Window):
         raise ValueError(_unknown(mixer, name))
-    if isinstance(source, CentreWeights):
-        yield from _conv1x1(source.squeeze, f"{name}.conv1.0")
-        yield from _norm(source.norm, f"{name}.conv1.1")
-        yield from _prediction(source.predict, source.shape, f"{name}.conv2.0")
-        return
-    yield _raw(mixer.bias, f"{name}.bias")
-    if isinstance(source, PooledWeights):
-        yield from _conv1x1(source.squeeze, f"{name}.conv1")
-        yield from _norm(source.norm, f"{name}.bn")
-        yield from _prediction(source.predict, source.shape[-2:], f"{name}.conv2")
-        return
-    blocks, _, taps, groups = source.kernel.shape
-    if blocks != 1 or groups != mixer.features:
+    yield _raw(source.position_bias.table, f"{name}.relative_position_bias_table")
+    index = relative_index(window.window_size, window.window_size)
+    yield Buffer(f"{name}.relative_position_index", index, checked=True)
+    yield from _linear(source.qkv, f"{name}.qkv")
+    yield from _linear(mixer.proj, f"{name}.proj")
+
+
+def depthwise_conv(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffer]:
+    """A depth-wise convolution's part of the layout: static, dynamic or i-dynamic."""
+    connectivity = mixer.connectivity
+    if not isinstance(connectivity, Sliding) or connectivity.dilation != (1, 1):
         raise ValueError(_unknown(mixer, name))
-    yield Entry(
-        f"{name}.weight",
-        source.kernel,
-        (groups, 1, *kernel_size),
-        to_torch=lambda w: w[0, 0].T.reshape(groups, 1, *kernel_size),
-        from_torch=lambda w: w.reshape(groups, taps).T[None, None],
-    )
+    match mixer.source:
+        case StaticWeights(kernel=kernel) if kernel.shape[::3] == (1, mixer.features):
+            shape = (mixer.features, 1, *connectivity.kernel_size)
+            yield _reversed(kernel, f"{name}.weight", kernel.shape[2:], shape)
+            yield _raw(mixer.bias, f"{name}.bias")
+        case PooledWeights(shape=(1, 1, taps, mixer.features)) as source:
+            yield _raw(mixer.bias, f"{name}.bias")
+            yield from _conv1x1(source.squeeze, f"{name}.conv1")
+            yield from _norm(source.norm, f"{name}.bn")
+            yield from _prediction(source.predict, (taps, mixer.features), f"{name}.conv2")
+        case CentreWeights() as source:
+            yield from _conv1x1(source.squeeze, f"{name}.conv1.0")
+            yield from _norm(source.norm, f"{name}.conv1.1")
+            yield from _prediction(source.predict, source.shape, f"{name}.conv2.0")
+        case _:
+            raise ValueError(_unknown(mixer, name))
 
 
 def _unknown(mixer: Any, name: str) -> str:
@@ -144,66 +170,44 @@ def _unknown(mixer: Any, name: str) -> str:
 
 
 def _raw(variable: nnx.Variable, name: str) -> Entry:
-    return Entry(name, variable, variable.shape, to_torch=lambda w: w, from_torch=lambda w: w)
+    shape = variable.shape
+    return Entry(name, variable, shape, split=shape, order=tuple(range(len(shape))))
 
 
-def _linear(module: nnx.Linear, name: str) -> Iterator[Entry]:
+def _reversed(variable: nnx.Variable, name: str, split: Shape, shape: Shape) -> Entry:
+    """PyTorch puts outputs first where JAX puts them last."""
+    return Entry(name, variable, shape, split, order=tuple(reversed(range(len(split)))))
+
+
+def _linear(module: nnx.Linear, name: str, kernel_size: Shape = ()) -> Iterator[Entry]:
+    """A linear layer, or a convolution of `kernel_size` (1, 1)."""
     features_in, features_out = module.kernel.shape
-    shape = (features_out, features_in)
-    yield Entry(f"{name}.weight", module.kernel, shape, lambda w: w.T, lambda w: w.T)
+    shape = (features_out, features_in, *kernel_size)
+    yield _reversed(module.kernel, f"{name}.weight", module.kernel.shape, shape)
     if module.bias is not None:
         yield _raw(module.bias, f"{name}.bias")
 
 
 def _conv1x1(module: nnx.Linear, name: str) -> Iterator[Entry]:
-    features_in, features_out = module.kernel.shape
-    yield Entry(
-        f"{name}.weight",
-        module.kernel,
-        (features_out, features_in, 1, 1),
-        to_torch=lambda w: w.T[:, :, None, None],
-        from_torch=lambda w: w[:, :, 0, 0].T,
-    )
-    if module.bias is not None:
-        yield _raw(module.bias, f"{name}.bias")
+    yield from _linear(module, name, kernel_size=(1, 1))
 
 
-def _prediction(module: nnx.Linear, taps_and_groups: tuple[int, ...], name: str) -> Iterator[Entry]:
+def _prediction(module: nnx.Linear, taps_and_groups: Shape, name: str) -> Iterator[Entry]:
     """The 1x1 convolution that predicts weights: its outputs are `[G, K]` there, `[K, G]` here."""
-    taps, groups = taps_and_groups
-    hidden = module.kernel.shape[0]
-    yield Entry(
-        f"{name}.weight",
-        module.kernel,
-        (groups * taps, hidden, 1, 1),
-        to_torch=lambda w: (
-            w.reshape(hidden, taps, groups).transpose(2, 1, 0).reshape(groups * taps, hidden, 1, 1)
-        ),
-        from_torch=lambda w: (
-            w.reshape(groups, taps, hidden).transpose(2, 1, 0).reshape(hidden, taps * groups)
-        ),
-    )
-    yield Entry(
-        f"{name}.bias",
-        module.bias,
-        (groups * taps,),
-        to_torch=lambda b: b.reshape(taps, groups).T.reshape(-1),
-        from_torch=lambda b: b.reshape(groups, taps).T.reshape(-1),
-    )
+    features_in, features_out = module.kernel.shape
+    split = (features_in, *taps_and_groups)
+    yield _reversed(module.kernel, f"{name}.weight", split, (features_out, features_in, 1, 1))
+    yield _reversed(module.bias, f"{name}.bias", taps_and_groups, (features_out,))
 
 
 def _patch_embed(module: PatchEmbed, name: str) -> Iterator[Entry]:
     p = module.patch_size
     inputs, features = module.proj.kernel.shape
-    channels = inputs // p**2
-    yield Entry(
-        f"{name}.weight",
-        module.proj.kernel,
-        (features, channels, p, p),
-        to_torch=lambda w: w.reshape(p, p, channels, features).transpose(3, 2, 0, 1),
-        from_torch=lambda w: w.transpose(2, 3, 1, 0).reshape(inputs, features),
-    )
-    yield _raw(module.proj.bias, f"{name}.bias")
+    split = (p, p, inputs // p**2, features)
+    shape = (features, inputs // p**2, p, p)
+    yield Entry(f"{name}.proj.weight", module.proj.kernel, shape, split, order=(3, 2, 0, 1))
+    yield _raw(module.proj.bias, f"{name}.proj.bias")
+    yield from _norm(module.norm, f"{name}.norm")
 
 
 def _norm(module: nnx.LayerNorm | BatchNorm, name: str) -> Iterator[Entry | Buffer]:

@@ -15,6 +15,7 @@ from dwconv_jax.convert import torch_zip
 from dwconv_jax.convert.state_dicts import find_state_dict
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+SUFFIXES = (*_TORCH_SUFFIXES, ".safetensors")
 # The long integer that opens every file of PyTorch before 1.6.
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 
@@ -99,8 +100,7 @@ def _writer(path: Path) -> Callable[[Path, dict[str, np.ndarray]], None]:
         return _write_safetensors
     if path.suffix in _TORCH_SUFFIXES:
         return torch_zip.write
-    legal = [".safetensors", *_TORCH_SUFFIXES]
-    raise ValueError(f"{path}: suffix {path.suffix!r} names no format: legal are {legal}")
+    raise ValueError(f"{path}: suffix {path.suffix!r} names no format: legal are {SUFFIXES}")
 
 
 def _check_entry(path: Path, name: str, array: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from dwconv_jax.layers.weight_sources import (
     StaticWeights,
     WeightShape,
 )
-from dwconv_jax.ops.checks import check_groups, check_map
+from dwconv_jax.ops.checks import check_choice, check_groups, check_map
 from dwconv_jax.ops.connectivity import Connectivity, Global, Pair, Sliding, Window, as_pair
 
 ConnectivityName = Literal["sliding", "window", "global"]
@@ -187,12 +187,6 @@ def make_connectivity(
             return Window(kernel_size, shift)
         case "global":
             return Global()
-
-
-def check_choice(name: str, value: Any, legal: tuple[Any, ...]) -> None:
-    """ValueError unless `value` is one of the legal ones."""
-    if value not in legal:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, legal))}, got {value!r}")
 
 
 def _resolve_sharing(share: bool | None, dynamic: Dynamic, connectivity: ConnectivityName) -> bool:

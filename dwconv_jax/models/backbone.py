@@ -8,9 +8,8 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.layers import PatchEmbed, PatchMerging
-from dwconv_jax.layers.locally_connected import check_choice
 from dwconv_jax.models.blocks import BLOCKS
-from dwconv_jax.ops.checks import check_map
+from dwconv_jax.ops.checks import check_choice, check_map
 
 PerStage = int | Sequence[int]
 

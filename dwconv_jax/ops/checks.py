@@ -1,11 +1,18 @@
-"""The argument checks that the definition and the lowerings share."""
+"""Argument checks; what they say names the argument, what was found and what is legal."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dwconv_jax.ops.connectivity import Connectivity
+
+
+def check_choice(name: str, value: Any, legal: tuple[Any, ...]) -> None:
+    """ValueError unless `value` is one of the legal ones."""
+    if value not in legal:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, legal))}, got {value!r}")
 
 
 def check_groups(groups: int, channels: int, name: str = "groups") -> None:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from dwconv_jax.layers.locally_connected import check_choice
+from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.tasks.classification import Classification
 
 TASKS = {"classification": Classification}

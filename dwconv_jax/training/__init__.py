@@ -1,6 +1,8 @@
-"""Training and evaluation: one loop, one file for each of its concerns."""
+"""Training and evaluation: one loop (`loop.train`, `loop.evaluate`), a file for each concern.
+
+Nothing heavy is imported here, so that config files and `--help` do not wait for TensorFlow.
+"""
 
 from dwconv_jax.training.config import base_config
-from dwconv_jax.training.loop import NonFiniteError, evaluate, train
 
-__all__ = ["NonFiniteError", "base_config", "evaluate", "train"]
+__all__ = ["base_config"]

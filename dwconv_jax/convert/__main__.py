@@ -1,0 +1,93 @@
+"""Weights from one kind of file to another: python -m dwconv_jax.convert SRC DST --model=NAME.
+
+    python -m dwconv_jax.convert dwnet_tiny_224.pth weights/dwnet_tiny --model=dwnet_tiny
+    python -m dwconv_jax.convert weights/dwnet_tiny dwnet_tiny.pth --model=dwnet_tiny
+
+SRC is a PyTorch file, a checkpoint of weights or the workdir of a run; DST is a PyTorch file where
+its suffix says so, and a checkpoint of weights otherwise. The number of classes is that of SRC.
+"""
+
+import argparse
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
+from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
+from dwconv_jax.convert.weights import load_torch, to_torch
+from dwconv_jax.models import Classifier, create_model, list_models
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; what the user can mend ends in one message."""
+    args = _parser().parse_args(arguments)
+    try:
+        if args.dst.exists():
+            raise FileExistsError(f"{args.dst} exists already; name a new file or directory")
+        model = _load(args.src, args.model, dict(args.override))
+        if args.dst.suffix in SUFFIXES:
+            write_state_dict(args.dst, to_torch(model, args.image_size))
+        else:
+            save_weights(args.dst, model)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+    print(f"wrote {args.dst}: {args.model} with {model.head.out_features} classes")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dwconv_jax.convert",
+        description="Converts weights between PyTorch files and Orbax checkpoints.",
+    )
+    parser.add_argument("src", type=Path, help="PyTorch file, checkpoint, or workdir of a run")
+    parser.add_argument(
+        "dst",
+        type=Path,
+        help=f"a PyTorch file where it ends in {', '.join(SUFFIXES)}, else a checkpoint",
+    )
+    parser.add_argument("--model", required=True, choices=list_models(), metavar="NAME")
+    parser.add_argument(
+        "--override",
+        action="append",
+        default=[],
+        type=_override,
+        metavar="NAME=VALUE",
+        help="an argument of create_model, such as embed_dim=24 or 'depths=(1, 1, 2)'; repeatable",
+    )
+    parser.add_argument(
+        "--image_size", type=int, default=224, help="of the attention masks in Swin's PyTorch files"
+    )
+    return parser
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, a Python value") from error
+
+
+def _load(source: Path, name: str, overrides: dict[str, Any]) -> Classifier:
+    """The model with the weights of a file or directory, and as many classes as they have."""
+    if source.is_dir():
+        found, load, head = read_weights(source), load_weights, "head/bias"
+    else:
+        found, load, head = read_state_dict(source), load_torch, "head.bias"
+    if head in found:
+        overrides = {"num_classes": np.size(found[head]), **overrides}
+    # Abstract: every array comes from the file, and a file that lies about shapes costs nothing.
+    model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
+    try:
+        return load(model, found)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Weights from elsewhere against the shapes of a model, and what can be made to fit."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from dwconv_jax.convert.bicubic import resize_bicubic
+
+Shape = tuple[int, ...]
+Weights = Mapping[str, np.ndarray]
+
+_log = logging.getLogger(__name__)
+# The names that matter are the first; a file for another model has hundreds.
+_MAX_LISTED = 20
+
+
+def fit(
+    found: Weights,
+    shapes: Mapping[str, Shape],
+    *,
+    origin: str,
+    strict: bool,
+    skip_head: bool = False,
+) -> dict[str, np.ndarray]:
+    """Checks that weights are those of a model.
+
+    Args:
+      found: weights by name, in PyTorch's names or ours.
+      shapes: what the model has under the same names.
+      origin: where the weights come from, for messages.
+      strict: False leaves out a head of other shapes than the model's, and resizes relative
+        position tables of other windows; what it did is logged.
+      skip_head: leaves out the head in any case.
+
+    Returns:
+      Weights of the model's shapes: all that it has, except for a head that was left out.
+
+    Raises:
+      ValueError: with every missing, extra and misshapen name in one message.
+    """
+    if skip_head or (not strict and _heads_differ(found, shapes)):
+        head = ", ".join(f"{name} {list(found[name].shape)}" for name in found if _in_head(name))
+        _log.info("%s: left out the head (%s); the model keeps its own", origin, head or "none")
+        found = {name: value for name, value in found.items() if not _in_head(name)}
+        shapes = {name: shape for name, shape in shapes.items() if not _in_head(name)}
+    if not strict:
+        found = {name: _resized(name, v, shapes.get(name), origin) for name, v in found.items()}
+
+    misfits = {
+        "missing": [f"{name} {list(shape)}" for name, shape in shapes.items() if name not in found],
+        "extra": [f"{name} {list(v.shape)}" for name, v in found.items() if name not in shapes],
+        "misshapen": [
+            f"{name} {list(found[name].shape)}, the model has {list(shape)}"
+            for name, shape in shapes.items()
+            if name in found and found[name].shape != shape
+        ],
+    }
+    if any(misfits.values()):
+        raise ValueError(f"{origin} does not fit the model: {_summary(misfits)}")
+    return dict(found)
+
+
+def _in_head(name: str) -> bool:
+    return name.startswith(("head.", "head/"))
+
+
+def _heads_differ(found: Weights, shapes: Mapping[str, Shape]) -> bool:
+    return any(
+        _in_head(name) and name in found and found[name].shape != shape
+        for name, shape in shapes.items()
+    )
+
+
+def _resized(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> np.ndarray:
+    """A relative position table for other (square) windows, `[(2 w - 1)**2, heads]`; or `value`."""
+    is_table = name.endswith(("relative_position_bias_table", "position_bias/table"))
+    if not is_table or shape is None or value.shape == shape or value.shape[1:] != shape[1:]:
+        return value
+    old, new = math.isqrt(len(value)), math.isqrt(shape[0])
+    if (old**2, new**2) != (len(value), shape[0]):
+        return value
+    _log.info("%s: resized %s from %dx%d to %dx%d (bicubic)", origin, name, old, old, new, new)
+    return resize_bicubic(value.reshape(old, old, -1), (new, new)).reshape(shape)
+
+
+def _summary(misfits: Mapping[str, list[str]]) -> str:
+    counts = ", ".join(f"{len(names)} {kind}" for kind, names in misfits.items() if names)
+    lines = [line for kind, names in misfits.items() for line in _listed(kind, names)]
+    if all(_in_head(name) for names in misfits.values() for name in names):
+        lines.append("only the head differs: strict=False keeps the model's own")
+    return "\n  ".join([counts, *lines])
+
+
+def _listed(kind: str, names: list[str]) -> Iterable[str]:
+    yield from (f"{kind} {name}" for name in names[:_MAX_LISTED])
+    if len(names) > _MAX_LISTED:
+        yield f"... and {len(names) - _MAX_LISTED} more {kind}"

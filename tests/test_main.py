@@ -1,0 +1,31 @@
+"""The command line: what the user mistypes ends in one sentence."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.batchsize=3"], 'no such field: .*Did you mean "batch_size"'),
+        (["--config.optimizer.lr=1"], "no such field: .*lr"),
+        (["--config.batch_size=many"], "config.batch_size=many: invalid literal for int"),
+        (["--mode=fly"], "mode=fly: value should be one of <train|eval>"),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments, message, tmp_path):
+    command = [sys.executable, "main.py", "--config=tests/training/tiny.py", *arguments]
+    result = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and re.search(message, last), result.stderr
+    assert not (tmp_path / "run").exists()
