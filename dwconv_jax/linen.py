@@ -20,6 +20,11 @@ def LocallyConnected(features: int, *, name: str | None = None, **flags: Any) ->
     return bridge.to_linen(layers.LocallyConnected, features, name=name, **flags)
 
 
+def DepthwiseConv(features: int, *, name: str | None = None, **options: Any) -> nn.Module:  # noqa: N802
+    """`dwconv_jax.DepthwiseConv` as a Linen module; the options are the same."""
+    return bridge.to_linen(layers.DepthwiseConv, features, name=name, **options)
+
+
 def create_model(model: str, *, name: str | None = None, **overrides: Any) -> nn.Module:
     """`dwconv_jax.create_model` as a Linen module; `name` is the Linen module's."""
     return bridge.to_linen(models.create_model, model, name=name, **overrides)

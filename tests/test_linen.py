@@ -59,6 +59,14 @@ def test_a_parent_trains():
     assert not np.array_equal(before, variables["batch_stats"]["mixer"]["source"]["norm"]["mean"])
 
 
+def test_depthwise_conv_has_a_linen_face():
+    x = jnp.ones((1, 5, 5, 8))
+    y, variables = dwconv_jax.linen.DepthwiseConv(8, kernel_size=3).init_with_output(
+        jax.random.key(0), x
+    )
+    assert y.shape == x.shape and set(variables["params"]) == {"kernel", "bias"}
+
+
 def test_models_agree_with_nnx():
     overrides = dict(embed_dim=8, depths=(1, 1), num_classes=3)
     linen_model = dwconv_jax.linen.create_model("dwnet_tiny", **overrides)

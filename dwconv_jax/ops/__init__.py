@@ -2,6 +2,17 @@
 
 from dwconv_jax.ops import definition
 from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
+from dwconv_jax.ops.depthwise_conv import depthwise_conv
 from dwconv_jax.ops.lowerings import locally_connected
+from dwconv_jax.ops.lowerings.summary import lowerings
 
-__all__ = ["Connectivity", "Global", "Sliding", "Window", "definition", "locally_connected"]
+__all__ = [
+    "Connectivity",
+    "Global",
+    "Sliding",
+    "Window",
+    "definition",
+    "depthwise_conv",
+    "locally_connected",
+    "lowerings",
+]

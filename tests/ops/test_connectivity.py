@@ -23,7 +23,12 @@ def test_sliding_kernels_may_be_oblong_and_dilated():
 
 def test_windows_pad_right_and_bottom():
     window = Window(2)
-    assert window.outputs(3, 3).tolist() == [[0, 1, 3, 4], [2, -1, 5, -1], [6, 7, -1, -1], [8, -1, -1, -1]]
+    assert window.outputs(3, 3).tolist() == [
+        [0, 1, 3, 4],
+        [2, -1, 5, -1],
+        [6, 7, -1, -1],
+        [8, -1, -1, -1],
+    ]
 
 
 def test_shifted_windows_roll_the_padded_map():
@@ -44,7 +49,8 @@ def test_everybody_sees_everything_globally():
 
 
 def test_connectivities_are_values():
-    assert Sliding(7) == Sliding((7, 7), (1, 1)) and hash(Sliding(7)) == hash(Sliding((7, 7)))
+    assert Sliding(7) == Sliding((7, 7), (1, 1))
+    assert hash(Sliding(7)) == hash(Sliding((7, 7)))
     assert Window(7) != Window(7, shift=3)
     with pytest.raises(AttributeError):
         Sliding(7).kernel_size = (3, 3)

@@ -8,19 +8,24 @@ import numpy as np
 import pytest
 
 from dwconv_jax import ops
-from dwconv_jax.ops.lowerings.depthwise import native_conv
+from dwconv_jax.ops.lowerings.native_conv import native_conv
 from tests.numerics import assert_close
 
 # bfloat16 has 8 bits of mantissa: operands and results are rounded to 2**-9 of their size, and a
 # gradient sums products of values rounded twice.
 TOLERANCE = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}
 
-SLIDING = [ops.Sliding(3), ops.Sliding((1, 5)), ops.Sliding((5, 3), dilation=(1, 2)), ops.Sliding(4, 2)]
+SLIDING = [
+    ops.Sliding(3),
+    ops.Sliding((1, 5)),
+    ops.Sliding((5, 3), dilation=(1, 2)),
+    ops.Sliding(4, 2),
+]
 WINDOWS = [ops.Window(4), ops.Window(4, shift=1), ops.Window((2, 3), shift=(1, 0)), ops.Window(9)]
 
 
 def operands(rng, connectivity, shape, groups, batched, per_block, dtype):
-    batch, height, width, channels = shape
+    batch, height, width, _ = shape
     blocks, outputs, seen = connectivity.block_shape(height, width)
     weights = (batch if batched else 1, blocks if per_block else 1, outputs, seen, groups)
     return tuple(jnp.array(rng.normal(size=s), dtype) for s in (shape, weights, shape))
@@ -72,7 +77,9 @@ def test_wide_maps_take_several_fusions_a_row(rng):
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("connectivity", [ops.Sliding(3), ops.Sliding((3, 5), dilation=2)], ids=str)
 def test_the_native_convolution_of_other_platforms(rng, connectivity, batched):
-    x, weights, cotangent = operands(rng, connectivity, (2, 6, 7, 4), 4, batched, False, jnp.float32)
+    x, weights, cotangent = operands(
+        rng, connectivity, (2, 6, 7, 4), 4, batched, False, jnp.float32
+    )
 
     def native(x, weights, connectivity):
         kernel = weights.reshape(-1, *connectivity.kernel_size, x.shape[-1])
@@ -104,12 +111,22 @@ def test_the_operator_vmaps(rng):
 @pytest.mark.parametrize(
     ("x_shape", "weight_shape", "connectivity", "message"),
     [
-        ((4, 4, 2), (1, 1, 1, 9, 2), ops.Sliding(3), r"x must be floating \[B, H, W, C\].*\[4, 4, 2\]"),
+        (
+            (4, 4, 2),
+            (1, 1, 1, 9, 2),
+            ops.Sliding(3),
+            r"x must be floating \[B, H, W, C\].*\[4, 4, 2\]",
+        ),
         ((1, 0, 4, 2), (1, 1, 1, 9, 2), ops.Sliding(3), "no empty axis"),
         ((2, 4, 4, 2), (1, 9, 2), ops.Sliding(3), r"must be \[2 or 1, 16 or 1, 1, 9, G\]"),
         ((2, 4, 4, 2), (3, 1, 1, 9, 2), ops.Sliding(3), r"got shape \(3, 1, 1, 9, 2\)"),
         ((2, 4, 4, 2), (1, 1, 4, 4, 2), ops.Window(3), r"\[2 or 1, 4 or 1, 9, 9, G\]"),
-        ((2, 4, 4, 6), (1, 1, 1, 9, 4), ops.Sliding(3), r"G=4 must divide the 6 channels.*\[1, 2, 3, 6\]"),
+        (
+            (2, 4, 4, 6),
+            (1, 1, 1, 9, 4),
+            ops.Sliding(3),
+            r"G=4 must divide the 6 channels.*\[1, 2, 3, 6\]",
+        ),
     ],
 )
 @pytest.mark.parametrize("operator", [ops.locally_connected, ops.definition.locally_connected])
@@ -120,4 +137,6 @@ def test_wrong_shapes_say_what_is_legal(operator, x_shape, weight_shape, connect
 
 def test_integers_are_refused():
     with pytest.raises(ValueError, match=r"x must be floating.*uint8\[1, 4, 4, 2\]"):
-        ops.locally_connected(np.zeros((1, 4, 4, 2), np.uint8), jnp.zeros((1, 1, 1, 9, 2)), ops.Sliding(3))
+        ops.locally_connected(
+            np.zeros((1, 4, 4, 2), np.uint8), jnp.zeros((1, 1, 1, 9, 2)), ops.Sliding(3)
+        )

@@ -104,7 +104,8 @@ def test_moments_after_five_steps(model, clipped, adamw):
     state, _ = clipped[-1]
     first, second = (optax.tree.get(state.opt_state, name) for name in ("mu", "nu"))
     assert_golden(in_torch_layout(model, first), adamw.under("adam_m"), 1e-4)
-    assert_golden(in_torch_layout(model, second), adamw.under("adam_v"), 1e-4)
+    # Squares of gradients have twice their error.
+    assert_golden(in_torch_layout(model, second), adamw.under("adam_v"), 2e-4)
 
 
 def test_five_steps_without_clipping(model, adamw):

@@ -42,8 +42,8 @@ def block_mix(x: jax.Array, weights: jax.Array, connectivity: Window | Global) -
     seen = partition(x.reshape(batch, height, width, groups, channels // groups), connectivity)
     # An axis of length 1 is summed away by name, so that the product stays one matrix product.
     b, n = ("" if size == 1 else axis for size, axis in zip(weights.shape[:2], "bn", strict=True))
-    squeezed = weights.reshape(*(size for size in weights.shape[:2] if size != 1), *weights.shape[2:])
-    mixed = jnp.einsum(
-        f"{b}{n}qkg,bnkgd->bnqgd", squeezed, seen, preferred_element_type=seen.dtype
+    squeezed = weights.reshape(
+        *(size for size in weights.shape[:2] if size != 1), *weights.shape[2:]
     )
+    mixed = jnp.einsum(f"{b}{n}qkg,bnkgd->bnqgd", squeezed, seen, preferred_element_type=seen.dtype)
     return merge(mixed.reshape(*mixed.shape[:3], channels), connectivity, height, width)

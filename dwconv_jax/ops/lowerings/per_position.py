@@ -4,12 +4,14 @@ The k*k-fold neighbourhood of the activations is never materialised: each tap is
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.lowerings.fusions import compute_once
 
 
 def _pad(x: jax.Array, connectivity: Sliding) -> jax.Array:
@@ -17,9 +19,17 @@ def _pad(x: jax.Array, connectivity: Sliding) -> jax.Array:
     return jnp.pad(x, ((0, 0), (ph, ph), (pw, pw)) + ((0, 0),) * (x.ndim - 3))
 
 
-def _tap_offsets(connectivity: Sliding) -> list[tuple[int, int]]:
+def _sum_over_taps(
+    product: Callable[[int, int, int], jax.Array], connectivity: Sliding, like: jax.Array
+) -> jax.Array:
+    """Sums `product(tap, row, column)` over the taps and where they look in the padded map."""
     (kh, kw), (dh, dw) = connectivity.kernel_size, connectivity.dilation
-    return [(i * dh, j * dw) for i in range(kh) for j in range(kw)]
+
+    def total() -> jax.Array:
+        products = (product(k, k // kw * dh, k % kw * dw) for k in range(kh * kw))
+        return functools.reduce(jnp.add, products).astype(like.dtype)
+
+    return compute_once(total, like)
 
 
 def _spread(weights: jax.Array, channels: int) -> jax.Array:
@@ -48,11 +58,12 @@ def per_position(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax
     """
     _, height, width, channels = x.shape
     padded, weights = _pad(_wide(x), connectivity), _wide(weights)
-    products = (
-        padded[:, r : r + height, c : c + width] * _spread(weights[:, :, :, k], channels)
-        for k, (r, c) in enumerate(_tap_offsets(connectivity))
-    )
-    return functools.reduce(jnp.add, products).astype(x.dtype)
+
+    def product(tap: int, row: int, column: int) -> jax.Array:
+        seen = padded[:, row : row + height, column : column + width]
+        return seen * _spread(weights[:, :, :, tap], channels)
+
+    return _sum_over_taps(product, connectivity, like=x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -71,34 +82,37 @@ def tap_products(x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding)
     Returns:
       `[B, H, W, K, G]`.
     """
-    channels = x.shape[-1]
+    channels, (kh, kw), (dh, dw) = x.shape[-1], connectivity.kernel_size, connectivity.dilation
     padded = _pad(x, connectivity)
     # A product with a 0/1 matrix sums the channels of a group far faster than a reshaped sum.
     members = jnp.repeat(jnp.eye(groups, dtype=x.dtype), channels // groups, axis=0)
 
-    def tap(offset: jax.Array) -> jax.Array:
-        shifted = lax.dynamic_slice(padded, (0, offset[0], offset[1], 0), x.shape)
-        return jnp.dot(shifted * g, members, precision=lax.Precision.HIGHEST)
+    def write_tap(tap: jax.Array, out: jax.Array) -> jax.Array:
+        shifted = lax.dynamic_slice(padded, (0, tap // kw * dh, tap % kw * dw, 0), x.shape)
+        products = jnp.dot(shifted * g, members, precision=lax.Precision.HIGHEST)
+        return lax.dynamic_update_index_in_dim(out, products, tap, axis=3)
 
-    return jnp.moveaxis(lax.map(tap, jnp.array(_tap_offsets(connectivity))), 0, 3)
+    out = jnp.zeros((*x.shape[:3], kh * kw, groups), x.dtype)
+    return lax.fori_loop(0, kh * kw, write_tap, out)
 
 
 def _seen_by(g: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
     """Every position collects from the positions that saw it, with the weight they used.
 
     The adjoint of `per_position` in `x`: `[B, H, W, C]` and `[B or 1, H, W, K, G]` to
-    `[B, H, W, C]`.
+    `[B, H, W, C]`. Products are shifted, not their factors: padded weights would need more memory
+    than the weights themselves.
     """
-    _, height, width, channels = g.shape
-    padded_g, padded_w = _pad(_wide(g), connectivity), _pad(_wide(weights), connectivity)
+    wide_g, weights, channels = _wide(g), _wide(weights), g.shape[-1]
     ph, pw = connectivity.padding
 
-    def tap(k: int, r: int, c: int) -> jax.Array:
-        rows, cols = slice(2 * ph - r, 2 * ph - r + height), slice(2 * pw - c, 2 * pw - c + width)
-        return padded_g[:, rows, cols] * _spread(padded_w[:, rows, cols, k], channels)
+    def product(tap: int, row: int, column: int) -> jax.Array:
+        down, right = row - ph, column - pw
+        sent = wide_g * _spread(weights[:, :, :, tap], channels)
+        shift = ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
+        return lax.pad(sent, jnp.zeros((), sent.dtype), shift)
 
-    products = (tap(k, r, c) for k, (r, c) in enumerate(_tap_offsets(connectivity)))
-    return functools.reduce(jnp.add, products).astype(g.dtype)
+    return _sum_over_taps(product, connectivity, like=g)
 
 
 def _per_position_fwd(x: jax.Array, weights: jax.Array, connectivity: Sliding):

@@ -1,0 +1,52 @@
+"""Who used the processor: a busy second core flatters one side of a comparison by up to 10 times.
+
+A peer whose threads meet at a barrier waits for the one that was scheduled away. A measurement
+during which another process held a core is therefore discarded, not averaged.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_TICK_NOISE = 0.03  # seconds: the kernel counts in ticks of 10 ms, for each process and the whole
+_SHARE = 0.15
+
+
+class ForeignLoad:
+    """Compares the machine's busy time with that of `pids`; never reports load where it cannot."""
+
+    def __init__(self, pids: Sequence[int]):
+        self.pids = list(pids)
+        self.watches = Path("/proc/stat").exists()
+
+    def start(self) -> None:
+        """Begins an interval."""
+        self._began, self._foreign = time.perf_counter(), self._foreign_seconds()
+
+    def was_seen(self) -> bool:
+        """Whether others used more than a trifle of the processor since `start`."""
+        allowed = max(_TICK_NOISE, _SHARE * (time.perf_counter() - self._began))
+        return self._foreign_seconds() - self._foreign > allowed
+
+    def _foreign_seconds(self) -> float:
+        if not self.watches:
+            return 0.0
+        return _busy_seconds() - sum(_process_seconds(pid) for pid in self.pids)
+
+
+def _busy_seconds() -> float:
+    user, nice, system, _, _, irq, softirq, steal = _first_line("/proc/stat").split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / _TICKS
+
+
+def _process_seconds(pid: int) -> float:
+    # The name of the process may hold spaces; fields are counted from behind its parenthesis.
+    fields = _first_line(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _first_line(path: str) -> str:
+    with open(path) as file:
+        return file.readline()

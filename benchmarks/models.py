@@ -1,0 +1,87 @@
+"""Whole models against PyTorch, 224x224: `python -m benchmarks.models`."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import dwconv_jax
+from benchmarks.session import Session, parser, session, using
+from benchmarks.timing import compile_function, timer
+
+BATCH, SIZE = 8, 224
+MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "swin_tiny")
+OPTIMIZER = optax.adamw(1e-3, weight_decay=0.05)
+
+
+def evaluation(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The logits of a batch, and the arguments to call it with."""
+    graph, state = nnx.split(dwconv_jax.create_model(name, rngs=nnx.Rngs(0)))
+
+    def evaluate(state: nnx.State, images: jax.Array) -> jax.Array:
+        return nnx.merge(graph, state)(images)
+
+    return evaluate, (state, jax.random.normal(jax.random.key(1), (BATCH, SIZE, SIZE, 3)))
+
+
+def training(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A step of AdamW, and the arguments: what it updates and the batch."""
+    model = dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
+    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(parameters: nnx.State, rest: nnx.State, images: jax.Array, labels: jax.Array):
+        model = nnx.merge(graph, parameters, rest, copy=True)
+        logits = model(images, train=True)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), nnx.split(model, nnx.Param, ...)[2]
+
+    def step(training_state: tuple[Any, ...], images: jax.Array, labels: jax.Array):
+        parameters, rest, optimizer = training_state
+        gradients, rest = jax.grad(loss, has_aux=True)(parameters, rest, images, labels)
+        updates, optimizer = OPTIMIZER.update(gradients, optimizer, parameters)
+        return optax.apply_updates(parameters, updates), rest, optimizer
+
+    images = jax.random.normal(jax.random.key(1), (BATCH, SIZE, SIZE, 3))
+    return step, ((parameters, rest, OPTIMIZER.init(parameters)), images, jnp.arange(BATCH))
+
+
+def stepper(compiled: Any, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+    """Calls a step on the state that the last call left; the state's memory is used again."""
+    state, *batch = arguments
+
+    def call() -> Any:
+        nonlocal state
+        state = compiled(state, *batch)
+        return state
+
+    return call
+
+
+def measure(run: Session, name: str, train: bool, lowering: str) -> None:
+    """One row."""
+    what, build = ("training step", training) if train else ("evaluation", evaluation)
+    with using(lowering):
+        function, arguments = build(name)
+        compiled, seconds = compile_function(function, *arguments, donate=(0,) if train else ())
+    call = stepper(compiled, arguments) if train else lambda: compiled(*arguments)
+    details = {"name": name, "batch": BATCH, "size": SIZE, "train": train}
+    run.measure_against_torch((name, what, lowering), seconds, timer(call), "model", details)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measures what `--only` selects."""
+    with session(f"Models, {SIZE}x{SIZE}, batch {BATCH}, float32", options) as run:
+        for name in MODELS:
+            sliding = name in ("dwnet_tiny", "dynamic_dwnet_tiny")
+            for train in (False, True):
+                for lowering in run.lowerings() if sliding else ["XLA"]:
+                    if name.startswith(options.only):
+                        measure(run, name, train, lowering)
+
+
+if __name__ == "__main__":
+    main(parser(__doc__, "models").parse_args())

@@ -1,0 +1,103 @@
+"""Rows of measurements as a table, as JSON and as a picture."""
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+
+from benchmarks.timing import Comparison
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One comparison: what was run, by which of our lowerings, against whom."""
+
+    case: str
+    what: str
+    lowering: str
+    peer: str
+    compile_seconds: float
+    times: Comparison
+
+
+_HEADER = ("case", "what", "ours", "peer", "ours ms", "peer ms", "ratio", "quartiles", "compile s")
+
+
+def machine(threads: int, torch_version: str | None) -> dict[str, Any]:
+    """What a reader must know to judge the numbers."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "torch": torch_version or "not found",
+    }
+
+
+def print_heading(title: str, facts: dict[str, Any]) -> None:
+    """The versions and the head of the table; rows follow as they are measured."""
+    print(f"## {title}\n\n" + ", ".join(f"{k} {v}" for k, v in facts.items()))
+    print("ratio = peer's time / ours: above 1 is ours ahead\n")
+    print("| " + " | ".join(_HEADER) + " |\n" + "|---" * len(_HEADER) + "|", flush=True)
+
+
+def print_row(row: Row) -> None:
+    """One line of the table."""
+    times = row.times
+    noise = f" NOISY ({times.discarded} disturbed)" if times.is_noisy else ""
+    cells = (
+        row.case,
+        row.what,
+        row.lowering,
+        row.peer,
+        f"{times.ours_ms:.2f}",
+        f"{times.peer_ms:.2f}",
+        f"{times.ratio:.2f}",
+        f"{times.ratio_low:.2f} to {times.ratio_high:.2f}{noise}",
+        f"{row.compile_seconds:.1f}",
+    )
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def write(path: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
+    """`path`.json with everything and `path`.png with the ratios."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows]}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    if rows:
+        _draw_ratios(path.with_suffix(".png"), rows)
+
+
+def _draw_ratios(path: Path, rows: Sequence[Row]) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    ratios = np.array([row.times.ratio for row in rows])
+    ends = np.array([(row.times.ratio_low, row.times.ratio_high) for row in rows])
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(rows)), layout="constrained")
+    axes.barh(range(len(rows)), ratios, xerr=np.abs(ends.T - ratios), color="tab:blue")
+    labels = [f"{row.case}, {row.what}, {row.lowering} / {row.peer}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=7)
+    axes.invert_yaxis()
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("peer's time / ours")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

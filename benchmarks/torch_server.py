@@ -1,0 +1,136 @@
+"""Runs under an interpreter with PyTorch: reads a case a line, answers seconds a call.
+
+It imports nothing of this project, so that the interpreter needs PyTorch only.
+"""
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch_models
+from torch.nn import functional
+
+Call = Callable[[], object]
+
+
+def _random(*shape: int, channels_last: bool = False, grad: bool = False) -> torch.Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.randn(*shape).contiguous(memory_format=layout).requires_grad_(grad)
+
+
+def _forward_or_training(operator: Callable, inputs: list[torch.Tensor], train: bool) -> Call:
+    def forward() -> torch.Tensor:
+        with torch.no_grad():
+            return operator(*inputs)
+
+    cotangent = torch.randn_like(forward(), memory_format=torch.preserve_format)
+
+    def training() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(operator(*inputs), inputs, cotangent)
+
+    return training if train else forward
+
+
+def static(batch, height, width, channels, kernel, dilation, train, groups=None) -> Call:
+    """A convolution; channels-last, which is oneDNN's fast layout. `groups` None: depth-wise."""
+    groups = groups or channels
+    x = _random(batch, channels, height, width, channels_last=True, grad=train)
+    weight = _random(channels, channels // groups, *kernel, grad=train)
+    padding = [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
+    convolve = functools.partial(
+        functional.conv2d, padding=padding, dilation=dilation, groups=groups
+    )
+    return _forward_or_training(convolve, [x, weight], train)
+
+
+def pooled(batch, height, width, channels, kernel, dilation, train) -> Call:
+    """A kernel for each image, as the release does it: images become groups."""
+    x = _random(batch, channels, height, width, grad=train)
+    weight = _random(batch, channels, *kernel, grad=train)
+    padding = [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
+
+    def convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        y = functional.conv2d(
+            x.reshape(1, batch * channels, height, width),
+            weight.reshape(batch * channels, 1, *kernel),
+            padding=padding,
+            dilation=dilation,
+            groups=batch * channels,
+        )
+        return y.reshape(batch, channels, height, width)
+
+    return _forward_or_training(convolve, [x, weight], train)
+
+
+def centre(batch, height, width, channels, kernel, dilation, train, groups) -> Call:
+    """A kernel for each position, by unfolding."""
+    x = _random(batch, channels, height, width, grad=train)
+    weight = _random(batch, groups, kernel[0] * kernel[1], height, width, grad=train)
+
+    def mix(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return torch_models.unfolded_mix(x, weight, kernel[0])
+
+    return _forward_or_training(mix, [x, weight], train)
+
+
+def sequence_layers(batch, length, channels, kernel, layers, train) -> Call:
+    """Depth-wise 1-D convolutions on top of each other."""
+    x = _random(batch, channels, length, grad=train)
+    weights = [_random(channels, 1, kernel, grad=train) for _ in range(layers)]
+
+    def stack(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        for weight in weights:
+            x = functional.conv1d(x, weight, padding=(kernel - 1) // 2, groups=channels)
+        return x
+
+    return _forward_or_training(stack, [x, *weights], train)
+
+
+def model(name, batch, size, train) -> Call:
+    """A whole model: evaluation, or a full training step with AdamW."""
+    module = torch_models.create(name)
+    images, labels = torch.randn(batch, 3, size, size), torch.arange(batch)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.05)
+    module.train(train)
+
+    def evaluate() -> torch.Tensor:
+        with torch.no_grad():
+            return module(images)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(module(images), labels).backward()
+        optimizer.step()
+
+    return step if train else evaluate
+
+
+CASES = {f.__name__: f for f in (static, pooled, centre, sequence_layers, model)}
+
+
+def serve(threads: int) -> None:
+    """Answers until the input ends; keeps the last case, since models are large."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever prints must not break the protocol
+    print(json.dumps({"version": torch.__version__}), file=answers, flush=True)
+    current, call = None, None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if current != (wanted := (request["case"], request["arguments"])):
+            call = None
+            current, call = wanted, CASES[request["case"]](**request["arguments"])
+        start = time.perf_counter()
+        for _ in range(request["repeats"]):
+            call()
+        seconds = (time.perf_counter() - start) / request["repeats"]
+        print(json.dumps({"seconds": seconds}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

@@ -1,0 +1,37 @@
+"""Depth-wise convolution, of use without anything else of this project."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from dwconv_jax.ops.checks import check_map
+from dwconv_jax.ops.connectivity import Pair, Sliding
+from dwconv_jax.ops.lowerings.depthwise import depthwise
+
+
+@functools.partial(jax.jit, static_argnames="dilation")
+def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: int | Pair = 1) -> jax.Array:
+    """Convolves every channel with a kernel of its own: stride 1, zero padding, same size.
+
+    What `lax.conv_general_dilated(feature_group_count=C)` does, without its slow paths on CPU:
+    small and large kernels, dilation and both gradients are fast. For a sequence `[B, T, C]` use a
+    map of height 1: `depthwise_conv(x[:, None], kernel[None])[:, 0]`.
+
+    Args:
+      x: `[B, H, W, C]`.
+      kernel: `[kh, kw, C]`, not flipped (a cross-correlation, as in every neural network library).
+      dilation: rows and columns between taps, an int or a pair.
+
+    Returns:
+      `[B, H, W, C]` in the common dtype of `x` and `kernel`; sums are float32 at least on CPU.
+
+    Raises:
+      ValueError: if the shapes do not fit, or an even kernel size has no centre.
+    """
+    check_map(x)
+    if kernel.ndim != 3 or kernel.shape[2] != x.shape[3]:
+        raise ValueError(f"kernel must be [kh, kw, {x.shape[3]}], got shape {kernel.shape}")
+    connectivity = Sliding((kernel.shape[0], kernel.shape[1]), dilation)
+    dtype = jnp.result_type(x, kernel)
+    return depthwise(x.astype(dtype), kernel.astype(dtype)[None], connectivity.dilation)

@@ -1,0 +1,30 @@
+"""Says which lowerings are in use."""
+
+import jax
+import jax.numpy as jnp
+
+from dwconv_jax.ops.lowerings import cpu_kernel
+
+
+def lowerings() -> dict[str, str | bool]:
+    """What `locally_connected` does on the default platform, for float32.
+
+    Returns:
+      The platform; the lowering of each strategy: "depthwise" (sliding weights that positions
+      share), "per_position" (sliding weights of their own) and "blocks" (windows and the whole
+      map); and whether the compiled kernel for CPU was built ("cpu_kernel").
+    """
+    platform = jax.default_backend()
+    if platform != "cpu":
+        depthwise = "XLA's grouped convolution"
+    elif cpu_kernel.is_usable(jax.ShapeDtypeStruct((), jnp.float32)):
+        depthwise = "compiled kernel"
+    else:
+        depthwise = "sums of shifted products"
+    return {
+        "platform": platform,
+        "depthwise": depthwise,
+        "per_position": "sums of shifted products",
+        "blocks": "matrix products",
+        "cpu_kernel": cpu_kernel.is_built(),
+    }

@@ -1,0 +1,42 @@
+"""Models that cost nothing to make, and random weights in the released layout."""
+
+import numpy as np
+from flax import nnx
+
+from dwconv_jax.convert.layout import Buffer, layout
+from dwconv_jax.models import create_model
+
+SMALL = dict(embed_dim=8, depths=(1, 2), window_size=4, num_classes=3)
+# The smallest of each family: the models of one differ in size only.
+FAMILIES = {
+    "dwnet_tiny": SMALL | dict(window_size=3),
+    "dynamic_dwnet_tiny": SMALL | dict(window_size=3),
+    "i_dynamic_dwnet_tiny": SMALL | dict(window_size=3, channels_per_group=(2, 4)),
+    "swin_tiny": SMALL | dict(num_heads=(1, 2)),
+}
+
+
+def abstract_model(name, **overrides):
+    """A model without arrays, to load weights into."""
+    return nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
+
+
+def small_model(name, **overrides):
+    return abstract_model(name, **FAMILIES[name] | overrides)
+
+
+def random_state_dict(model, seed=0, image_size=224):
+    rng = np.random.default_rng(seed)
+    return {
+        item.name: item.value
+        if isinstance(item, Buffer)
+        else rng.standard_normal(item.shape, np.float32)
+        for item in layout(model, image_size)
+    }
+
+
+def assert_same(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(actual[name], array, name)

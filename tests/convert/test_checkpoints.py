@@ -1,0 +1,110 @@
+"""Checkpoints of weights: written once, read on other devices, refused where damaged."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from orbax.checkpoint import v1 as ocp
+
+from dwconv_jax.convert import load_torch, to_torch
+from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
+from dwconv_jax.models import create_model
+from tests.convert.released import FAMILIES, assert_same, random_state_dict, small_model
+
+NAME = "dynamic_dwnet_tiny"
+
+
+@pytest.fixture(scope="module")
+def state_dict():
+    return random_state_dict(small_model(NAME))
+
+
+@pytest.fixture
+def saved(tmp_path, state_dict):
+    path = tmp_path / "weights"
+    save_weights(path, load_torch(small_model(NAME), state_dict))
+    return path
+
+
+def test_round_trip(saved, state_dict):
+    model = small_model(NAME)
+    assert load_weights(model, saved) is model
+    assert_same(to_torch(model), state_dict)
+    assert [path.name for path in saved.parent.iterdir()] == ["weights"]
+
+
+def test_weights_have_the_names_of_their_variables(saved, state_dict):
+    weights = read_weights(saved)
+    assert weights["stages/0/blocks/0/norm_in/mean"].shape == (8,)
+    np.testing.assert_array_equal(weights["head/kernel"], state_dict["head.weight"].T)
+
+
+def test_nothing_is_overwritten(saved, state_dict):
+    with pytest.raises(FileExistsError, match="weights exists already; name a new directory"):
+        save_weights(saved, small_model(NAME))
+    assert_same(to_torch(load_weights(small_model(NAME), saved)), state_dict)
+
+
+def save_run(workdir, steps, model):
+    """Checkpoints as a training run leaves them, over all devices."""
+    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(AxisType.Auto,))
+    state = {
+        "step": jnp.zeros((), jnp.int32),
+        "params": nnx.to_pure_dict(nnx.state(model, nnx.Param)),
+        "batch_stats": nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)),
+        "opt_state": ({"mu": jnp.zeros(3)},),
+    }
+    with ocp.training.Checkpointer(workdir / "checkpoints") as checkpointer:
+        for step in steps:
+            sharding = NamedSharding(mesh, PartitionSpec())
+            state = jax.device_put(state | {"step": jnp.asarray(step)}, sharding)
+            state["params"]["head"]["bias"] += 1
+            checkpointer.save(step, state)
+
+
+def test_the_newest_checkpoint_of_a_run(tmp_path, state_dict):
+    save_run(tmp_path, [9, 10], load_torch(small_model(NAME), state_dict))
+    model = load_weights(small_model(NAME), tmp_path)
+    assert_same(to_torch(model), state_dict | {"head.bias": state_dict["head.bias"] + 1 + 1})
+
+
+def test_a_head_of_other_classes(saved, state_dict, caplog):
+    model = create_model(NAME, rngs=nnx.Rngs(0), **FAMILIES[NAME] | {"num_classes": 5})
+    head = {name: array for name, array in to_torch(model).items() if name.startswith("head.")}
+    with pytest.raises(ValueError, match="weights does not fit the model: 2 misshapen"):
+        load_weights(model, saved)
+    with caplog.at_level(logging.INFO):
+        load_weights(model, saved, strict=False)
+    assert "left out the head (head/bias [3], head/kernel [16, 3])" in caplog.text
+    assert_same(to_torch(model), state_dict | head)
+
+
+def test_the_weights_of_another_model(saved):
+    with pytest.raises(ValueError, match="weights does not fit the model: .* missing, .* extra"):
+        load_weights(small_model("swin_tiny"), saved)
+
+
+@pytest.mark.parametrize("folder", [".", "checkpoints"])
+def test_directories_without_a_checkpoint(tmp_path, folder):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    with pytest.raises(FileNotFoundError, match="is neither a checkpoint of weights nor the workdir"):
+        load_weights(small_model(NAME), tmp_path)
+
+
+def test_a_checkpoint_of_something_else(tmp_path):
+    ocp.save(tmp_path / "other", {"x": np.zeros(3)})
+    with pytest.raises(ValueError, match="other is damaged, or no checkpoint of weights"):
+        read_weights(tmp_path / "other")
+
+
+@pytest.mark.filterwarnings("ignore:.*never awaited:RuntimeWarning", "ignore:Sharding info")
+@pytest.mark.parametrize("file", ["state/_METADATA", "state/manifest.ocdbt", "state/d"])
+def test_a_damaged_checkpoint(saved, file):
+    for path in [saved / file] if (saved / file).is_file() else list((saved / file).iterdir()):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="weights is damaged, or no checkpoint of weights"):
+        read_weights(saved)

@@ -1,0 +1,72 @@
+"""The stand-alone convolution, function and module, against XLA's own."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax import lax
+
+from dwconv_jax import ops
+from dwconv_jax.layers import DepthwiseConv
+from tests.numerics import assert_close
+
+
+def native(x, kernel, dilation=(1, 1)):
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None],
+        window_strides=(1, 1),
+        padding=[(d * (k - 1) // 2,) * 2 for k, d in zip(kernel.shape, dilation, strict=False)],
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def test_it_is_the_grouped_convolution(rng):
+    x, kernel = (jnp.array(rng.normal(size=s), jnp.float32) for s in ((2, 6, 9, 4), (3, 5, 4)))
+    assert_close(ops.depthwise_conv(x, kernel), native(x, kernel), 1e-6)
+    assert_close(ops.depthwise_conv(x, kernel, (2, 1)), native(x, kernel, (2, 1)), 1e-6)
+
+
+def test_sequences_are_maps_of_height_one(rng):
+    x = jnp.array(rng.normal(size=(2, 9, 4)), jnp.float32)
+    shift = jnp.zeros((3, 4)).at[2].set(1)
+    y = ops.depthwise_conv(x[:, None], shift[None])[:, 0]
+    assert_close(y, jnp.pad(x, ((0, 0), (0, 1), (0, 0)))[:, 1:], 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "message"),
+    [
+        ((3, 3, 5), 1, r"kernel must be \[kh, kw, 4\], got shape \(3, 3, 5\)"),
+        ((3, 4), 1, r"kernel must be \[kh, kw, 4\]"),
+        ((2, 2, 4), 1, "has no centre"),
+        ((3, 3, 4), 0, "dilation must be an int >= 1"),
+    ],
+)
+def test_wrong_arguments_are_named(kernel, dilation, message):
+    with pytest.raises(ValueError, match=message):
+        ops.depthwise_conv(jnp.zeros((1, 4, 4, 4)), jnp.zeros(kernel), dilation)
+
+
+def test_the_module_convolves_and_adds_its_bias(rng):
+    x = jnp.array(rng.normal(size=(2, 5, 6, 4)), jnp.float32)
+    layer = DepthwiseConv(4, (3, 5), dilation=2, rngs=nnx.Rngs(0))
+    bias = layer.bias[...][None, None, None]
+    assert_close(layer(x), native(x, layer.kernel[...], (2, 2)) + bias, 1e-6)
+    assert abs(layer.kernel[...]).max() <= 15**-0.5
+    assert not jnp.array_equal(layer.bias[...], jnp.zeros(4))
+
+
+def test_the_module_without_bias_computes_in_its_dtype():
+    layer = DepthwiseConv(4, 3, use_bias=False, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    y = layer(jnp.ones((1, 4, 4, 4)))
+    assert y.dtype == jnp.bfloat16
+    assert layer.kernel[...].dtype == jnp.float32
+    assert len(jax.tree.leaves(nnx.state(layer))) == 1
+
+
+def test_the_module_refuses_other_channels():
+    with pytest.raises(ValueError, match="kernel must be"):
+        DepthwiseConv(4, 3, rngs=nnx.Rngs(0))(jnp.ones((1, 4, 4, 5)))
