@@ -2,20 +2,20 @@
 
     python main.py --config=configs/imagenet.py:dwnet_tiny --workdir=runs/dwnet_tiny
 
-Variants: every name of `dwconv_jax.list_models()`. The optimiser, the schedule, drop path and the
+Variants: every name of `dwconv_jax.models.VARIANTS`. The optimiser, the schedule, drop path and the
 batch-norm groups are the authors'. The augmentation is only a random resized crop and a flip so
 far: without mixup, cutmix, RandAugment and erasing, do not expect the published accuracies (81.2
 and 81.8 for dwnet_tiny and dynamic_dwnet_tiny, 83.2 for both base models, in the authors' README).
 Meant for 8 or more accelerators; the authors of this project have not run it.
 """
 
-from dwconv_jax.models import list_models
+from dwconv_jax.models import VARIANTS
 from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.training import base_config
 
 
 def get_config(variant: str = "dwnet_tiny"):
-    check_choice("variant of configs/imagenet.py", variant, tuple(list_models()))
+    check_choice("variant of configs/imagenet.py", variant, tuple(VARIANTS))
     config = base_config()
     base = variant.endswith("base")
     config.model.update(name=variant, drop_path_rate=0.5 if base else 0.2, dtype="bfloat16")

@@ -10,7 +10,7 @@ its suffix says so, and a checkpoint of weights otherwise. The number of classes
 import argparse
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from flax import nnx
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
 from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
-from dwconv_jax.models import Classifier, create_model, list_models
+from dwconv_jax.models import Classifier, UPerNet, create_model, list_models
+
+# Their size is the number of classes, in PyTorch's names and in ours.
+_LAST_BIASES = (
+    "head.bias",
+    "head/bias",
+    "decode_head.conv_seg.bias",
+    "decode_head/classifier/linear/bias",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             save_weights(args.dst, model)
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
-    print(f"wrote {args.dst}: {args.model} with {model.head.out_features} classes")
+    print(f"wrote {args.dst}: {args.model} with {_head(model).out_features} classes")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,20 +81,27 @@ def _override(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, a Python value") from error
 
 
-def _load(source: Path, name: str, overrides: dict[str, Any]) -> Classifier:
+def _load(source: Path, name: str, overrides: dict[str, Any]) -> Classifier | UPerNet:
     """The model with the weights of a file or directory, and as many classes as they have."""
     if source.is_dir():
-        found, load, head = read_weights(source), load_weights, "head/bias"
+        load: Callable[..., Any] = load_weights
+        found = read_weights(source)
     else:
-        found, load, head = read_state_dict(source), load_torch, "head.bias"
-    if head in found:
-        overrides = {"num_classes": np.size(found[head]), **overrides}
+        load = load_torch
+        found = read_state_dict(source)
+    num_classes = [np.size(found[bias]) for bias in _LAST_BIASES if bias in found]
+    if num_classes:
+        overrides = {"num_classes": num_classes[0], **overrides}
     # Abstract: every array comes from the file, and a file that lies about shapes costs nothing.
     model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
     try:
         return load(model, found)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+def _head(model: Classifier | UPerNet) -> nnx.Linear:
+    return model.head if isinstance(model, Classifier) else model.decode_head.classifier.linear
 
 
 if __name__ == "__main__":

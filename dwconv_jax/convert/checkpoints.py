@@ -85,31 +85,36 @@ def load_weights(
       FileNotFoundError: if there is no checkpoint.
       ValueError: with every weight that does not fit; the model is then unchanged.
     """
-    from_memory = isinstance(source, Mapping)
-    found = source if from_memory else read_weights(source)
-    origin = "the checkpoint" if from_memory else str(source)
-    variables = {
-        "/".join(map(str, path)): node
-        for path, node in nnx.iter_graph(model)
-        if isinstance(node, tuple(_PARTS.values()))
-    }
-    shapes = {name: variable.shape for name, variable in variables.items()}
+    if isinstance(source, Mapping):
+        found, origin = source, "the checkpoint"
+    else:
+        found, origin = read_weights(source), str(source)
+    wanted = variables(model)
+    shapes = {name: variable.shape for name, variable in wanted.items()}
     for name, value in fit(found, shapes, origin=origin, strict=strict).items():
-        variables[name].set_value(jnp.asarray(value, variables[name].dtype))
+        wanted[name].set_value(jnp.asarray(value, wanted[name].dtype))
     return model
 
 
+def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
+    """The weights of a model by their path, such as "head/kernel"."""
+    return {
+        "/".join(map(str, path)): node
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, (nnx.Param, nnx.BatchStat))
+    }
+
+
 def _find(directory: epath.Path) -> epath.Path:
-    if ocp.is_orbax_checkpoint(directory):
-        return directory
     run = directory / "checkpoints"
-    steps = [p for p in run.iterdir() if p.name.isdigit()] if run.exists() else []
-    if not steps:
-        raise FileNotFoundError(
-            f"{directory} is neither a checkpoint of weights nor the workdir of a training run "
-            "that has saved one"
-        )
-    return max(steps, key=lambda step: int(step.name))
+    if not run.exists():
+        if not directory.exists():
+            raise FileNotFoundError(f"{directory} does not exist")
+        return directory
+    finished = [path for path in run.iterdir() if path.name.isdigit()]
+    if not finished:
+        raise FileNotFoundError(f"{run} holds no finished checkpoint")
+    return max(finished, key=lambda path: int(path.name))
 
 
 def _empty(saved: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -14,6 +15,8 @@ Weights = Mapping[str, np.ndarray]
 _log = logging.getLogger(__name__)
 # The names that matter are the first; a file for another model has hundreds.
 _MAX_LISTED = 20
+# The layers whose width is the number of classes, in PyTorch's names and in ours.
+_HEAD = re.compile(r"head[./]|(decode|auxiliary)_head(\.conv_seg\.|/classifier/)")
 
 
 def fit(
@@ -63,7 +66,7 @@ def fit(
 
 
 def _in_head(name: str) -> bool:
-    return name.startswith(("head.", "head/"))
+    return _HEAD.match(name) is not None
 
 
 def _heads_differ(found: Weights, shapes: Mapping[str, Shape]) -> bool:

@@ -21,8 +21,8 @@ from dwconv_jax.layers.weight_sources import (
     PooledWeights,
     StaticWeights,
 )
-from dwconv_jax.models import Classifier
-from dwconv_jax.models.blocks import DWBlock, SwinBlock
+from dwconv_jax.models import Backbone, Classifier
+from dwconv_jax.models.blocks import DWBlock
 from dwconv_jax.ops.connectivity import Sliding, Window
 
 Shape = tuple[int, ...]
@@ -84,7 +84,14 @@ def layout(model: Classifier, image_size: int = 224) -> list[Entry | Buffer]:
 
 
 def _classifier(model: Classifier, image_size: int) -> Iterator[Entry | Buffer]:
-    side = -(-image_size // model.patch_embed.patch_size)
+    yield from backbone(model, image_size)
+    yield from norm(model.norm, "norm")
+    yield from linear(model.head, "head")
+
+
+def backbone(model: Backbone, image_size: int | None) -> Iterator[Entry | Buffer]:
+    """Patch embedding and stages; Swin's attention masks only where an image size is given."""
+    side = 0 if image_size is None else -(-image_size // model.patch_embed.patch_size)
     yield from _patch_embed(model.patch_embed, "patch_embed")
     for i, stage in enumerate(model.stages):
         for j, block in enumerate(stage.blocks):
@@ -94,37 +101,35 @@ def _classifier(model: Classifier, image_size: int) -> Iterator[Entry | Buffer]:
             else:
                 yield from swin_block(block, name, side)
         if stage.merge is not None:
-            yield from _linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
-            yield from _norm(stage.merge.norm, f"layers.{i}.downsample.norm")
+            yield from linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
+            yield from norm(stage.merge.norm, f"layers.{i}.downsample.norm")
         side = -(-side // 2)
-    yield from _norm(model.norm, "norm")
-    yield from _linear(model.head, "head")
 
 
 def dw_block(block: DWBlock, name: str) -> Iterator[Entry | Buffer]:
     """The part of the layout that belongs to a block of the DWNet family."""
     inner = f"{name}.attn2conv"
-    yield from _conv1x1(block.pointwise_in, f"{inner}.conv0")
-    yield from _norm(block.norm_in, f"{inner}.bn0")
+    yield from conv1x1(block.pointwise_in, f"{inner}.conv0")
+    yield from norm(block.norm_in, f"{inner}.bn0")
     yield from depthwise_conv(block.mixer, f"{inner}.conv")
-    yield from _norm(block.norm_mixer, f"{inner}.bn")
-    yield from _conv1x1(block.pointwise_out, f"{inner}.conv2")
-    yield from _norm(block.norm_out, f"{inner}.bn2")
-    yield from _linear(block.mlp.fc1, f"{name}.mlp.fc1")
-    yield from _linear(block.mlp.fc2, f"{name}.mlp.fc2")
-    yield from _norm(block.norm_mlp, f"{name}.bn")
+    yield from norm(block.norm_mixer, f"{inner}.bn")
+    yield from conv1x1(block.pointwise_out, f"{inner}.conv2")
+    yield from norm(block.norm_out, f"{inner}.bn2")
+    yield from linear(block.mlp.fc1, f"{name}.mlp.fc1")
+    yield from linear(block.mlp.fc2, f"{name}.mlp.fc2")
+    yield from norm(block.norm_mlp, f"{name}.bn")
 
 
-def swin_block(block: SwinBlock, name: str, side: int) -> Iterator[Entry | Buffer]:
+def swin_block(block: Any, name: str, side: int) -> Iterator[Entry | Buffer]:
     """The part of the layout that belongs to a Swin block on a square map."""
     window = block.mixer.connectivity
     if isinstance(window, Window) and any(window.shift) and side > max(window.window_size):
         yield Buffer(f"{name}.attn_mask", seam_mask(window, side, side), checked=False)
-    yield from _norm(block.norm_mixer, f"{name}.norm1")
+    yield from norm(block.norm_mixer, f"{name}.norm1")
     yield from window_attention(block.mixer, f"{name}.attn")
-    yield from _norm(block.norm_mlp, f"{name}.norm2")
-    yield from _linear(block.mlp.fc1, f"{name}.mlp.fc1")
-    yield from _linear(block.mlp.fc2, f"{name}.mlp.fc2")
+    yield from norm(block.norm_mlp, f"{name}.norm2")
+    yield from linear(block.mlp.fc1, f"{name}.mlp.fc1")
+    yield from linear(block.mlp.fc2, f"{name}.mlp.fc2")
 
 
 def window_attention(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffer]:
@@ -135,8 +140,8 @@ def window_attention(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buf
     yield _raw(source.position_bias.table, f"{name}.relative_position_bias_table")
     index = relative_index(window.window_size, window.window_size)
     yield Buffer(f"{name}.relative_position_index", index, checked=True)
-    yield from _linear(source.qkv, f"{name}.qkv")
-    yield from _linear(mixer.proj, f"{name}.proj")
+    yield from linear(source.qkv, f"{name}.qkv")
+    yield from linear(mixer.proj, f"{name}.proj")
 
 
 def depthwise_conv(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffer]:
@@ -151,12 +156,12 @@ def depthwise_conv(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffe
             yield _raw(mixer.bias, f"{name}.bias")
         case PooledWeights(shape=(1, 1, taps, mixer.features)) as source:
             yield _raw(mixer.bias, f"{name}.bias")
-            yield from _conv1x1(source.squeeze, f"{name}.conv1")
-            yield from _norm(source.norm, f"{name}.bn")
+            yield from conv1x1(source.squeeze, f"{name}.conv1")
+            yield from norm(source.norm, f"{name}.bn")
             yield from _prediction(source.predict, (taps, mixer.features), f"{name}.conv2")
         case CentreWeights() as source:
-            yield from _conv1x1(source.squeeze, f"{name}.conv1.0")
-            yield from _norm(source.norm, f"{name}.conv1.1")
+            yield from conv1x1(source.squeeze, f"{name}.conv1.0")
+            yield from norm(source.norm, f"{name}.conv1.1")
             yield from _prediction(source.predict, source.shape, f"{name}.conv2.0")
         case _:
             raise ValueError(_unknown(mixer, name))
@@ -169,17 +174,17 @@ def _unknown(mixer: Any, name: str) -> str:
     )
 
 
-def _raw(variable: nnx.Variable, name: str) -> Entry:
+def _raw(variable: Any, name: str) -> Entry:
     shape = variable.shape
     return Entry(name, variable, shape, split=shape, order=tuple(range(len(shape))))
 
 
-def _reversed(variable: nnx.Variable, name: str, split: Shape, shape: Shape) -> Entry:
+def _reversed(variable: Any, name: str, split: Shape, shape: Shape) -> Entry:
     """PyTorch puts outputs first where JAX puts them last."""
     return Entry(name, variable, shape, split, order=tuple(reversed(range(len(split)))))
 
 
-def _linear(module: nnx.Linear, name: str, kernel_size: Shape = ()) -> Iterator[Entry]:
+def linear(module: Any, name: str, kernel_size: Shape = ()) -> Iterator[Entry]:
     """A linear layer, or a convolution of `kernel_size` (1, 1)."""
     features_in, features_out = module.kernel.shape
     shape = (features_out, features_in, *kernel_size)
@@ -188,8 +193,9 @@ def _linear(module: nnx.Linear, name: str, kernel_size: Shape = ()) -> Iterator[
         yield _raw(module.bias, f"{name}.bias")
 
 
-def _conv1x1(module: nnx.Linear, name: str) -> Iterator[Entry]:
-    yield from _linear(module, name, kernel_size=(1, 1))
+def conv1x1(module: nnx.Linear, name: str) -> Iterator[Entry]:
+    """A linear layer that is a 1x1 convolution there."""
+    yield from linear(module, name, kernel_size=(1, 1))
 
 
 def _prediction(module: nnx.Linear, taps_and_groups: Shape, name: str) -> Iterator[Entry]:
@@ -200,17 +206,18 @@ def _prediction(module: nnx.Linear, taps_and_groups: Shape, name: str) -> Iterat
     yield _reversed(module.bias, f"{name}.bias", taps_and_groups, (features_out,))
 
 
-def _patch_embed(module: PatchEmbed, name: str) -> Iterator[Entry]:
+def _patch_embed(module: PatchEmbed, name: str) -> Iterator[Entry | Buffer]:
     p = module.patch_size
     inputs, features = module.proj.kernel.shape
     split = (p, p, inputs // p**2, features)
     shape = (features, inputs // p**2, p, p)
     yield Entry(f"{name}.proj.weight", module.proj.kernel, shape, split, order=(3, 2, 0, 1))
     yield _raw(module.proj.bias, f"{name}.proj.bias")
-    yield from _norm(module.norm, f"{name}.norm")
+    yield from norm(module.norm, f"{name}.norm")
 
 
-def _norm(module: nnx.LayerNorm | BatchNorm, name: str) -> Iterator[Entry | Buffer]:
+def norm(module: nnx.LayerNorm | BatchNorm, name: str) -> Iterator[Entry | Buffer]:
+    """Scale and bias, and the running statistics of a batch norm."""
     yield _raw(module.scale, f"{name}.weight")
     yield _raw(module.bias, f"{name}.bias")
     if isinstance(module, BatchNorm):

@@ -105,11 +105,11 @@ class _Reader:
             case _ if opcode in _IGNORED:
                 pass
             case "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = stack[-1]
+                self.memo[argument] = stack[-1]  # type: ignore[index]
             case "MEMOIZE":
                 self.memo[len(self.memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[argument])
+                stack.append(self.memo[argument])  # type: ignore[index]
             case "TUPLE":
                 stack.append(tuple(self.pop_to_mark()))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
@@ -123,7 +123,7 @@ class _Reader:
             case "SETITEMS":
                 self.update(self.pop_to_mark())
             case "GLOBAL":
-                stack.append(self.global_(*argument.split(" ", 1)))
+                stack.append(self.global_(*str(argument).split(" ", 1)))
             case "STACK_GLOBAL":
                 stack.append(self.global_(*self.pop(2)))
             case "REDUCE" | "NEWOBJ":

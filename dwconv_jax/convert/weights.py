@@ -2,28 +2,34 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from dwconv_jax.convert.fit import fit
 from dwconv_jax.convert.layout import Buffer, Entry, layout
+from dwconv_jax.convert.segmentation import dense_backbone, upernet
 from dwconv_jax.convert.torch_files import read_state_dict
-from dwconv_jax.models import Classifier
+from dwconv_jax.models import Classifier, DenseBackbone, UPerNet
 from dwconv_jax.ops.checks import check_choice
+
+# Buffers; a checkpoint for another image size has masks where the model has none.
+_COMPUTED = ("attn_mask", "relative_position_index", "num_batches_tracked")
+
+ModelT = TypeVar("ModelT", Classifier, DenseBackbone, UPerNet)
 
 
 def load_torch(
-    model: Classifier,
+    model: ModelT,
     source: str | os.PathLike[str] | Mapping[str, Any],
     *,
     strict: bool = True,
     head: Literal["load", "skip"] = "load",
-) -> Classifier:
+) -> ModelT:
     """Loads the authors' (or Swin's official) PyTorch weights into a model, in place.
 
     Args:
-      model: the classifier that the weights belong to; may be abstract (`nnx.eval_shape`).
+      model: what the weights belong to, with or without a head; may be abstract (`nnx.eval_shape`).
       source: a state dict of arrays or PyTorch tensors, or a `.pth`, `.pt`, `.bin` or
         `.safetensors` file (see `read_state_dict` for the layouts that it knows).
       strict: False makes fit what can be: keeps the model's own head where the number of classes
@@ -42,11 +48,10 @@ def load_torch(
         found, origin = {name: _to_numpy(tensor) for name, tensor in source.items()}, "state dict"
     else:
         found, origin = read_state_dict(source), str(source)
-    items = layout(model)
+    items = _layout(model)
     entries = {item.name: item for item in items if isinstance(item, Entry)}
     buffers = {item.name: item for item in items if isinstance(item, Buffer)}
-    # A checkpoint for another image size has masks where this one has none.
-    weights = {k: v for k, v in found.items() if k not in buffers and not k.endswith("attn_mask")}
+    weights = {name: v for name, v in found.items() if not name.endswith(_COMPUTED)}
     shapes = {name: entry.shape for name, entry in entries.items()}
     fitted = fit(weights, shapes, origin=origin, strict=strict, skip_head=head == "skip")
     _check_constants(buffers, found, origin)
@@ -55,12 +60,14 @@ def load_torch(
     return model
 
 
-def to_torch(model: Classifier, image_size: int = 224) -> dict[str, np.ndarray]:
+def to_torch(
+    model: Classifier | DenseBackbone | UPerNet, image_size: int = 224
+) -> dict[str, np.ndarray]:
     """The model's weights as a state dict that the authors' code loads; inverse of `load_torch`.
 
     Args:
-      model: a classifier with one of the four named mixers.
-      image_size: the size that a Swin state dict is for: it holds attention masks.
+      model: has one of the four named mixers.
+      image_size: the size that a Swin classifier is for: its state dict holds attention masks.
 
     Returns:
       PyTorch's names to arrays in PyTorch's layout; batch norms count 0 batches, which PyTorch
@@ -69,7 +76,19 @@ def to_torch(model: Classifier, image_size: int = 224) -> dict[str, np.ndarray]:
     Raises:
       ValueError: for a mixer that the authors' code does not have.
     """
-    return {item.name: item.read() for item in layout(model, image_size)}
+    return {item.name: item.read() for item in _layout(model, image_size)}
+
+
+def _layout(
+    model: Classifier | DenseBackbone | UPerNet, image_size: int = 224
+) -> list[Entry | Buffer]:
+    match model:
+        case UPerNet():
+            return list(upernet(model))
+        case DenseBackbone():
+            return list(dense_backbone(model))
+        case _:
+            return layout(model, image_size)
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:
@@ -85,6 +104,7 @@ def _check_constants(
     """Equal shapes with other values would mean that the rows of a table are in another order."""
     for name, buffer in buffers.items():
         value = found.get(name)
-        comparable = buffer.checked and value is not None and value.shape == buffer.value.shape
-        if comparable and not np.array_equal(value, buffer.value):
+        if value is None or not buffer.checked or value.shape != buffer.value.shape:
+            continue
+        if not np.array_equal(value, buffer.value):
             raise ValueError(f"{origin}: {name} orders the position table otherwise than Swin")

@@ -11,5 +11,17 @@ from dwconv_jax.data.classification import (  # noqa: E402
     load_classification,
 )
 from dwconv_jax.data.config import ClassificationConfig  # noqa: E402
+from dwconv_jax.data.segmentation import (  # noqa: E402
+    SegmentationDataset,
+    load_segmentation,
+)
+from dwconv_jax.data.segmentation_config import SegmentationConfig  # noqa: E402
 
-__all__ = ["ClassificationConfig", "ClassificationDataset", "load_classification"]
+__all__ = [
+    "ClassificationConfig",
+    "ClassificationDataset",
+    "SegmentationConfig",
+    "SegmentationDataset",
+    "load_classification",
+    "load_segmentation",
+]

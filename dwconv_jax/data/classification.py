@@ -11,7 +11,7 @@ from dwconv_jax.data import augment
 from dwconv_jax.data.config import ClassificationConfig, check
 from dwconv_jax.data.folder import open_folder
 from dwconv_jax.data.prepared import open_prepared
-from dwconv_jax.data.stream import Example, Source, Split, training_stream
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, training_stream
 
 Batch = dict[str, np.ndarray]
 
@@ -84,7 +84,7 @@ class ClassificationDataset:
             ValueError: an argument is illegal; while iterating: an image cannot be read, or a
                 label is out of range.
         """
-        share = _share(batch_size, process_index, process_count)
+        share = local_batch_size(batch_size, process_index, process_count)
         if batch_size > self.num_train:
             raise ValueError(
                 f"batch_size={batch_size} exceeds the {self.num_train} examples of "
@@ -132,7 +132,7 @@ class ClassificationDataset:
         Raises:
             ValueError: as for `train_batches`.
         """
-        share = _share(batch_size, process_index, process_count)
+        share = local_batch_size(batch_size, process_index, process_count)
         split = self._source.eval
 
         def examples_from(step: int) -> tf.data.Dataset:
@@ -193,13 +193,3 @@ class ClassificationDataset:
             except tf.errors.OpError as error:
                 return f"cannot read {split.describe(example)}: {error.message}"
         return None
-
-
-def _share(batch_size: int, process_index: int, process_count: int) -> int:
-    if batch_size < 1 or process_count < 1 or batch_size % process_count:
-        raise ValueError(
-            f"batch_size={batch_size} must be a positive multiple of process_count={process_count}"
-        )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index={process_index} must lie in 0..{process_count - 1}")
-    return batch_size // process_count

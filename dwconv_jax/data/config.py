@@ -7,6 +7,16 @@ from typing import Protocol
 from dwconv_jax.data import augment
 
 
+class DatasetConfig(Protocol):
+    """The fields that say which data set to open, whatever the task."""
+
+    name: str
+    data_dir: str | None
+    train_split: str
+    eval_split: str
+    shuffle_buffer: int
+
+
 class ClassificationConfig(Protocol):
     """The fields of `config.dataset`: an `ml_collections.ConfigDict`, or any object with them.
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dwconv_jax.data.config import ClassificationConfig, check_channels, unknown
+from dwconv_jax.data.config import ClassificationConfig, DatasetConfig, check_channels, unknown
 from dwconv_jax.data.stream import Example, Source, Split
 
 # An example's index is its position in this order of reading, so the order is spelt out; it is the
@@ -20,19 +20,20 @@ def open_prepared(config: ClassificationConfig) -> Source:
             `std` does not fit its channels.
         FileNotFoundError: the data set is not prepared; the message says how to.
     """
-    builder = _find(config)
+    builder = find_builder(config)
     image, label = _features(config, builder)
     check_channels(config, image.shape[-1])
-    builder = _prepare(config, builder)
+    builder = prepare_builder(config, builder)
     return Source(
-        train=_split(config, "train_split", builder),
-        eval=_split(config, "eval_split", builder),
+        train=open_split(config, "train_split", builder, encoded=("image",), plain=("label",)),
+        eval=open_split(config, "eval_split", builder, encoded=("image",), plain=("label",)),
         class_names=tuple(label.names),
         channels=image.shape[-1],
     )
 
 
-def _find(config: ClassificationConfig) -> tfds.core.DatasetBuilder:
+def find_builder(config: DatasetConfig) -> tfds.core.DatasetBuilder:
+    """The builder that `config.name` names; ValueError if there is none."""
     try:
         return tfds.builder(config.name, data_dir=config.data_dir)
     except tfds.core.DatasetNotFoundError as error:
@@ -65,8 +66,8 @@ def _features(
     return image, label
 
 
-def _prepare(
-    config: ClassificationConfig, builder: tfds.core.DatasetBuilder
+def prepare_builder(
+    config: DatasetConfig, builder: tfds.core.DatasetBuilder
 ) -> tfds.core.DatasetBuilder:
     """Prepares what is at hand; a training run should not start a download of its own accord."""
     if builder.is_prepared() or builder.url_infos or builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
@@ -74,13 +75,13 @@ def _prepare(
     try:
         builder.download_and_prepare()
     except Exception:
-        builder = _find(config)
+        builder = find_builder(config)
         if not builder.is_prepared():  # by another process, at the same time
             raise
     return builder
 
 
-def _how_to_prepare(config: ClassificationConfig, builder: tfds.core.DatasetBuilder) -> str:
+def _how_to_prepare(config: DatasetConfig, builder: tfds.core.DatasetBuilder) -> str:
     place = f" --data_dir={config.data_dir}" if config.data_dir else ""
     advice = f"run `tfds build {config.name}{place}` once"
     if builder.name == "fashion_mnist":
@@ -90,11 +91,33 @@ def _how_to_prepare(config: ClassificationConfig, builder: tfds.core.DatasetBuil
     return advice
 
 
-def _split(config: ClassificationConfig, field: str, builder: tfds.core.DatasetBuilder) -> Split:
+def open_split(
+    config: DatasetConfig,
+    field: str,
+    builder: tfds.core.DatasetBuilder,
+    *,
+    encoded: tuple[str, ...],
+    plain: tuple[str, ...] = (),
+) -> Split:
+    """The split that a field of `config` names.
+
+    Args:
+        config: names the data set and the split.
+        field: "train_split" or "eval_split".
+        builder: of the data set.
+        encoded: image features, left undecoded; `Split.read` returns the feature `image`.
+        plain: other features that examples keep.
+
+    Raises:
+        ValueError: there is no such split.
+        FileNotFoundError: the data set is not prepared; the message says how to.
+    """
     name = getattr(config, field)
     try:
         examples = builder.as_dataset(
-            split=name, decoders={"image": tfds.decode.SkipDecoding()}, read_config=_READ
+            split=name,
+            decoders={feature: tfds.decode.SkipDecoding() for feature in encoded},
+            read_config=_READ,
         )
     except AssertionError as error:
         raise FileNotFoundError(
@@ -107,7 +130,11 @@ def _split(config: ClassificationConfig, field: str, builder: tfds.core.DatasetB
             f"legal: {', '.join(builder.info.splits)}, or slices of these"
         ) from error
     num_examples = int(examples.cardinality())
-    examples = examples.enumerate().map(_select, tf.data.AUTOTUNE, deterministic=True)
+
+    def select(index: tf.Tensor, example: Example) -> Example:
+        return {"index": index} | {feature: example[feature] for feature in (*plain, *encoded)}
+
+    examples = examples.enumerate().map(select, tf.data.AUTOTUNE, deterministic=True)
     if field == "train_split" and config.shuffle_buffer >= num_examples:
         examples = examples.cache()
     return Split(
@@ -117,10 +144,6 @@ def _split(config: ClassificationConfig, field: str, builder: tfds.core.DatasetB
         read=lambda example: example["image"],
         describe=lambda example: f"example {example['index']} of {config.name!r}, split {name!r}",
     )
-
-
-def _select(index: tf.Tensor, example: Example) -> Example:
-    return {"index": index, "label": example["label"], "image": example["image"]}
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,14 +18,15 @@ class Split:
             never changes.
         num_examples: how many there are.
         shuffle_buffer: how many of them a shuffle holds.
-        read: returns an example's encoded image, a string scalar.
+        read: returns what an example holds encoded, string scalars: its image, or for
+            segmentation its image and its label map.
         describe: returns what an error calls an example.
     """
 
     examples: tf.data.Dataset
     num_examples: int
     shuffle_buffer: int
-    read: Callable[[Example], tf.Tensor]
+    read: Callable[[Example], Any]
     describe: Callable[[Example], str]
 
 
@@ -36,6 +38,17 @@ class Source:
     eval: Split
     class_names: tuple[str, ...]
     channels: int
+
+
+def local_batch_size(batch_size: int, process_index: int, process_count: int) -> int:
+    """One process's share of a batch; ValueError for numbers that cannot be."""
+    if batch_size < 1 or process_count < 1 or batch_size % process_count:
+        raise ValueError(
+            f"batch_size={batch_size} must be a positive multiple of process_count={process_count}"
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index={process_index} must lie in 0..{process_count - 1}")
+    return batch_size // process_count
 
 
 def training_stream(

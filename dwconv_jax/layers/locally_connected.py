@@ -57,6 +57,7 @@ class LocallyConnected(nnx.Module):
         map_size: int | Pair | None = None,
         reduction: int = 4,
         batch_norm_group_size: int | None = None,
+        shrink_windows: bool = True,
         dtype: Dtype | None = None,
         param_dtype: Dtype = jnp.float32,
         rngs: nnx.Rngs,
@@ -83,6 +84,8 @@ class LocallyConnected(nnx.Module):
             given, inputs of another size are refused.
           reduction: how much narrower the hidden layer that predicts weights is.
           batch_norm_group_size: see `BatchNorm.group_size`.
+          shrink_windows: whether attention on a map no larger than a window shrinks the window
+            and does not shift it (Swin's classifiers do, its detectors do not).
           dtype: of the computation; None keeps the input's.
           param_dtype: of the parameters.
           rngs: initialisation keys.
@@ -95,6 +98,7 @@ class LocallyConnected(nnx.Module):
         groups = features if groups is None else groups
         check_groups(groups, features)
         self.features, self.dtype, self.dynamic = features, dtype, dynamic
+        self.shrink_windows = shrink_windows and dynamic == "attention"
         self.map_size = None if map_size is None else as_pair("map_size", map_size, 1)
         self.connectivity = make_connectivity(connectivity, kernel_size, shift, dilation)
 
@@ -148,7 +152,7 @@ class LocallyConnected(nnx.Module):
         """Swin's rule: attention on a map no larger than a window shrinks it and does not shift."""
         side = min(height, width)
         window = self.connectivity
-        if self.dynamic != "attention" or not isinstance(window, Window):
+        if not self.shrink_windows or not isinstance(window, Window):
             return window
         if side > max(window.window_size):
             return window

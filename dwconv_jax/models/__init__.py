@@ -2,13 +2,26 @@
 
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.classifier import Classifier
+from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.multiply_adds import multiply_adds
-from dwconv_jax.models.variants import VARIANTS, Variant, create_model, list_models
+from dwconv_jax.models.upernet import UPerNet
+from dwconv_jax.models.variants import (
+    TASK_VARIANTS,
+    VARIANTS,
+    TaskVariant,
+    Variant,
+    create_model,
+    list_models,
+)
 
 __all__ = [
+    "TASK_VARIANTS",
     "VARIANTS",
     "Backbone",
     "Classifier",
+    "DenseBackbone",
+    "TaskVariant",
+    "UPerNet",
     "Variant",
     "create_model",
     "list_models",

@@ -45,6 +45,7 @@ class Backbone(nnx.Module):
         patch_size: int = 4,
         image_size: int | tuple[int, int] | None = None,
         batch_norm_group_size: int | None = None,
+        pad_to_window: bool = False,
         rngs: nnx.Rngs,
         **dtypes: Any,
     ):
@@ -64,6 +65,9 @@ class Backbone(nnx.Module):
           patch_size: stride of the first stage.
           image_size: needed where the mixer's parameters depend on the map's size.
           batch_norm_group_size: see `BatchNorm`.
+          pad_to_window: zero-pad the map to a multiple of the window before the layer of every
+            block and crop it after, as the authors do for dense prediction. Nothing masks the
+            padding: norms, pooling and attention see it.
           rngs: initialisation keys.
           **dtypes: `dtype` of the computation and `param_dtype`.
 
@@ -87,6 +91,7 @@ class Backbone(nnx.Module):
                     mlp_ratio=mlp_ratio,
                     drop_path=next(drop_paths),
                     batch_norm_group_size=batch_norm_group_size,
+                    pad_to_window=pad_to_window,
                     rngs=rngs,
                     **dtypes,
                 )

@@ -11,6 +11,8 @@ import jax
 from flax import nnx
 
 from dwconv_jax.layers import BatchNorm, LocallyConnected, Mlp, pointwise
+from dwconv_jax.layers.patches import pad_to_multiple
+from dwconv_jax.ops.connectivity import as_pair
 
 
 class DropPath(nnx.Dropout):
@@ -31,6 +33,7 @@ class DWBlock(nnx.Module):
         mlp_ratio: float,
         drop_path: float,
         batch_norm_group_size: int | None,
+        pad_to_window: bool = False,
         rngs: nnx.Rngs,
         **dtypes: Any,
     ):
@@ -42,6 +45,7 @@ class DWBlock(nnx.Module):
         self.mixer = LocallyConnected(
             features,
             batch_norm_group_size=batch_norm_group_size,
+            shrink_windows=not pad_to_window,
             rngs=rngs,
             **dtypes,
             **mixer,
@@ -52,12 +56,14 @@ class DWBlock(nnx.Module):
         self.norm_mlp = norm()
         self.mlp = Mlp(features, int(features * mlp_ratio), rngs=rngs, **dtypes)
         self.drop_path = DropPath(drop_path, rngs=rngs)
+        self.map_multiple = _map_multiple(mixer, pad_to_window)
 
     def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`."""
-        y = jax.nn.relu(self.norm_in(self.pointwise_in(x), train))
+        y = pad_to_multiple(x, self.map_multiple)
+        y = jax.nn.relu(self.norm_in(self.pointwise_in(y), train))
         y = jax.nn.relu(self.norm_mixer(self.mixer(y, train), train))
-        y = self.norm_out(self.pointwise_out(y), train)
+        y = crop(self.norm_out(self.pointwise_out(y), train), x)
         x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
         y = self.mlp(self.norm_mlp(x, train))
         return x + self.drop_path(y, deterministic=not train, rngs=rngs)
@@ -74,6 +80,7 @@ class SwinBlock(nnx.Module):
         mlp_ratio: float,
         drop_path: float,
         batch_norm_group_size: int | None,
+        pad_to_window: bool = False,
         rngs: nnx.Rngs,
         **dtypes: Any,
     ):
@@ -81,6 +88,7 @@ class SwinBlock(nnx.Module):
         self.mixer = LocallyConnected(
             features,
             batch_norm_group_size=batch_norm_group_size,
+            shrink_windows=not pad_to_window,
             rngs=rngs,
             **dtypes,
             **mixer,
@@ -88,13 +96,24 @@ class SwinBlock(nnx.Module):
         self.norm_mlp = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs, **dtypes)
         self.mlp = Mlp(features, int(features * mlp_ratio), rngs=rngs, **dtypes)
         self.drop_path = DropPath(drop_path, rngs=rngs)
+        self.map_multiple = _map_multiple(mixer, pad_to_window)
 
     def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`."""
-        y = self.mixer(self.norm_mixer(x), train)
+        y = pad_to_multiple(self.norm_mixer(x), self.map_multiple)
+        y = crop(self.mixer(y, train), x)
         x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
         y = self.mlp(self.norm_mlp(x))
         return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+
+
+def crop(y: jax.Array, x: jax.Array) -> jax.Array:
+    """Takes off what padding added right and bottom: `y` in the height and width of `x`."""
+    return y[:, : x.shape[1], : x.shape[2]]
+
+
+def _map_multiple(mixer: Mapping[str, Any], pad_to_window: bool) -> tuple[int, int]:
+    return as_pair("kernel_size", mixer["kernel_size"], 1) if pad_to_window else (1, 1)
 
 
 BLOCKS = {"dw": DWBlock, "swin": SwinBlock}

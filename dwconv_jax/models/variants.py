@@ -11,6 +11,7 @@ from flax import nnx
 from dwconv_jax.layers import LocallyConnected
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.classifier import Classifier
+from dwconv_jax.models.upernet import UPerNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,26 +64,57 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskVariant:
+    """A model for another task on the backbone of a named classifier.
+
+    `num_params` is exact for `num_classes` classes, those of the data set of the paper's table.
+    """
+
+    model: type[UPerNet]
+    backbone: str
+    num_classes: int
+    num_params: int
+
+
+def _upernet(backbone: str, num_params: int) -> TaskVariant:
+    return TaskVariant(UPerNet, backbone, num_classes=150, num_params=num_params)
+
+
+TASK_VARIANTS: dict[str, TaskVariant] = {
+    "upernet_dwnet_tiny": _upernet("dwnet_tiny", 55_826_252),
+    "upernet_dwnet_base": _upernet("dwnet_base", 107_858_604),
+    "upernet_dynamic_dwnet_tiny": _upernet("dynamic_dwnet_tiny", 82_785_260),
+    "upernet_dynamic_dwnet_base": _upernet("dynamic_dwnet_base", 195_109_420),
+    "upernet_i_dynamic_dwnet_tiny": _upernet("i_dynamic_dwnet_tiny", 57_897_788),
+    "upernet_i_dynamic_dwnet_base": _upernet("i_dynamic_dwnet_base", 113_765_100),
+    "upernet_swin_tiny": _upernet("swin_tiny", 59_941_862),
+    "upernet_swin_small": _upernet("swin_small", 81_259_766),
+    "upernet_swin_base": _upernet("swin_base", 121_279_716),
+}
+
+
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
-    return list(VARIANTS)
+    return [*VARIANTS, *TASK_VARIANTS]
 
 
 def create_model(
     name: str,
     *,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     mixer: Mapping[str, Any] | None = None,
     num_heads: Any = None,
     channels_per_group: Any = None,
     rngs: nnx.Rngs,
     **overrides: Any,
-) -> Classifier:
-    """Builds a named classifier, changed as told.
+) -> Classifier | UPerNet:
+    """Builds a named model, changed as told.
 
     Args:
       name: one of `list_models()`.
-      num_classes: outputs of the head.
+      num_classes: outputs of the head; None for those of the data set that the model is known for
+        (ImageNet's 1,000, ADE20K's 150).
       mixer: flags of `LocallyConnected` in place of the variant's own, for the paper's ablations;
         a flag may be a sequence with a value for each stage.
       num_heads: attention heads of each stage (variants with attention).
@@ -90,7 +122,7 @@ def create_model(
       rngs: initialisation keys.
       **overrides: arguments of `Backbone`: embed_dim, depths, window_size, mlp_ratio,
         drop_path_rate, in_channels, patch_size, image_size, batch_norm_group_size, dtype,
-        param_dtype.
+        param_dtype; and of the task's model (see `UPerNet`).
 
     Returns:
       The model; call it with images `[B, H, W, in_channels]`.
@@ -99,8 +131,9 @@ def create_model(
       ValueError: for an unknown name or override, or flags that do not go together; it names the
         legal ones.
     """
-    variant = find_variant(name)
-    _check_names("override", overrides, _parameters(Backbone) | {"dtype", "param_dtype"})
+    variant, model, known_classes = find_variant(name)
+    legal = _parameters(Backbone) | _parameters(model) | {"dtype", "param_dtype"}
+    _check_names("override", overrides, legal)
     _check_names("mixer flag", mixer or {}, _parameters(LocallyConnected) | {"channels_per_group"})
     flags = dict(variant.mixer if mixer is None else mixer)
     _replace_flag(
@@ -114,14 +147,24 @@ def create_model(
         channels_per_group,
         "channels_per_group" in flags,
     )
-    arguments = dict(embed_dim=variant.embed_dim, depths=variant.depths, block=variant.block)
-    return Classifier(num_classes=num_classes, rngs=rngs, mixer=flags, **(arguments | overrides))
+    arguments: dict[str, Any] = dict(
+        embed_dim=variant.embed_dim, depths=variant.depths, block=variant.block
+    )
+    return model(
+        num_classes=known_classes if num_classes is None else num_classes,
+        rngs=rngs,
+        mixer=flags,
+        **(arguments | overrides),
+    )
 
 
-def find_variant(name: str) -> Variant:
-    """The row of the table; ValueError that lists the names for an unknown one."""
-    _check_names("model", [name], set(VARIANTS))
-    return VARIANTS[name]
+def find_variant(name: str) -> tuple[Variant, type[Classifier | UPerNet], int]:
+    """The backbone's row, the model and its usual classes; ValueError for an unknown name."""
+    _check_names("model", [name], set(list_models()))
+    task_variant = TASK_VARIANTS.get(name)
+    if task_variant is None:
+        return VARIANTS[name], Classifier, 1000
+    return VARIANTS[task_variant.backbone], task_variant.model, task_variant.num_classes
 
 
 def _replace_flag(
@@ -136,7 +179,8 @@ def _replace_flag(
 
 def _parameters(module: Any) -> set[str]:
     names = inspect.signature(module.__init__).parameters
-    return set(names) - {"self", "rngs", "dtypes", "mixer", "features", "block"}
+    implied = {"num_classes", "backbone", "pad_to_window"}
+    return set(names) - {"self", "rngs", "dtypes", "mixer", "features", "block"} - implied
 
 
 def _check_names(kind: str, names: Any, legal: set[str]) -> None:

@@ -4,11 +4,13 @@ from ml_collections import ConfigDict
 
 from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.tasks.classification import Classification
+from dwconv_jax.tasks.segmentation import Segmentation
 
-TASKS = {"classification": Classification}
+Task = Classification | Segmentation
+TASKS: dict[str, type[Task]] = {"classification": Classification, "segmentation": Segmentation}
 
 
-def create_task(config: ConfigDict) -> Classification:
+def create_task(config: ConfigDict) -> Task:
     """The task that `config.task` names; ValueError that lists the known ones otherwise."""
     check_choice("config.task", config.task, tuple(TASKS))
     return TASKS[config.task](config)

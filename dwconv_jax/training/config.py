@@ -6,6 +6,8 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from dwconv_jax.ops.checks import check_choice
+
 # Fields that do not change what a run computes: a resumed run may differ in them.
 OPERATIONAL = {
     "checkpoint_every_steps",
@@ -20,39 +22,72 @@ OPERATIONAL = {
 _DTYPES = ("float32", "bfloat16")
 
 
-def base_config() -> ConfigDict:
-    """A config with every field; the files in `configs/` change what they need."""
+def _classification_dataset() -> dict[str, Any]:
+    """See dwconv_jax.data.ClassificationConfig."""
+    return dict(
+        name="digits",
+        data_dir=placeholder(str),
+        train_split="train",
+        eval_split="test",
+        image_size=32,
+        mean=(0.5,),
+        std=(0.5,),
+        augment="none",
+        eval_resize=placeholder(int),
+        shuffle_buffer=50_000,
+    )
+
+
+def _segmentation_dataset() -> dict[str, Any]:
+    """See dwconv_jax.data.SegmentationConfig."""
+    return dict(
+        name="scenes/digits",
+        data_dir=placeholder(str),
+        train_split="train",
+        eval_split="test",
+        num_classes=placeholder(int),
+        zero_is_ignored=False,
+        crop_size=96,
+        scale=(96, 96),
+        scale_range=(1.0, 1.0),
+        max_class_share=1.0,
+        flip=False,
+        photometric=False,
+        size_multiple=1,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        shuffle_buffer=50_000,
+    )
+
+
+_DATASETS = {"classification": _classification_dataset, "segmentation": _segmentation_dataset}
+
+
+def base_config(task: str = "classification") -> ConfigDict:
+    """A config with every field of a task; the files in `configs/` change what they need."""
+    check_choice("config.task", task, tuple(_DATASETS))
     return ConfigDict(
         dict(
-            task="classification",
+            task=task,
             seed=0,
             num_epochs=30,
+            num_steps=placeholder(int),  # in place of num_epochs
             batch_size=128,  # global, over all devices and processes
             eval_batch_size=256,
             accumulation_steps=1,  # micro-batches of a step
             init_from=placeholder(str),  # weights to start from: .pth, .safetensors, checkpoint
             # Arguments of dwconv_jax.create_model; dtype is the computation's.
             model=dict(name="dwnet_tiny", drop_path_rate=0.0, dtype="float32"),
-            # See dwconv_jax.data.ClassificationConfig.
-            dataset=dict(
-                name="digits",
-                data_dir=placeholder(str),
-                train_split="train",
-                eval_split="test",
-                image_size=32,
-                mean=(0.5,),
-                std=(0.5,),
-                augment="none",
-                eval_resize=placeholder(int),
-                shuffle_buffer=50_000,
-            ),
+            dataset=_DATASETS[task](),
             optimizer=dict(
+                schedule="cosine",
+                decayed="kernels",  # by weight_decay; or "all_but_norms"
                 learning_rate=5e-4,  # at the end of warm-up
                 warmup_learning_rate=5e-7,
                 min_learning_rate=5e-6,
                 reference_batch_size=placeholder(int),  # rates scale by batch_size over this
                 warmup_epochs=5.0,
-                weight_decay=0.05,  # of kernels only
+                weight_decay=0.05,
                 b1=0.9,
                 b2=0.999,
                 eps=1e-8,
@@ -75,12 +110,16 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ValueError: naming the field, what was found and what is legal.
     """
-    _check_fields(config, base_config())
+    _check_fields(config, base_config(config.task))
+    check_choice("config.optimizer.schedule", config.optimizer.schedule, ("cosine", "poly"))
+    check_choice("config.optimizer.decayed", config.optimizer.decayed, ("kernels", "all_but_norms"))
     for name in ("num_epochs", "batch_size", "eval_batch_size", "accumulation_steps"):
         _check_at_least(config, name, 1)
     for name in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
         _check_at_least(config, name, 1)
     _check_at_least(config, "keep_checkpoints", 1)
+    if config.num_steps is not None:
+        _check_at_least(config, "num_steps", 1)
     if config.batch_size % config.accumulation_steps:
         raise ValueError(
             f"config.accumulation_steps={config.accumulation_steps} must divide "
@@ -96,6 +135,11 @@ def validate(config: ConfigDict) -> None:
             f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} must be in "
             f"[0, num_epochs={config.num_epochs})"
         )
+
+
+def total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
+    """Steps of the whole run."""
+    return config.num_steps or config.num_epochs * steps_per_epoch
 
 
 def _check_at_least(config: ConfigDict, name: str, least: int) -> None:

@@ -1,14 +1,19 @@
 """Starting from weights that exist: `config.init_from`."""
 
+from typing import Any
+
 from etils import epath
-from flax import nnx
 
 from dwconv_jax.convert import load_torch
 from dwconv_jax.convert.checkpoints import load_weights
+from dwconv_jax.convert.pretrained import load_task_model
+from dwconv_jax.models import UPerNet
 
 
-def load_initial_weights(model: nnx.Module, path: str, *, strict: bool = False) -> None:
+def load_initial_weights(model: Any, path: str, *, strict: bool = False) -> None:
     """Loads a PyTorch file, converted weights or a training run into a model, in place.
+
+    Models for dense prediction also take a classifier's weights, for their backbone.
 
     Args:
       model: receives the weights.
@@ -23,5 +28,8 @@ def load_initial_weights(model: nnx.Module, path: str, *, strict: bool = False) 
     source = epath.Path(path)
     if not source.exists():
         raise FileNotFoundError(f"config.init_from={path!r} does not exist")
+    if isinstance(model, UPerNet):
+        load_task_model(model, source, strict=strict)
+        return
     load = load_weights if source.is_dir() else load_torch
     load(model, source, strict=strict)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from dwconv_jax.tasks import create_task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
-from dwconv_jax.training.config import differences, validate
+from dwconv_jax.training.config import differences, total_steps, validate
 from dwconv_jax.training.initialize import load_initial_weights
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import make_mesh, state_sharding, to_devices
@@ -48,7 +48,7 @@ class Run:
     @property
     def num_steps(self) -> int:
         """Steps of the whole run."""
-        return self.config.num_epochs * self.task.steps_per_epoch
+        return total_steps(self.config, self.task.steps_per_epoch)
 
     def checkpoints(self) -> Checkpoints:
         """The checkpoints of the workdir."""
@@ -91,8 +91,8 @@ def prepare(config: ConfigDict, workdir: str) -> Run:
             )
     task = create_task(config)
     schedule = learning_rate_schedule(config, task.steps_per_epoch)
-    optimizer = make_optimizer(config, schedule)
     model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
+    optimizer = make_optimizer(config, schedule, model)
     state = jax.eval_shape(
         lambda: initial_state(task.create_model(nnx.Rngs(config.seed)), optimizer)
     )

@@ -1,14 +1,15 @@
-"""AdamW as the authors train: warm-up, cosine, clipping, decay of kernels only."""
+"""AdamW as the authors train: schedules with warm-up, clipping, what is decayed."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from ml_collections import ConfigDict
 
-Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
+from dwconv_jax.training.config import total_steps
+from dwconv_jax.training.dense_prediction import Schedule, decayed_except_norms, poly, with_warmup
 
 
 def warmup_cosine(
@@ -33,19 +34,25 @@ def warmup_cosine(
 def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
     """The rate in force at each 0-based step of a run.
 
-    The reference steps its scheduler after the optimiser, so that step `n` uses the value of update
-    `n - 1`, and steps 0 and 1 both that of 0.
+    The reference for classification steps its scheduler after the optimiser, so that step `n` uses
+    the value of update `n - 1`, and steps 0 and 1 both that of 0.
     """
     optimizer = config.optimizer
     reference = optimizer.reference_batch_size
     scale = 1.0 if reference is None else config.batch_size / reference
-    schedule = warmup_cosine(
-        optimizer.learning_rate * scale,
-        optimizer.warmup_learning_rate * scale,
-        optimizer.min_learning_rate * scale,
-        warmup_steps=round(optimizer.warmup_epochs * steps_per_epoch),
-        total_steps=config.num_epochs * steps_per_epoch,
+    peak, warmup, minimum = (
+        rate * scale
+        for rate in (
+            optimizer.learning_rate,
+            optimizer.warmup_learning_rate,
+            optimizer.min_learning_rate,
+        )
     )
+    warmup_steps = round(optimizer.warmup_epochs * steps_per_epoch)
+    num_steps = total_steps(config, steps_per_epoch)
+    if optimizer.schedule == "poly":
+        return with_warmup(poly(peak, num_steps, minimum=minimum), warmup_steps, warmup / peak)
+    schedule = warmup_cosine(peak, warmup, minimum, warmup_steps, num_steps)
     return lambda step: schedule(jnp.maximum(jnp.asarray(step) - 1, 0))
 
 
@@ -58,7 +65,9 @@ def decayed(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
-def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: ConfigDict, schedule: Schedule, model: nnx.Module
+) -> optax.GradientTransformation:
     """Gradient clipping by the global norm, then AdamW with decoupled weight decay."""
     optimizer = config.optimizer
     return optax.chain(
@@ -69,6 +78,6 @@ def make_optimizer(config: ConfigDict, schedule: Schedule) -> optax.GradientTran
             b2=optimizer.b2,
             eps=optimizer.eps,
             weight_decay=optimizer.weight_decay,
-            mask=decayed,
+            mask=decayed if optimizer.decayed == "kernels" else decayed_except_norms(model),
         ),
     )

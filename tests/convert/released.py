@@ -3,6 +3,7 @@
 import numpy as np
 from flax import nnx
 
+from dwconv_jax.convert import load_torch
 from dwconv_jax.convert.layout import Buffer, layout
 from dwconv_jax.models import create_model
 
@@ -27,12 +28,21 @@ def small_model(name, **overrides):
 
 def random_state_dict(model, seed=0, image_size=224):
     rng = np.random.default_rng(seed)
+
+    def random(entry):
+        values = rng.standard_normal(entry.shape, np.float32)
+        return np.abs(values) if entry.name.endswith("running_var") else values
+
     return {
-        item.name: item.value
-        if isinstance(item, Buffer)
-        else rng.standard_normal(item.shape, np.float32)
+        item.name: item.value if isinstance(item, Buffer) else random(item)
         for item in layout(model, image_size)
     }
+
+
+def filled_model(name, **overrides):
+    """A small model with weights of its own; faster than initialising one."""
+    model = small_model(name, **overrides)
+    return load_torch(model, random_state_dict(model, seed=1))
 
 
 def assert_same(actual, expected):

@@ -26,6 +26,9 @@ FILES = {
     "op_swin_attention": ["op_swin_attention.npz"],
     "optim_adamw": ["optim_adamw.npz"],
     "schedule_cosine": ["schedule_cosine.npz"],
+    "seg_backbone": ["dense_backbone.npz"],
+    "seg_upernet": ["seg_upernet.npz"],
+    "seg_schedule": ["schedule_seg.npz"],
     "model_inventory": ["model_inventory.json"],
 }
 # What goes into the computation, whole and exact: a part of the name says so.
@@ -47,7 +50,10 @@ def pack(folder: Path, sources: list[str]) -> bytes:
             if "zero_grads" in original:
                 config["zero_grads"] = json.loads(str(original["zero_grads"]))
             arrays |= {
-                name: original[name] for name in original if original[name].dtype.kind != "U"
+                # 8-bit labels would pass for the planes of floats.
+                name: array.astype(np.int32) if array.dtype == np.uint8 else array
+                for name, array in original.items()
+                if array.dtype.kind != "U"
             }
     kept = {name: array for name, array in arrays.items() if not DROPPED & set(name.split("/"))}
     config = {name: value for name, value in config.items() if name not in DROPPED}
@@ -64,6 +70,7 @@ def reduced(name: str, array: np.ndarray) -> np.ndarray:
     sampled = sample(array)
     # The optimiser's steps are compared by absolute differences smaller than the rounding.
     exact = sampled.size <= MAX_EXACT or name.startswith(("step", "noclip"))
+    exact = exact or sampled.dtype.kind == "i"
     return sampled if exact else round_to_16_bits(sampled)
 
 

@@ -52,7 +52,7 @@ def five_steps(model, adamw, clip_norm):
     config.optimizer.weight_decay = adamw.config["weight_decay"]
     config.optimizer.clip_norm = clip_norm
     schedule = optax.constant_schedule(adamw.config["lr"])
-    optimizer = make_optimizer(config, schedule)
+    optimizer = make_optimizer(config, schedule, model)
     step = make_train_step(
         CrossEntropy(), ModelDef(model), optimizer, schedule, seed=0, accumulation_steps=1
     )

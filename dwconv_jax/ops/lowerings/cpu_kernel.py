@@ -37,17 +37,16 @@ def is_built() -> bool:
     return True
 
 
-def is_usable(*arrays: jax.Array) -> bool:
-    """Whether the kernel is there, not disabled, and takes these arrays where they are traced."""
+def is_usable(dtype: jnp.dtype) -> bool:
+    """Whether the kernel is there, not disabled, and takes arrays of `dtype` traced here."""
     wanted = os.environ.get("DWCONV_JAX_CPU_KERNEL", "1") != "0"
     # `shard_map` tracks what varies between devices, and custom_partitioning loses it.
     in_shard_map = bool(jax.sharding.get_abstract_mesh().manual_axes)
-    is_float32 = all(a.dtype == jnp.float32 for a in arrays)
-    return wanted and is_float32 and not in_shard_map and is_built()
+    return wanted and dtype == jnp.float32 and not in_shard_map and is_built()
 
 
 def convolve(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
-    """`depthwise_conv.depthwise` by the compiled kernel.
+    """`depthwise.depthwise` by the compiled kernel.
 
     Args:
       x: float32 `[B, H, W, C]`.

@@ -17,7 +17,7 @@ def lowerings() -> dict[str, str | bool]:
     platform = jax.default_backend()
     if platform != "cpu":
         depthwise = "XLA's grouped convolution"
-    elif cpu_kernel.is_usable(jax.ShapeDtypeStruct((), jnp.float32)):
+    elif cpu_kernel.is_usable(jnp.dtype(jnp.float32)):
         depthwise = "compiled kernel"
     else:
         depthwise = "sums of shifted products"

@@ -1,0 +1,39 @@
+"""Segmentation of real digits on real photographs: offline, and in minutes.
+
+    python main.py --config=configs/scenes_segmentation.py --workdir=runs/scenes_segmentation
+
+tfds data set `scenes/digits`, made from what scikit-learn ships: 3,000 scenes of 96x96 pixels to
+train and 500 to test, of other digits on other parts of the photographs; ten digits and the ground.
+"""
+
+from dwconv_jax.training import base_config
+
+
+def get_config():
+    config = base_config("segmentation")
+    config.model.update(
+        name="upernet_dwnet_tiny",
+        patch_size=2,
+        embed_dim=24,
+        depths=(1, 1, 2, 1),
+        window_size=7,
+        drop_path_rate=0.1,
+        head_features=48,
+        auxiliary_features=32,
+    )
+    config.dataset.update(
+        name="scenes/digits", scale_range=(0.75, 1.5), photometric=True, shuffle_buffer=3_000
+    )
+    config.num_epochs = 30
+    config.batch_size = 16
+    config.eval_batch_size = 50
+    config.optimizer.update(
+        learning_rate=2e-3,
+        warmup_learning_rate=2e-6,
+        min_learning_rate=2e-5,
+        warmup_epochs=1.0,
+    )
+    config.log_every_steps = 50
+    config.eval_every_steps = 561
+    config.checkpoint_every_steps = 561
+    return config

@@ -1,0 +1,256 @@
+"""Semantic segmentation: a configured data set as iterators of NumPy batches."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from dwconv_jax.data import segmentation_augment as augment
+from dwconv_jax.data.segmentation_config import SegmentationConfig, check
+from dwconv_jax.data.segmentation_sources import open_segmentation
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, training_stream
+
+Batch = dict[str, np.ndarray]
+
+# Label maps of an evaluation batch are padded to this times `size_multiple`: few shapes compile.
+_LABEL_MULTIPLE = 8
+_MAX_SIDE = 2**15
+
+
+def load_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
+    """Opens a data set; whatever is wrong with the configuration or the files shows here.
+
+    A tfds data set that needs no download is prepared on the spot; others must be prepared already.
+
+    Args:
+        config: see `SegmentationConfig`.
+
+    Raises:
+        ValueError: a field of `config` is missing or illegal; the message names it.
+        FileNotFoundError: files are missing; the message names them, or says how to get them.
+    """
+    check(config)
+    return SegmentationDataset(config, open_segmentation(config))
+
+
+class SegmentationDataset:
+    """The training and evaluation split of a data set, as batches.
+
+    Attributes:
+        class_names: the classes, in the order of the labels.
+        num_classes: how many there are.
+        channels: channels of the images.
+        num_train: number of training examples.
+        num_eval: number of evaluation examples.
+    """
+
+    def __init__(self, config: SegmentationConfig, source: Source) -> None:
+        self._config = config
+        self._source = source
+        self.class_names = source.class_names
+        self.num_classes = len(source.class_names)
+        self.channels = source.channels
+        self.num_train = source.train.num_examples
+        self.num_eval = source.eval.num_examples
+
+    def train_batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        start_step: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator[Batch]:
+        """Iterates over augmented crops, without end; see `ClassificationDataset.train_batches`.
+
+        Returns:
+            An iterator of {'image': float32 `[b, S, S, 3]`, normalised; 'label': int32
+            `[b, S, S]`, 255 for pixels of no class}, with b = batch_size / process_count.
+
+        Raises:
+            ValueError: an argument is illegal; while iterating: a file cannot be read, sizes
+                differ, or a label is out of range.
+        """
+        share = local_batch_size(batch_size, process_index, process_count)
+        if batch_size > self.num_train:
+            raise ValueError(
+                f"batch_size={batch_size} exceeds the {self.num_train} examples of "
+                f"dataset.train_split={self._config.train_split!r}"
+            )
+        if start_step < 0:
+            raise ValueError(f"start_step={start_step} must be at least 0")
+        split = self._source.train
+
+        def stream_from(step: int) -> tf.data.Dataset:
+            return training_stream(split, batch_size, seed, step, process_index, process_count)
+
+        def load(epoch_seed: tf.Tensor, example: Example) -> Example:
+            return self._training_crop(
+                *self._decode(split, example), tf.random.fold_in(epoch_seed, example["index"])
+            )
+
+        crops = stream_from(start_step).map(load, tf.data.AUTOTUNE, deterministic=True)
+        return self._to_host(
+            crops.batch(share, drop_remainder=True),
+            split,
+            lambda step: stream_from(start_step + step).map(lambda _, e: e).take(share),
+        )
+
+    def eval_batches(
+        self, batch_size: int, *, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """Iterates once over the evaluation split, leaving nothing out.
+
+        A batch holds pictures of one resized shape, filled up with pictures that do not count.
+        Every process gets the same number of batches, of the same shapes.
+
+        Args:
+            batch_size: of all processes together.
+            process_index: which share of every batch to return.
+            process_count: how many processes share a batch.
+
+        Returns:
+            An iterator of {'image': float32 `[b, H, W, 3]`, resized and normalised; 'label': int32
+            `[b, H', W']` in original size, 255 for pixels of no class, for padding and for
+            filling; 'size': int32 `[b, 2]`, the original size; 'mask': float32 `[b]`, 0 for
+            filling}.
+
+        Raises:
+            ValueError: as for `train_batches`.
+        """
+        share = local_batch_size(batch_size, process_index, process_count)
+        split = self._source.eval
+
+        def one_shape(key: tf.Tensor, window: tf.data.Dataset) -> tf.data.Dataset:
+            filling = window.take(1).repeat().map(lambda e: {**e, "mask": tf.zeros([])})
+            batch = window.map(lambda e: {**e, "mask": tf.ones([])}).concatenate(filling)
+            return batch.take(batch_size).skip(process_index * share).take(share)
+
+        examples = split.examples.group_by_window(
+            lambda example: _shape_key(self._eval_shape(_image_size(split.read(example)[0]))),
+            one_shape,
+            window_size=batch_size,
+        )
+
+        def load(example: Example) -> Example:
+            entry = self._evaluation_pair(*self._decode(split, example))
+            labels = tf.where(example["mask"] > 0, entry["label"], augment.IGNORED)
+            return {**entry, "label": labels, "mask": example["mask"]}
+
+        pairs = examples.map(load, tf.data.AUTOTUNE, deterministic=True)
+        return self._to_host(
+            pairs.batch(share, drop_remainder=True),
+            split,
+            lambda _: (
+                split.examples
+            ),  # a picture that cannot be read has no place among the batches
+        )
+
+    def _decode(self, split: Split, example: Example) -> tuple[tf.Tensor, tf.Tensor]:
+        """Image and label map of an example; an error of TensorFlow's where sizes differ."""
+        encoded_image, encoded_labels = split.read(example)
+        image = augment.decode_image(encoded_image)
+        labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored)
+        tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(labels), "image, label map")
+        return image, labels
+
+    def _training_crop(self, image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> Example:
+        config = self._config
+        resize_seed, crop_seed, flip_seed, colour_seed = tf.unstack(tf.random.split(seed, 4))
+        pair = augment.random_resize(image, labels, resize_seed, config.scale, config.scale_range)
+        pair = augment.random_crop(*pair, crop_seed, config.crop_size, config.max_class_share)
+        if config.flip:
+            pair = augment.random_flip(*pair, flip_seed)
+        image, labels = pair
+        if config.photometric:
+            image = augment.photometric_distortion(image, colour_seed)
+        image, labels = augment.pad(self._normalise(image), labels, config.crop_size)
+        return {"image": image, "label": tf.cast(labels, tf.int32)}
+
+    def _evaluation_pair(self, image: tf.Tensor, labels: tf.Tensor) -> Example:
+        size = tf.shape(labels)
+        shape = self._eval_shape(size)
+        image = augment.resize_image(image, shape[:2])
+        bottom, right = tf.unstack(shape[2:] - size)
+        labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=augment.IGNORED)
+        return {
+            "image": self._normalise(image),
+            "label": tf.cast(labels, tf.int32),
+            "size": size,
+        }
+
+    def _eval_shape(self, size: tf.Tensor) -> tf.Tensor:
+        """Heights and widths of an image as the network sees it and of its label map, padded."""
+        multiple = self._config.size_multiple
+        resized = augment.keep_ratio(size, *self._config.scale)
+        resized = tf.maximum((resized + multiple // 2) // multiple, 1) * multiple
+        label_multiple = 1 if multiple == 1 else _LABEL_MULTIPLE * multiple
+        return tf.concat([resized, -(-size // label_multiple) * label_multiple], 0)
+
+    def _normalise(self, image: tf.Tensor) -> tf.Tensor:
+        mean = tf.constant(self._config.mean, tf.float32)
+        std = tf.constant(self._config.std, tf.float32)
+        return (image / 255 - mean) / std
+
+    def _to_host(
+        self,
+        batches: tf.data.Dataset,
+        split: Split,
+        examples_of: Callable[[int], tf.data.Dataset],
+    ) -> Iterator[Batch]:
+        """Yields checked batches; `examples_of(k)` has the examples of the k-th of them."""
+        iterator = batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+        for step in itertools.count():
+            try:
+                batch = next(iterator, None)
+            except tf.errors.OpError as error:
+                reason = self._reason(split, examples_of(step))
+                raise ValueError(reason or error.message) from error
+            if batch is None:
+                return
+            if self._illegal_labels(batch["label"]).size:
+                raise ValueError(self._reason(split, examples_of(step)))
+            yield batch
+
+    def _illegal_labels(self, labels: np.ndarray) -> np.ndarray:
+        return labels[(labels >= self.num_classes) & (labels != augment.IGNORED)]
+
+    def _reason(self, split: Split, examples: tf.data.Dataset) -> str | None:
+        """Finds the example that spoilt a batch, and says what is wrong with it."""
+        for example in examples:
+            name = split.describe(example)
+            encoded_image, encoded_labels = split.read(example)
+            try:
+                image = augment.decode_image(encoded_image)
+                labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored).numpy()
+            except tf.errors.OpError as error:
+                return f"cannot read {name}: {error.message}"
+            if image.shape[:2] != labels.shape:
+                return (
+                    f"{name}: the image is {image.shape[0]} x {image.shape[1]} and the label map "
+                    f"{labels.shape[0]} x {labels.shape[1]}; they must be of one size"
+                )
+            if (illegal := self._illegal_labels(labels)).size:
+                shift = int(self._config.zero_is_ignored)
+                return (
+                    f"{name}: label {illegal.max() + shift}; legal are 0.."
+                    f"{self.num_classes - 1 + shift} and 255, for dataset.num_classes="
+                    f"{self.num_classes} and zero_is_ignored={bool(shift)}"
+                )
+        return None
+
+
+def _image_size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width, int32 `[2]`; of a JPEG without decoding it."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.shape(tf.io.decode_png(encoded))[:2],
+    )
+
+
+def _shape_key(shape: tf.Tensor) -> tf.Tensor:
+    """Four sides as one int64."""
+    return tf.reduce_sum(tf.cast(shape, tf.int64) * _MAX_SIDE ** tf.range(4, dtype=tf.int64))

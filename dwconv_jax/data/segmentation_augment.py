@@ -1,0 +1,132 @@
+"""Pictures with label maps: decoding, and what training and evaluation do to them (mmseg).
+
+Images are float32 `[height, width, 3]` in 0..255, whole numbers until they are normalised; label
+maps are uint8 `[height, width]`, 255 for pixels of no class. Random choices depend on a stateless
+seed (int64 `[2]`) and on nothing else. OpenCV's fixed-point resizing and its 8-bit HSV are done in
+float32 here: pixels differ from the reference's by a grey level or so.
+"""
+
+import tensorflow as tf
+
+IGNORED = 255
+_CROP_ATTEMPTS = 10
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG or PNG to float32 `[height, width, 3]`."""
+    return tf.cast(tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE"), tf.float32)
+
+
+def decode_labels(encoded: tf.Tensor, zero_is_ignored: bool) -> tf.Tensor:
+    """Decodes the first channel of a PNG; with `zero_is_ignored` 0 becomes 255 and k k - 1."""
+    labels = tf.io.decode_png(encoded)[..., 0]
+    if not zero_is_ignored:
+        return labels
+    return tf.where((labels == 0) | (labels == IGNORED), tf.constant(IGNORED, tf.uint8), labels - 1)
+
+
+def keep_ratio(size: tf.Tensor, longest: tf.Tensor | int, shortest: tf.Tensor | int) -> tf.Tensor:
+    """The largest size of the same aspect within a longest and a shortest side: int32 `[2]`."""
+    size = tf.cast(size, tf.float64)
+    factor = tf.minimum(
+        tf.cast(longest, tf.float64) / tf.reduce_max(size),
+        tf.cast(shortest, tf.float64) / tf.reduce_min(size),
+    )
+    return tf.cast(size * factor + 0.5, tf.int32)
+
+
+def resize_image(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Bilinear between pixel centres, without antialiasing, rounded to whole grey levels."""
+    return tf.round(tf.image.resize(image, size))
+
+
+def resize_labels(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Nearest neighbour, as OpenCV rounds: down."""
+    return tf.raw_ops.ResizeNearestNeighbor(images=labels[None, ..., None], size=size)[0, ..., 0]
+
+
+def random_resize(
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    seed: tf.Tensor,
+    scale: tuple[int, int],
+    scale_range: tuple[float, float],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Resizes within `scale`, longest and shortest side, times a random factor."""
+    factor = tf.random.stateless_uniform([], seed, *scale_range)
+    longest, shortest = (tf.cast(side * factor, tf.int32) for side in scale)
+    size = keep_ratio(tf.shape(labels), longest, shortest)
+    return resize_image(image, size), resize_labels(labels, size)
+
+
+def random_crop(
+    image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, size: int, max_class_share: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Crops to at most `size` each way, ten times anew while one class has too large a share."""
+    shape = tf.shape(labels)
+    extent = tf.minimum(shape, size)
+
+    def draw(attempt: tf.Tensor) -> tf.Tensor:
+        offset = tf.random.stateless_uniform(
+            [2], tf.random.fold_in(seed, attempt), dtype=tf.float64
+        )
+        return tf.cast(offset * tf.cast(shape - extent + 1, tf.float64), tf.int32)
+
+    def is_varied(begin: tf.Tensor) -> tf.Tensor:
+        crop = tf.slice(labels, begin, extent)
+        counts = tf.math.bincount(tf.cast(crop, tf.int32), minlength=256, maxlength=256)[:IGNORED]
+        limit = max_class_share * tf.cast(tf.reduce_sum(counts), tf.float64)
+        return tf.cast(tf.reduce_max(counts), tf.float64) < limit
+
+    attempt = tf.constant(0)
+    if max_class_share < 1:
+        attempt = tf.while_loop(
+            lambda i: (i < _CROP_ATTEMPTS) & ~is_varied(draw(i)), lambda i: i + 1, [attempt]
+        )[0]
+    begin = draw(attempt)
+    image = tf.slice(image, [*tf.unstack(begin), 0], [*tf.unstack(extent), 3])
+    return image, tf.slice(labels, begin, extent)
+
+
+def random_flip(
+    image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirrors every second picture."""
+    return tf.cond(
+        tf.random.stateless_uniform([], seed) < 0.5,
+        lambda: (image[:, ::-1], labels[:, ::-1]),
+        lambda: (image, labels),
+    )
+
+
+def photometric_distortion(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Brightness, contrast (first or last), saturation and hue, each with probability 1/2."""
+    coins = tf.random.stateless_uniform([5], tf.random.fold_in(seed, 0)) < 0.5
+    amounts = tf.random.stateless_uniform([4], tf.random.fold_in(seed, 1))
+    contrast_first = coins[4]
+
+    def within(image: tf.Tensor) -> tf.Tensor:
+        return tf.floor(tf.clip_by_value(image, 0, 255))
+
+    contrasted = coins[1]
+    image = tf.where(coins[0], within(image + (64 * amounts[0] - 32)), image)
+    contrast = 0.5 + amounts[1]
+    image = tf.where(contrasted & contrast_first, within(image * contrast), image)
+    saturation = tf.where(coins[2], 0.5 + amounts[2], 1.0)
+    hue = tf.where(coins[3], (tf.floor(36 * amounts[3]) - 18) / 180, 0.0)
+    image = _shift_hsv(image, hue, saturation)
+    return tf.where(contrasted & ~contrast_first, within(image * contrast), image)
+
+
+def _shift_hsv(image: tf.Tensor, hue: tf.Tensor, saturation: tf.Tensor) -> tf.Tensor:
+    h, s, v = tf.unstack(tf.image.rgb_to_hsv(image / 255), axis=-1)
+    hsv = tf.stack([tf.math.floormod(h + hue, 1.0), tf.minimum(s * saturation, 1), v], -1)
+    return tf.round(tf.image.hsv_to_rgb(hsv) * 255)
+
+
+def pad(image: tf.Tensor, labels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Fills up to a square, right and bottom: images with 0, label maps with 255."""
+    bottom, right = tf.unstack(size - tf.shape(labels))
+    image = tf.pad(image, [[0, bottom], [0, right], [0, 0]])
+    labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=IGNORED)
+    return tf.ensure_shape(image, [size, size, 3]), tf.ensure_shape(labels, [size, size])

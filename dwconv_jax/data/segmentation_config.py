@@ -1,0 +1,114 @@
+"""What a segmentation data set's configuration holds, and which values are legal."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class SegmentationConfig(Protocol):
+    """The fields of `config.dataset`: an `ml_collections.ConfigDict`, or any object with them.
+
+    Attributes:
+        name: a tfds name ("scenes/digits", "scenes/fashion_mnist", "scene_parse150"), or "folder".
+        data_dir: where tfds keeps its prepared data sets (None: its default), or the folder's root.
+            A folder holds `images/<split>/*.jpg` and `annotations/<split>/*.png` (SceneParsing), or
+            `<split>/image/*.jpg` and `<split>/label/*.png`.
+        train_split: the split to train on, e.g. "train" or "training".
+        eval_split: the split to evaluate on, e.g. "test" or "validation".
+        num_classes: classes of a folder or of `scene_parse150`; None for data sets that know.
+        zero_is_ignored: whether label 0 is no class and label k is class k - 1 (ADE20K).
+        crop_size: height and width of a training crop.
+        scale: longest and shortest side to which images are resized, aspect kept.
+        scale_range: training multiplies both by a number drawn from this range.
+        max_class_share: a training crop is drawn anew, up to ten times, while one class has this
+            share of its pixels; 1 takes the first.
+        flip: whether training mirrors every second image.
+        photometric: whether training distorts brightness, contrast, saturation and hue.
+        size_multiple: evaluation rounds the resized sides to multiples of this. Every shape is
+            compiled once: 1 is the reference (hundreds of shapes), 32 bounds them.
+        mean: subtracted from pixels in units of 0..1, one number a channel.
+        std: divides pixels in units of 0..1, one number a channel.
+        shuffle_buffer: how many undecoded training examples to hold and draw from.
+    """
+
+    name: str
+    data_dir: str | None
+    train_split: str
+    eval_split: str
+    num_classes: int | None
+    zero_is_ignored: bool
+    crop_size: int
+    scale: tuple[int, int]
+    scale_range: tuple[float, float]
+    max_class_share: float
+    flip: bool
+    photometric: bool
+    size_multiple: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    shuffle_buffer: int
+
+
+def check(config: SegmentationConfig) -> None:
+    """Checks everything that can be checked without looking at files.
+
+    Raises:
+        ValueError: a field is missing or has an illegal value.
+    """
+    fields = SegmentationConfig.__annotations__
+    if missing := [field for field in fields if not hasattr(config, field)]:
+        raise ValueError(f"dataset lacks {', '.join(missing)}; it must have {', '.join(fields)}")
+    for field in ("name", "train_split", "eval_split"):
+        _require(config, field, _is_name, "a non-empty string")
+    for field in ("crop_size", "size_multiple", "shuffle_buffer"):
+        _require(config, field, _is_positive, "a positive int")
+    for field in ("zero_is_ignored", "flip", "photometric"):
+        _require(config, field, lambda value: isinstance(value, bool), "True or False")
+    _require(
+        config,
+        "num_classes",
+        lambda n: n is None or (_is_positive(n) and n < 255),
+        "None or 1..254",
+    )
+    _require(
+        config,
+        "scale",
+        lambda pair: _is_pair(pair) and all(map(_is_positive, pair)) and pair[0] >= pair[1],
+        "the longest and the shortest side, positive ints",
+    )
+    _require(
+        config,
+        "scale_range",
+        lambda pair: _is_pair(pair) and 0 < pair[0] <= pair[1],
+        "0 < low <= high",
+    )
+    _require(config, "max_class_share", lambda share: 0 < share <= 1, "in (0, 1]")
+    for field in ("mean", "std"):
+        _require(
+            config,
+            field,
+            lambda value: len(value) == 3 and all(0 <= number <= 1 for number in value),
+            "three numbers in 0..1 (pixel 255 is 1)",
+        )
+    _require(config, "std", lambda std: 0 not in std, "without a 0")
+
+
+def _require(config: SegmentationConfig, field: str, legal: Any, wanted: str) -> None:
+    value = getattr(config, field)
+    try:
+        fits = legal(value)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"dataset.{field}={value!r} must be {wanted}")
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2

@@ -1,0 +1,216 @@
+"""UPerNet (Xiao et al., 2018): segmentation from all four maps of a backbone, as in mmseg."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dwconv_jax.layers import BatchNorm
+from dwconv_jax.models.dense_backbone import DenseBackbone
+
+POOL_SIZES = (1, 2, 3, 6)
+_AUXILIARY_STAGE = 2
+
+
+class ConvNormAct(nnx.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(
+        self, in_features: int, features: int, kernel_size: int, *, rngs: nnx.Rngs, **dtypes: Any
+    ):
+        self.conv = nnx.Conv(
+            in_features,
+            features,
+            (kernel_size, kernel_size),
+            use_bias=False,
+            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            rngs=rngs,
+            **dtypes,
+        )
+        self.norm = BatchNorm(features, **dtypes)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C_in]` to `[B, H, W, C]`."""
+        return jax.nn.relu(self.norm(self.conv(x), train))
+
+
+class PixelClassifier(nnx.Module):
+    """Dropout of whole channels, then logits at every position."""
+
+    def __init__(
+        self, features: int, num_classes: int, dropout_rate: float, *, rngs: nnx.Rngs, **dtypes: Any
+    ):
+        self.dropout = nnx.Dropout(dropout_rate, broadcast_dims=(1, 2))
+        self.linear = nnx.Linear(
+            features, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs, **dtypes
+        )
+
+    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+        """`[B, H, W, C]` to float32 `[B, H, W, num_classes]`."""
+        x = self.dropout(x, deterministic=not train, rngs=rngs)
+        return self.linear(x).astype(jnp.float32)
+
+
+class PyramidPooling(nnx.Module):
+    """Adds what a map looks like when it is averaged over 1, 4, 9 and 36 regions (PSPNet)."""
+
+    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
+        self.levels = nnx.List(
+            [ConvNormAct(in_features, features, 1, rngs=rngs, **dtypes) for _ in POOL_SIZES]
+        )
+        pooled = in_features + len(POOL_SIZES) * features
+        self.fuse = ConvNormAct(pooled, features, 3, rngs=rngs, **dtypes)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C_in]` to `[B, H, W, C]`."""
+        pooled = [
+            resize(level(adaptive_average_pool(x, size), train), x.shape[1:3])
+            for level, size in zip(self.levels, POOL_SIZES, strict=True)
+        ]
+        return self.fuse(jnp.concatenate([x, *pooled], axis=-1), train)
+
+
+class UPerHead(nnx.Module):
+    """Pyramid pooling on the coarsest map, then a feature pyramid down to the finest."""
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        features: int,
+        num_classes: int,
+        dropout_rate: float,
+        *,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
+        *finer, coarsest = widths
+        self.pooling = PyramidPooling(coarsest, features, rngs=rngs, **dtypes)
+        self.laterals = nnx.List(
+            [ConvNormAct(width, features, 1, rngs=rngs, **dtypes) for width in finer]
+        )
+        self.outputs = nnx.List(
+            [ConvNormAct(features, features, 3, rngs=rngs, **dtypes) for _ in finer]
+        )
+        self.fuse = ConvNormAct(len(widths) * features, features, 3, rngs=rngs, **dtypes)
+        self.classifier = PixelClassifier(features, num_classes, dropout_rate, rngs=rngs, **dtypes)
+
+    def __call__(self, maps: Sequence[jax.Array], train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+        """Maps of the backbone, finest first, to logits at the size of the first."""
+        *finer, coarsest = maps
+        top = self.pooling(coarsest, train)
+        laterals = [lateral(x, train) for lateral, x in zip(self.laterals, finer, strict=True)]
+        coarser, pyramid = top, [top]
+        for lateral, output in zip(reversed(laterals), reversed(self.outputs), strict=True):
+            coarser = lateral + resize(coarser, lateral.shape[1:3])
+            pyramid.insert(0, output(coarser, train))
+        levels = [resize(level, pyramid[0].shape[1:3]) for level in pyramid]
+        return self.classifier(self.fuse(jnp.concatenate(levels, axis=-1), train), train, rngs)
+
+
+class FCNHead(nnx.Module):
+    """One 3x3 convolution and logits: the auxiliary head, which only training uses."""
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        num_classes: int,
+        dropout_rate: float,
+        *,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
+        self.conv = ConvNormAct(in_features, features, 3, rngs=rngs, **dtypes)
+        self.classifier = PixelClassifier(features, num_classes, dropout_rate, rngs=rngs, **dtypes)
+
+    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+        """`[B, H, W, C]` to logits `[B, H, W, num_classes]`."""
+        return self.classifier(self.conv(x, train), train, rngs)
+
+
+class UPerNet(nnx.Module):
+    """A backbone with a UPer head, and an auxiliary head on its third map."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 150,
+        head_features: int = 512,
+        auxiliary_features: int = 256,
+        dropout_rate: float = 0.1,
+        rngs: nnx.Rngs,
+        **backbone: Any,
+    ):
+        """Builds the model.
+
+        Args:
+          num_classes: classes of a pixel.
+          head_features: channels inside the UPer head.
+          auxiliary_features: channels inside the auxiliary head.
+          dropout_rate: share of the channels that both heads drop in training.
+          rngs: initialisation keys.
+          **backbone: see `Backbone`.
+        """
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.backbone = DenseBackbone(rngs=rngs, **backbone)
+        widths = self.backbone.widths
+        shared: dict[str, Any] = dict(
+            num_classes=num_classes, dropout_rate=dropout_rate, rngs=rngs
+        ) | {k: backbone[k] for k in ("dtype", "param_dtype") if k in backbone}
+        self.decode_head = UPerHead(widths, head_features, **shared)
+        self.auxiliary_head = FCNHead(widths[_AUXILIARY_STAGE], auxiliary_features, **shared)
+
+    def __call__(
+        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """Logits of every pixel.
+
+        Args:
+          images: `[B, H, W, in_channels]`, floating, any `H` and `W`.
+          train: use batch statistics (and update the running ones), dropout and stochastic depth.
+          rngs: keys for dropout and stochastic depth.
+
+        Returns:
+          float32 `[B, H, W, num_classes]`.
+        """
+        maps = self.features(images, train, rngs)
+        return resize(self.decode_head(maps, train, rngs), images.shape[1:3])
+
+    def features(
+        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> tuple[jax.Array, ...]:
+        """The maps of the backbone; see `DenseBackbone.features`."""
+        return self.backbone.features(images, train, rngs)
+
+    def head_logits(
+        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Logits of the UPer head (stride 4) and of the auxiliary head (stride 16)."""
+        maps = self.features(images, train, rngs)
+        return (
+            self.decode_head(maps, train, rngs),
+            self.auxiliary_head(maps[_AUXILIARY_STAGE], train, rngs),
+        )
+
+
+def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:
+    """Bilinear, between pixel centres and without antialiasing, as PyTorch's `interpolate`."""
+    shape = (x.shape[0], *size, x.shape[3])
+    return x if shape == x.shape else jax.image.resize(x, shape, "bilinear", antialias=False)
+
+
+def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
+    """`[B, H, W, C]` to `[B, size, size, C]`: the means of regions that may overlap, as PyTorch."""
+    rows, cols = (jnp.asarray(_region_means(n, size), x.dtype) for n in x.shape[1:3])
+    return jnp.einsum("ih,jw,bhwc->bijc", rows, cols, x, precision="highest")
+
+
+def _region_means(n: int, size: int) -> np.ndarray:
+    """`[size, n]`: region `i` is from `floor(i n / size)` to `ceil((i + 1) n / size)`."""
+    i, position = np.arange(size)[:, None], np.arange(n)
+    inside = (position >= i * n // size) & (position < -(-(i + 1) * n // size))
+    return inside / inside.sum(1, keepdims=True)

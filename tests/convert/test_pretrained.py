@@ -1,0 +1,83 @@
+"""Segmentation models that start from the weights of classifiers, or of their own kind."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dwconv_jax.convert import load_torch, to_torch, write_state_dict
+from dwconv_jax.convert.checkpoints import save_weights
+from dwconv_jax.convert.pretrained import load_task_model
+from dwconv_jax.models import create_model
+
+TINY = dict(embed_dim=8, depths=(1, 1, 1, 1))
+HEADS = dict(head_features=8, auxiliary_features=8)
+MIXERS = {
+    "dwnet_tiny": {},
+    "dynamic_dwnet_tiny": {},
+    "i_dynamic_dwnet_tiny": dict(channels_per_group=(2, 4, 8, 16)),
+    "swin_tiny": dict(num_heads=(1, 2, 4, 8)),
+}
+
+
+def classifier(name, seed=0):
+    return create_model(name, num_classes=5, **TINY, **MIXERS[name], rngs=nnx.Rngs(seed))
+
+
+def upernet(name, seed=1, num_classes=4):
+    return create_model(
+        f"upernet_{name}",
+        num_classes=num_classes,
+        **TINY,
+        **HEADS,
+        **MIXERS[name],
+        rngs=nnx.Rngs(seed),
+    )
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("kind", ["torch", "orbax"])
+def test_a_classifier_gives_the_backbone(name, kind, tmp_path):
+    source, model = classifier(name), upernet(name)
+    model.backbone.output_norms[0].bias[...] += 1
+    before = to_torch(model)
+    path = tmp_path / ("weights.safetensors" if kind == "torch" else "weights")
+    if kind == "torch":
+        write_state_dict(path, to_torch(source))
+    else:
+        save_weights(path, source)
+    load_task_model(model, path)
+    given, after = to_torch(source), to_torch(model)
+    for key, array in after.items():
+        inner = key.removeprefix("backbone.")
+        expected = given[inner] if inner in given else before[key]
+        np.testing.assert_array_equal(array, expected, err_msg=key)
+    assert any(key.startswith("backbone.norm0") for key in after)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_there_and_back(name):
+    model, other = upernet(name, seed=1), upernet(name, seed=2)
+    load_torch(other, to_torch(model))
+    images = jnp.ones((1, 40, 33, 3))
+    np.testing.assert_array_equal(other(images), model(images))
+
+
+def test_another_number_of_classes_keeps_the_models_own(tmp_path):
+    source, model = upernet("dwnet_tiny", num_classes=7), upernet("dwnet_tiny")
+    path = tmp_path / "weights.safetensors"
+    write_state_dict(path, to_torch(source))
+    with pytest.raises(ValueError, match="only the head differs"):
+        load_task_model(model, path)
+    load_task_model(model, path, strict=False)
+    np.testing.assert_array_equal(
+        model.decode_head.fuse.conv.kernel, source.decode_head.fuse.conv.kernel
+    )
+
+
+def test_a_classifier_of_another_width_is_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_state_dict(path, to_torch(classifier("dwnet_tiny")))
+    wide = create_model("upernet_dwnet_tiny", embed_dim=16, depths=(1, 1, 1, 1), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"misshapen patch_embed\.proj\.weight"):
+        load_task_model(wide, path)
