@@ -78,10 +78,9 @@ class BatchNorm(nnx.Module):
                 "training needs more than one value for each channel in a batch-norm group, got "
                 f"input {x.shape} in groups of {group_size} images; use a larger batch"
             )
-        # One pass over the data. Without the shift, E[x^2] - E[x]^2 loses the variance of features
-        # that hardly differ between images; the running mean costs no message. Pooled features,
-        # where that matters most, are few enough for a second pass.
-        shift = jax.lax.stop_gradient(grouped.mean(1) if x.ndim == 2 else self.mean[...][None])
+        # One pass over the data. Without a shift, E[x^2] - E[x]^2 loses the variance of features
+        # that hardly differ, as pooled ones; any value near the mean will do for it.
+        shift = jax.lax.stop_gradient(grouped[:, 0])
         centred = grouped - shift[:, None]
         offset = centred.mean(1)
         mean = shift + offset

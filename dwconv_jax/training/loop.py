@@ -56,12 +56,16 @@ class Run:
             self.workdir, keep=self.config.keep_checkpoints, best_metric=self.task.best_metric
         )
 
-    def initial_state(self) -> TrainState:
-        """The state at step 0, on the mesh; from `config.init_from` where it is given."""
+    def initial_state(self, *, strict: bool = False) -> TrainState:
+        """The state at step 0, on the mesh; from `config.init_from` where it is given.
+
+        Args:
+          strict: refuses weights with another head or other windows, rather than adapting them.
+        """
         if self.config.init_from is None:
             return jax.jit(self._random_state, out_shardings=self.shardings)()
         model = self.task.create_model(nnx.Rngs(self.config.seed))
-        load_initial_weights(model, self.config.init_from)
+        load_initial_weights(model, self.config.init_from, strict=strict)
         return jax.device_put(initial_state(model, self.optimizer), self.shardings)
 
     def _random_state(self) -> TrainState:
@@ -149,7 +153,7 @@ def evaluate(config: ConfigDict, workdir: str, checkpoint: str = "latest") -> di
                     "weights with config.init_from"
                 )
             log.info(f"evaluating {config.init_from}")
-            return _report(_evaluate(run, run.initial_state()))
+            return _report(_evaluate(run, run.initial_state(strict=True)))
         with run.checkpoints() as checkpoints:
             step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
             if step is None:
@@ -246,7 +250,10 @@ class Evaluator:
             lambda total, metrics: total.merge(metrics),
             (self._step(state, batch) for batch in batches),
         )
-        return {name: float(value) for name, value in total.compute().items()}
+        metrics = {name: float(value) for name, value in total.compute().items()}
+        if not np.isfinite(list(metrics.values())).all():
+            raise NonFiniteError(f"evaluation at step {int(state.step)} is not finite: {metrics}")
+        return metrics
 
 
 def _evaluate(run: Run, state: TrainState) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Checkpoints of weights: written once, read on other devices, refused where damaged."""
 
 import logging
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -97,12 +99,22 @@ def test_a_checkpoint_of_something_else(tmp_path):
         read_weights(tmp_path / "other")
 
 
-# A load that fails leaves tasks of Orbax behind.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:Sharding info not provided")
-@pytest.mark.parametrize("file", ["state/_METADATA", "state/manifest.ocdbt", "state/d"])
-def test_a_damaged_checkpoint(saved, file):
-    for path in [saved / file] if (saved / file).is_file() else list((saved / file).iterdir()):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_damaged_metadata(saved):
+    halve(saved / "state" / "_METADATA")
     with pytest.raises(ValueError, match="weights is damaged, or no checkpoint of weights"):
         read_weights(saved)
+
+
+def test_damaged_arrays(saved):
+    for path in (saved / "state" / "d").iterdir():
+        halve(path)
+    # In a process of its own: Orbax leaves threads behind that fail later.
+    command = [sys.executable, "-m", "dwconv_jax.convert", saved, saved.parent / "x.pth"]
+    result = subprocess.run([*command, f"--model={NAME}"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert f"error: {saved} is damaged, or no checkpoint of weights" in result.stderr
+    assert list(saved.parent.iterdir()) == [saved]
