@@ -31,13 +31,14 @@ def evaluation(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
 def training(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """A step of AdamW, and the arguments: what it updates and the batch."""
     model = dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
-    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+    graph, *states = nnx.split(model, nnx.Param, ...)
+    parameters, rest = states
 
     def loss(parameters: nnx.State, rest: nnx.State, images: jax.Array, labels: jax.Array):
         model = nnx.merge(graph, parameters, rest, copy=True)
         logits = model(images, train=True)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), nnx.split(model, nnx.Param, ...)[2]
+        return losses.mean(), nnx.state(model, nnx.Not(nnx.Param))
 
     def step(training_state: tuple[Any, ...], images: jax.Array, labels: jax.Array):
         parameters, rest, optimizer = training_state

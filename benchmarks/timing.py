@@ -62,7 +62,8 @@ def compare(ours: Timer, peer: Timer, peer_process: TorchPeer | None, pairs: int
     """Alternates the two until `pairs` pairs were measured with nobody else at work."""
     repeats = [_repeats(side) for side in (ours, peer)]
     load = ForeignLoad([os.getpid()] + ([peer_process.pid] if peer_process else []))
-    clean, disturbed = [], []
+    clean: list[list[float]] = []
+    disturbed: list[list[float]] = []
     while len(clean) < pairs and len(clean) + len(disturbed) < _ATTEMPTS * pairs:
         load.start()
         pair = []

@@ -119,11 +119,12 @@ def serve(threads: int) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints must not break the protocol
     print(json.dumps({"version": torch.__version__}), file=answers, flush=True)
-    current, call = None, None
+    current: tuple | None = None
+    call: Call = int
     for line in sys.stdin:
         request = json.loads(line)
         if current != (wanted := (request["case"], request["arguments"])):
-            call = None
+            call = int  # lets go of the last case before the next is set up
             current, call = wanted, CASES[request["case"]](**request["arguments"])
         start = time.perf_counter()
         for _ in range(request["repeats"]):
