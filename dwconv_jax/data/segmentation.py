@@ -143,9 +143,8 @@ class SegmentationDataset:
         return self._to_host(
             pairs.batch(share, drop_remainder=True),
             split,
-            lambda _: (
-                split.examples
-            ),  # a picture that cannot be read has no place among the batches
+            # A picture that cannot be read has no shape, and so no place among the batches.
+            lambda _: split.examples,
         )
 
     def _decode(self, split: Split, example: Example) -> tuple[tf.Tensor, tf.Tensor]:

@@ -78,13 +78,10 @@ class BatchNorm(nnx.Module):
                 "training needs more than one value for each channel in a batch-norm group, got "
                 f"input {x.shape} in groups of {group_size} images; use a larger batch"
             )
-        # One pass over the data. Without a shift, E[x^2] - E[x]^2 loses the variance of features
-        # that hardly differ, as pooled ones; any value near the mean will do for it.
-        shift = jax.lax.stop_gradient(grouped[:, 0])
-        centred = grouped - shift[:, None]
-        offset = centred.mean(1)
-        mean = shift + offset
-        var = jnp.maximum(jnp.square(centred).mean(1) - jnp.square(offset), 0)
+        # Two passes: E[x^2] - E[x]^2, about zero or any other value that is not the mean, loses the
+        # variance of features that hardly differ, and percents of some gradients with it.
+        mean = grouped.mean(1)
+        var = jnp.square(grouped - mean[:, None]).mean(1)
 
         keep, new = self.momentum, 1 - self.momentum
         self.mean[...] = keep * self.mean[...] + new * mean.mean(0)
