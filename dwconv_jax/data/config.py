@@ -8,12 +8,14 @@ from dwconv_jax.data import augment
 
 
 class DatasetConfig(Protocol):
-    """The fields that say which data set to open, whatever the task."""
+    """The fields that every task has: which data set to open, and what pixels mean."""
 
     name: str
     data_dir: str | None
     train_split: str
     eval_split: str
+    mean: Sequence[float]
+    std: Sequence[float]
     shuffle_buffer: int
 
 

@@ -1,17 +1,15 @@
 """Semantic segmentation: a configured data set as iterators of NumPy batches."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from dwconv_jax.data import segmentation_augment as augment
+from dwconv_jax.data.dataset import Batch, Dataset, normalise
 from dwconv_jax.data.segmentation_config import SegmentationConfig, check
 from dwconv_jax.data.segmentation_sources import open_segmentation
-from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, training_stream
-
-Batch = dict[str, np.ndarray]
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
 # Label maps of an evaluation batch are padded to this times `size_multiple`: few shapes compile.
 _LABEL_MULTIPLE = 8
@@ -34,69 +32,16 @@ def load_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
     return SegmentationDataset(config, open_segmentation(config))
 
 
-class SegmentationDataset:
-    """The training and evaluation split of a data set, as batches.
+class SegmentationDataset(Dataset):
+    """Images with a label map each.
 
-    Attributes:
-        class_names: the classes, in the order of the labels.
-        num_classes: how many there are.
-        channels: channels of the images.
-        num_train: number of training examples.
-        num_eval: number of evaluation examples.
+    A training batch is {'image': float32 `[b, S, S, 3]`, normalised; 'label': int32 `[b, S, S]`,
+    255 for pixels of no class}.
     """
 
     def __init__(self, config: SegmentationConfig, source: Source) -> None:
+        super().__init__(config, source)
         self._config = config
-        self._source = source
-        self.class_names = source.class_names
-        self.num_classes = len(source.class_names)
-        self.channels = source.channels
-        self.num_train = source.train.num_examples
-        self.num_eval = source.eval.num_examples
-
-    def train_batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int,
-        start_step: int = 0,
-        process_index: int = 0,
-        process_count: int = 1,
-    ) -> Iterator[Batch]:
-        """Iterates over augmented crops, without end; see `ClassificationDataset.train_batches`.
-
-        Returns:
-            An iterator of {'image': float32 `[b, S, S, 3]`, normalised; 'label': int32
-            `[b, S, S]`, 255 for pixels of no class}, with b = batch_size / process_count.
-
-        Raises:
-            ValueError: an argument is illegal; while iterating: a file cannot be read, sizes
-                differ, or a label is out of range.
-        """
-        share = local_batch_size(batch_size, process_index, process_count)
-        if batch_size > self.num_train:
-            raise ValueError(
-                f"batch_size={batch_size} exceeds the {self.num_train} examples of "
-                f"dataset.train_split={self._config.train_split!r}"
-            )
-        if start_step < 0:
-            raise ValueError(f"start_step={start_step} must be at least 0")
-        split = self._source.train
-
-        def stream_from(step: int) -> tf.data.Dataset:
-            return training_stream(split, batch_size, seed, step, process_index, process_count)
-
-        def load(epoch_seed: tf.Tensor, example: Example) -> Example:
-            return self._training_crop(
-                *self._decode(split, example), tf.random.fold_in(epoch_seed, example["index"])
-            )
-
-        crops = stream_from(start_step).map(load, tf.data.AUTOTUNE, deterministic=True)
-        return self._to_host(
-            crops.batch(share, drop_remainder=True),
-            split,
-            lambda step: stream_from(start_step + step).map(lambda _, e: e).take(share),
-        )
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
@@ -155,8 +100,9 @@ class SegmentationDataset:
         tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(labels), "image, label map")
         return image, labels
 
-    def _training_crop(self, image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> Example:
+    def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
         config = self._config
+        image, labels = self._decode(split, example)
         resize_seed, crop_seed, flip_seed, colour_seed = tf.unstack(tf.random.split(seed, 4))
         pair = augment.random_resize(image, labels, resize_seed, config.scale, config.scale_range)
         pair = augment.random_crop(*pair, crop_seed, config.crop_size, config.max_class_share)
@@ -165,7 +111,7 @@ class SegmentationDataset:
         image, labels = pair
         if config.photometric:
             image = augment.photometric_distortion(image, colour_seed)
-        image, labels = augment.pad(self._normalise(image), labels, config.crop_size)
+        image, labels = augment.pad(normalise(image, config), labels, config.crop_size)
         return {"image": image, "label": tf.cast(labels, tf.int32)}
 
     def _evaluation_pair(self, image: tf.Tensor, labels: tf.Tensor) -> Example:
@@ -175,7 +121,7 @@ class SegmentationDataset:
         bottom, right = tf.unstack(shape[2:] - size)
         labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=augment.IGNORED)
         return {
-            "image": self._normalise(image),
+            "image": normalise(image, self._config),
             "label": tf.cast(labels, tf.int32),
             "size": size,
         }
@@ -188,56 +134,27 @@ class SegmentationDataset:
         label_multiple = 1 if multiple == 1 else _LABEL_MULTIPLE * multiple
         return tf.concat([resized, -(-size // label_multiple) * label_multiple], 0)
 
-    def _normalise(self, image: tf.Tensor) -> tf.Tensor:
-        mean = tf.constant(self._config.mean, tf.float32)
-        std = tf.constant(self._config.std, tf.float32)
-        return (image / 255 - mean) / std
-
-    def _to_host(
-        self,
-        batches: tf.data.Dataset,
-        split: Split,
-        examples_of: Callable[[int], tf.data.Dataset],
-    ) -> Iterator[Batch]:
-        """Yields checked batches; `examples_of(k)` has the examples of the k-th of them."""
-        iterator = batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-        for step in itertools.count():
-            try:
-                batch = next(iterator, None)
-            except tf.errors.OpError as error:
-                reason = self._reason(split, examples_of(step))
-                raise ValueError(reason or error.message) from error
-            if batch is None:
-                return
-            if self._illegal_labels(batch["label"]).size:
-                raise ValueError(self._reason(split, examples_of(step)))
-            yield batch
+    def _has_legal_labels(self, batch: Batch) -> bool:
+        return not self._illegal_labels(batch["label"]).size
 
     def _illegal_labels(self, labels: np.ndarray) -> np.ndarray:
         return labels[(labels >= self.num_classes) & (labels != augment.IGNORED)]
 
-    def _reason(self, split: Split, examples: tf.data.Dataset) -> str | None:
-        """Finds the example that spoilt a batch, and says what is wrong with it."""
-        for example in examples:
-            name = split.describe(example)
-            encoded_image, encoded_labels = split.read(example)
-            try:
-                image = augment.decode_image(encoded_image)
-                labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored).numpy()
-            except tf.errors.OpError as error:
-                return f"cannot read {name}: {error.message}"
-            if image.shape[:2] != labels.shape:
-                return (
-                    f"{name}: the image is {image.shape[0]} x {image.shape[1]} and the label map "
-                    f"{labels.shape[0]} x {labels.shape[1]}; they must be of one size"
-                )
-            if (illegal := self._illegal_labels(labels)).size:
-                shift = int(self._config.zero_is_ignored)
-                return (
-                    f"{name}: label {illegal.max() + shift}; legal are 0.."
-                    f"{self.num_classes - 1 + shift} and 255, for dataset.num_classes="
-                    f"{self.num_classes} and zero_is_ignored={bool(shift)}"
-                )
+    def _complaint(self, split: Split, example: Example) -> str | None:
+        encoded_image, encoded_labels = split.read(example)
+        image = augment.decode_image(encoded_image)
+        labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored).numpy()
+        if image.shape[:2] != labels.shape:
+            return (
+                f"the image is {image.shape[0]} x {image.shape[1]} and the label map "
+                f"{labels.shape[0]} x {labels.shape[1]}; they must be of one size"
+            )
+        if (illegal := self._illegal_labels(labels)).size:
+            shift = int(self._config.zero_is_ignored)
+            return (
+                f"label {illegal.max() + shift}; legal are 0..{self.num_classes - 1 + shift} and "
+                f"255, for dataset.num_classes={self.num_classes} and zero_is_ignored={bool(shift)}"
+            )
         return None
 
 

@@ -5,9 +5,9 @@ from ml_collections import ConfigDict
 from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.tasks.classification import Classification
 from dwconv_jax.tasks.segmentation import Segmentation
+from dwconv_jax.tasks.task import Task
 
-Task = Classification | Segmentation
-TASKS: dict[str, type[Task]] = {"classification": Classification, "segmentation": Segmentation}
+TASKS = {"classification": Classification, "segmentation": Segmentation}
 
 
 def create_task(config: ConfigDict) -> Task:

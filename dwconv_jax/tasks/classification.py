@@ -1,7 +1,5 @@
 """Image classification: cross-entropy, accuracy, and the data that goes with them."""
 
-from collections.abc import Iterator
-
 import flax
 import jax
 import jax.numpy as jnp
@@ -11,8 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.data.classification import Batch
-from dwconv_jax.models import create_model
+from dwconv_jax.tasks.task import Task
 
 
 @flax.struct.dataclass
@@ -24,7 +21,7 @@ class ClassificationMetrics(clu_metrics.Collection):
     top5_accuracy: clu_metrics.Average.from_output("top5_accuracy")  # type: ignore[valid-type]
 
 
-class Classification:
+class Classification(Task):
     """The task that `config.task = "classification"` names."""
 
     best_metric = "accuracy"
@@ -36,46 +33,7 @@ class Classification:
           ValueError: for a config that cannot be; it names the field.
           FileNotFoundError: for data that is not there.
         """
-        self._config = config
-        self._dataset = data.load_classification(config.dataset)
-        self.num_classes = self._dataset.num_classes
-        self.class_names = self._dataset.class_names
-        self.num_train = self._dataset.num_train
-        if config.batch_size > self.num_train:
-            raise ValueError(
-                f"config.batch_size={config.batch_size} must not exceed the {self.num_train} "
-                "training examples"
-            )
-        self.steps_per_epoch = self.num_train // config.batch_size
-
-    def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The model that `config.model` describes, for this data's channels and classes."""
-        arguments = self._config.model.to_dict()
-        return create_model(
-            arguments.pop("name"),
-            num_classes=self.num_classes,
-            in_channels=self._dataset.channels,
-            rngs=rngs,
-            **arguments,
-        )
-
-    def train_batches(self, start_step: int) -> Iterator[Batch]:
-        """This process' share of every global batch, from a step on."""
-        return self._dataset.train_batches(
-            self._config.batch_size,
-            seed=self._config.seed,
-            start_step=start_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-
-    def eval_batches(self) -> Iterator[Batch]:
-        """This process' share of the evaluation data, padded and masked."""
-        return self._dataset.eval_batches(
-            self._config.eval_batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        super().__init__(config, data.load_classification(config.dataset))
 
     def loss(
         self, model: nnx.Module, batch: dict[str, jax.Array], rngs: nnx.Rngs

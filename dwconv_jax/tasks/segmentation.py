@@ -1,7 +1,5 @@
 """Semantic segmentation: losses of both heads, mean IoU, and the data that goes with them."""
 
-from collections.abc import Iterator
-
 import flax
 import jax
 import jax.numpy as jnp
@@ -11,8 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.data.segmentation import Batch
-from dwconv_jax.models import UPerNet, create_model
+from dwconv_jax.models import UPerNet
 from dwconv_jax.models.upernet import resize
 from dwconv_jax.tasks.segmentation_inference import resize_to_sizes
 from dwconv_jax.tasks.segmentation_metrics import (
@@ -22,6 +19,7 @@ from dwconv_jax.tasks.segmentation_metrics import (
     PixelAccuracy,
     confusion_matrix,
 )
+from dwconv_jax.tasks.task import Task
 
 # The weight of the auxiliary head's loss (mmseg).
 _AUXILIARY_WEIGHT = 0.4
@@ -36,7 +34,7 @@ class SegmentationMetrics(clu_metrics.Collection):
     pixel_accuracy: PixelAccuracy
 
 
-class Segmentation:
+class Segmentation(Task):
     """The task that `config.task = "segmentation"` names."""
 
     best_metric = "mean_iou"
@@ -48,42 +46,7 @@ class Segmentation:
           ValueError: for a config that cannot be; it names the field.
           FileNotFoundError: for data that is not there.
         """
-        self._config = config
-        self._dataset = data.load_segmentation(config.dataset)
-        self.num_classes = self._dataset.num_classes
-        self.class_names = self._dataset.class_names
-        self.num_train = self._dataset.num_train
-        if config.batch_size > self.num_train:
-            raise ValueError(
-                f"config.batch_size={config.batch_size} must not exceed the {self.num_train} "
-                "training examples"
-            )
-        self.steps_per_epoch = self.num_train // config.batch_size
-
-    def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The model that `config.model` describes, for this data's classes."""
-        arguments = self._config.model.to_dict()
-        return create_model(
-            arguments.pop("name"), num_classes=self.num_classes, rngs=rngs, **arguments
-        )
-
-    def train_batches(self, start_step: int) -> Iterator[Batch]:
-        """This process' share of every global batch, from a step on."""
-        return self._dataset.train_batches(
-            self._config.batch_size,
-            seed=self._config.seed,
-            start_step=start_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-
-    def eval_batches(self) -> Iterator[Batch]:
-        """This process' share of the evaluation data; batches of one shape follow each other."""
-        return self._dataset.eval_batches(
-            self._config.eval_batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        super().__init__(config, data.load_segmentation(config.dataset))
 
     def loss(
         self, model: UPerNet, batch: dict[str, jax.Array], rngs: nnx.Rngs

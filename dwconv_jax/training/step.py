@@ -1,7 +1,7 @@
 """One training step and one evaluation step, for any task, on any mesh."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 from clu import metrics as clu_metrics
 from flax import nnx
 
+from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.optimizer import Schedule
 from dwconv_jax.training.state import ModelDef, PureTree, TrainState
 
@@ -16,20 +17,8 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-class StepTask(Protocol):
-    """What a task brings to a step."""
-
-    def loss(self, model: nnx.Module, batch: Batch, rngs: nnx.Rngs) -> tuple[jax.Array, Metrics]:
-        """The mean loss over a batch in training mode, and scalars to log."""
-        ...
-
-    def evaluate(self, model: nnx.Module, batch: Batch) -> clu_metrics.Collection:
-        """Sums over the unmasked examples of a batch."""
-        ...
-
-
 def make_train_step(
-    task: StepTask,
+    task: Task,
     model: ModelDef,
     optimizer: optax.GradientTransformation,
     schedule: Schedule,
@@ -87,7 +76,7 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
 
 
 def make_eval_step(
-    task: StepTask, model: ModelDef
+    task: Task, model: ModelDef
 ) -> Callable[[TrainState, Batch], clu_metrics.Collection]:
     """A pure function of the state and a global batch with a mask."""
 

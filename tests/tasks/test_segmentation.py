@@ -75,7 +75,7 @@ def test_evaluation_does_not_depend_on_devices_or_padding(config):
 
 def test_the_batch_must_not_exceed_the_data(config):
     config.batch_size = 40
-    with pytest.raises(ValueError, match="batch_size=40 must not exceed the 32 training examples"):
+    with pytest.raises(ValueError, match="batch_size=40 exceeds the 32 examples"):
         Segmentation(config)
 
 

@@ -36,7 +36,7 @@ def test_the_default_is_valid():
         (dict(mesh=dict(data=3, fsdp=1)), "does not multiply to the 8 devices"),
         (dict(mesh__date=1), "unknown field config.mesh.date; did you mean 'data'"),
         (dict(batch_size=100), "config.batch_size=100 must be a multiple of the 8 devices"),
-        (dict(batch_size=1600), "config.batch_size=1600 must not exceed the 1437"),
+        (dict(batch_size=1600), "batch_size=1600 exceeds the 1437 examples"),
         (dict(model__name="dwnet"), "unknown model 'dwnet'; did you mean"),
         (dict(model__embed_dims=8), "unknown override 'embed_dims'; did you mean 'embed_dim'"),
         (dict(dataset__name="digit"), "dataset.name='digit' is unknown.*'digits'"),
