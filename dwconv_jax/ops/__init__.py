@@ -1,4 +1,8 @@
-"""The locally connected operator in pure JAX: arrays in, arrays out."""
+"""The locally connected operator in pure JAX: arrays in, arrays out.
+
+Beside it are the operators of detection, each in a module of its own: `boxes`, `anchors`,
+`roi_align`, `nms`, `matching`, `sampling` and `masks`.
+"""
 
 from dwconv_jax.ops import definition
 from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window

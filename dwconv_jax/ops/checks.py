@@ -53,3 +53,11 @@ def _either(size: int) -> str:
 def _fits(shape: Sequence[int], sizes: tuple[int, int, int, int]) -> bool:
     batch, blocks, outputs, seen = sizes
     return shape[0] in (1, batch) and shape[1] in (1, blocks) and shape[2:4] == (outputs, seen)
+
+
+def check_boxes(boxes: jax.Array, name: str = "boxes") -> None:
+    """ValueError unless `boxes` is a floating `[..., 4]`."""
+    if not boxes.shape or boxes.shape[-1] != 4 or not jnp.issubdtype(boxes.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be floating [..., 4] as x1, y1, x2, y2, got {boxes.dtype}{[*boxes.shape]}"
+        )
