@@ -10,10 +10,12 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with a variant after a colon where it takes one."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs of the run live.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do.")
 _CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "latest", ["latest", "best"], "Which checkpoint --mode=eval reads."
+    "checkpoint", "latest", ["latest", "best"], "Which checkpoint --mode=eval and predict read."
 )
+_IMAGES = flags.DEFINE_string("images", None, "A folder of pictures, for --mode=predict.")
+_OUT = flags.DEFINE_string("out", None, "Where --mode=predict writes.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
@@ -23,6 +25,11 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "See --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "See --coordinator.")
 flags.mark_flags_as_required(["config", "workdir"])
+
+
+@flags.multi_flags_validator(["mode", "images", "out"], "--mode=predict needs --images and --out")
+def _says_what_to_predict(values: dict[str, str | None]) -> bool:
+    return values["mode"] != "predict" or None not in (values["images"], values["out"])
 
 
 def main(argv: list[str]) -> None:
@@ -36,11 +43,14 @@ def main(argv: list[str]) -> None:
 
     # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.training import logs, loop
+    from dwconv_jax.training.predict import predict
 
     logs.set_up()
     try:
         if _MODE.value == "train":
             loop.train(_CONFIG.value, _WORKDIR.value)
+        elif _MODE.value == "predict":
+            predict(_CONFIG.value, _WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value)
         else:
             loop.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
     except (ValueError, FileNotFoundError, loop.NonFiniteError) as error:

@@ -18,22 +18,22 @@ def get_config():
         depths=(1, 1, 2, 1),
         window_size=7,
         drop_path_rate=0.1,
-        head_features=48,
+        head_features=32,
         auxiliary_features=32,
     )
     config.dataset.update(
         name="scenes/digits", scale_range=(0.75, 1.5), photometric=True, shuffle_buffer=3_000
     )
-    config.num_epochs = 30
-    config.batch_size = 16
+    config.num_epochs = 6
+    config.batch_size = 8
     config.eval_batch_size = 50
     config.optimizer.update(
-        learning_rate=2e-3,
-        warmup_learning_rate=2e-6,
-        min_learning_rate=2e-5,
+        learning_rate=1e-3,
+        warmup_learning_rate=1e-6,
+        min_learning_rate=1e-5,
         warmup_epochs=1.0,
     )
-    config.log_every_steps = 50
-    config.eval_every_steps = 561
-    config.checkpoint_every_steps = 561
+    config.log_every_steps = 75
+    config.eval_every_steps = 375
+    config.checkpoint_every_steps = 375
     return config

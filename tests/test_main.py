@@ -14,7 +14,8 @@ import pytest
         (["--config.batchsize=3"], 'no such field: .*Did you mean "batch_size"'),
         (["--config.optimizer.lr=1"], "no such field: .*lr"),
         (["--config.batch_size=many"], "config.batch_size=many: invalid literal for int"),
-        (["--mode=fly"], "mode=fly: value should be one of <train|eval>"),
+        (["--mode=predict"], "--mode=predict needs --images and --out"),
+        (["--mode=fly"], "mode=fly: value should be one of <train|eval|predict>"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, message, tmp_path):

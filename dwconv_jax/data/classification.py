@@ -65,13 +65,8 @@ class ClassificationDataset(Dataset):
         own = split.examples.shard(process_count, process_index)
 
         def load(example: Example) -> Example:
-            image = augment.eval_image(
-                split.read(example),
-                self._config.eval_resize,
-                self._config.image_size,
-                self.channels,
-            )
-            return {**self._entry(image, example), "mask": tf.ones([])}
+            image = self._eval_image(split.read(example))
+            return {**self._entry(image, example["label"]), "mask": tf.ones([])}
 
         images = own.map(load, tf.data.AUTOTUNE, deterministic=True)
         zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), images.element_spec)
@@ -88,13 +83,17 @@ class ClassificationDataset(Dataset):
             self._config.image_size,
             self.channels,
         )
-        return self._entry(image, example)
+        return self._entry(image, example["label"])
 
-    def _entry(self, image: tf.Tensor, example: Example) -> Example:
-        return {
-            "image": normalise(image, self._config),
-            "label": tf.cast(example["label"], tf.int32),
-        }
+    def _picture_entry(self, encoded: tf.Tensor) -> Example:
+        return self._entry(self._eval_image(encoded), tf.constant(0))
+
+    def _eval_image(self, encoded: tf.Tensor) -> tf.Tensor:
+        config = self._config
+        return augment.eval_image(encoded, config.eval_resize, config.image_size, self.channels)
+
+    def _entry(self, image: tf.Tensor, label: tf.Tensor) -> Example:
+        return {"image": normalise(image, self._config), "label": tf.cast(label, tf.int32)}
 
     def _has_legal_labels(self, batch: Batch) -> bool:
         return bool(((batch["label"] >= 0) & (batch["label"] < self.num_classes)).all())

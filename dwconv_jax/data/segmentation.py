@@ -13,7 +13,6 @@ from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
 # Label maps of an evaluation batch are padded to this times `size_multiple`: few shapes compile.
 _LABEL_MULTIPLE = 8
-_MAX_SIDE = 2**15
 
 
 def load_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
@@ -57,10 +56,10 @@ class SegmentationDataset(Dataset):
             process_count: how many processes share a batch.
 
         Returns:
-            An iterator of {'image': float32 `[b, H, W, 3]`, resized and normalised; 'label': int32
-            `[b, H', W']` in original size, 255 for pixels of no class, for padding and for
-            filling; 'size': int32 `[b, 2]`, the original size; 'mask': float32 `[b]`, 0 for
-            filling}.
+            An iterator of {'views': for each of `eval_scales`, float32 `[b, H, W, 3]`, resized and
+            normalised; 'label': int32 `[b, H', W']` in original size, 255 for pixels of no class,
+            for padding and for filling; 'size': int32 `[b, 2]`, the original size; 'mask': float32
+            `[b]`, 0 for filling}.
 
         Raises:
             ValueError: as for `train_batches`.
@@ -74,7 +73,7 @@ class SegmentationDataset(Dataset):
             return batch.take(batch_size).skip(process_index * share).take(share)
 
         examples = split.examples.group_by_window(
-            lambda example: _shape_key(self._eval_shape(_image_size(split.read(example)[0]))),
+            lambda example: _shape_key(self._eval_shapes(_image_size(split.read(example)[0]))),
             one_shape,
             window_size=batch_size,
         )
@@ -114,25 +113,34 @@ class SegmentationDataset(Dataset):
         image, labels = augment.pad(normalise(image, config), labels, config.crop_size)
         return {"image": image, "label": tf.cast(labels, tf.int32)}
 
+    def _picture_entry(self, encoded: tf.Tensor) -> Example:
+        image = augment.decode_image(encoded)
+        labels = tf.fill(tf.shape(image)[:2], tf.constant(augment.IGNORED, tf.uint8))
+        return self._evaluation_pair(image, labels)
+
     def _evaluation_pair(self, image: tf.Tensor, labels: tf.Tensor) -> Example:
         size = tf.shape(labels)
-        shape = self._eval_shape(size)
-        image = augment.resize_image(image, shape[:2])
-        bottom, right = tf.unstack(shape[2:] - size)
+        *views, canvas = self._eval_shapes(size)
+        bottom, right = tf.unstack(canvas - size)
         labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=augment.IGNORED)
         return {
-            "image": normalise(image, self._config),
+            "views": tuple(
+                normalise(augment.resize_image(image, view), self._config) for view in views
+            ),
             "label": tf.cast(labels, tf.int32),
             "size": size,
         }
 
-    def _eval_shape(self, size: tf.Tensor) -> tf.Tensor:
-        """Heights and widths of an image as the network sees it and of its label map, padded."""
+    def _eval_shapes(self, size: tf.Tensor) -> list[tf.Tensor]:
+        """Height and width of an image as the network sees it, at each scale, and of its labels."""
         multiple = self._config.size_multiple
-        resized = augment.keep_ratio(size, *self._config.scale)
-        resized = tf.maximum((resized + multiple // 2) // multiple, 1) * multiple
+
+        def view(scale: float) -> tf.Tensor:
+            resized = augment.keep_ratio(size, *(int(side * scale) for side in self._config.scale))
+            return tf.maximum((resized + multiple // 2) // multiple, 1) * multiple
+
         label_multiple = 1 if multiple == 1 else _LABEL_MULTIPLE * multiple
-        return tf.concat([resized, -(-size // label_multiple) * label_multiple], 0)
+        return [*map(view, self._config.eval_scales), -(-size // label_multiple) * label_multiple]
 
     def _has_legal_labels(self, batch: Batch) -> bool:
         return not self._illegal_labels(batch["label"]).size
@@ -167,6 +175,7 @@ def _image_size(encoded: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _shape_key(shape: tf.Tensor) -> tf.Tensor:
-    """Four sides as one int64."""
-    return tf.reduce_sum(tf.cast(shape, tf.int64) * _MAX_SIDE ** tf.range(4, dtype=tf.int64))
+def _shape_key(shapes: list[tf.Tensor]) -> tf.Tensor:
+    """Heights and widths as one int64."""
+    sides = tf.strings.reduce_join(tf.strings.as_string(tf.concat(shapes, 0)), separator="x")
+    return tf.strings.to_hash_bucket_strong(sides, 2**62, [0, 0])

@@ -25,6 +25,8 @@ class SegmentationConfig(Protocol):
         photometric: whether training distorts brightness, contrast, saturation and hue.
         size_multiple: evaluation rounds the resized sides to multiples of this. Every shape is
             compiled once: 1 is the reference (hundreds of shapes), 32 bounds them.
+        eval_scales: evaluation averages the probabilities of views at these multiples of `scale`.
+        eval_flip: whether it also averages over mirrored views.
         mean: subtracted from pixels in units of 0..1, one number a channel.
         std: divides pixels in units of 0..1, one number a channel.
         shuffle_buffer: how many undecoded training examples to hold and draw from.
@@ -43,6 +45,8 @@ class SegmentationConfig(Protocol):
     flip: bool
     photometric: bool
     size_multiple: int
+    eval_scales: Sequence[float]
+    eval_flip: bool
     mean: Sequence[float]
     std: Sequence[float]
     shuffle_buffer: int
@@ -61,7 +65,7 @@ def check(config: SegmentationConfig) -> None:
         _require(config, field, _is_name, "a non-empty string")
     for field in ("crop_size", "size_multiple", "shuffle_buffer"):
         _require(config, field, _is_positive, "a positive int")
-    for field in ("zero_is_ignored", "flip", "photometric"):
+    for field in ("zero_is_ignored", "flip", "photometric", "eval_flip"):
         _require(config, field, lambda value: isinstance(value, bool), "True or False")
     _require(
         config,
@@ -80,6 +84,12 @@ def check(config: SegmentationConfig) -> None:
         "scale_range",
         lambda pair: _is_pair(pair) and 0 < pair[0] <= pair[1],
         "0 < low <= high",
+    )
+    _require(
+        config,
+        "eval_scales",
+        lambda scales: len(scales) > 0 and all(scale > 0 for scale in scales),
+        "one or more positive numbers",
     )
     _require(config, "max_class_share", lambda share: 0 < share <= 1, "in (0, 1]")
     for field in ("mean", "std"):

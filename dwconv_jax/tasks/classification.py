@@ -1,15 +1,20 @@
 """Image classification: cross-entropy, accuracy, and the data that goes with them."""
 
+import csv
+from collections.abc import Iterable
+
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from clu import metrics as clu_metrics
+from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.tasks.task import Task
+from dwconv_jax.tasks.task import Prediction, Task
 
 
 @flax.struct.dataclass
@@ -45,14 +50,31 @@ class Classification(Task):
         loss = optax.softmax_cross_entropy(logits, targets).mean()
         return loss, {"accuracy": (logits.argmax(-1) == batch["label"]).mean()}
 
-    def evaluate(self, model: nnx.Module, batch: dict[str, jax.Array]) -> ClassificationMetrics:
-        """Sums over the examples whose `mask[B]` is 1."""
+    def evaluate(
+        self, model: nnx.Module, batch: dict[str, jax.Array]
+    ) -> tuple[ClassificationMetrics, jax.Array]:
+        """Sums over the examples whose `mask[B]` is 1, and the probabilities, `[B, classes]`."""
         logits, label = model(batch["image"], train=False), batch["label"]
         _, guesses = jax.lax.top_k(logits, min(5, self.num_classes))
         hits = (guesses == label[:, None]).astype(jnp.float32)
-        return ClassificationMetrics.single_from_model_output(
+        metrics = ClassificationMetrics.single_from_model_output(
             loss=optax.softmax_cross_entropy_with_integer_labels(logits, label),
             accuracy=hits[:, 0],
             top5_accuracy=hits.max(-1),
             mask=batch["mask"],
         )
+        return metrics, jax.nn.softmax(logits)
+
+    def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
+        """`predictions.csv`: a line a picture, with the most probable classes, best first."""
+        with (out / "predictions.csv").open("w") as file:
+            writer = csv.writer(file)
+            ranks = range(1, min(5, self.num_classes) + 1)
+            columns = [name for k in ranks for name in (f"class_{k}", f"probability_{k}")]
+            writer.writerow(["picture", *columns])
+            for path, _, probabilities in predictions:
+                best = np.argsort(-probabilities)[: len(ranks)]
+                guesses = [
+                    x for k in best for x in (self.class_names[k], f"{probabilities[k]:.4f}")
+                ]
+                writer.writerow([path.name, *guesses])

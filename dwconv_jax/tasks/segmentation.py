@@ -1,17 +1,25 @@
 """Semantic segmentation: losses of both heads, mean IoU, and the data that goes with them."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from clu import metrics as clu_metrics
+from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
+from PIL import Image
 
 from dwconv_jax import data
+from dwconv_jax.data.dataset import Batch
+from dwconv_jax.drawing import add_legend, label_overlay, make_palette
 from dwconv_jax.models import UPerNet
 from dwconv_jax.models.upernet import resize
-from dwconv_jax.tasks.segmentation_inference import resize_to_sizes
+from dwconv_jax.tasks.segmentation_inference import mean_probabilities
 from dwconv_jax.tasks.segmentation_metrics import (
     IGNORED,
     MeanAccuracy,
@@ -19,7 +27,7 @@ from dwconv_jax.tasks.segmentation_metrics import (
     PixelAccuracy,
     confusion_matrix,
 )
-from dwconv_jax.tasks.task import Task
+from dwconv_jax.tasks.task import Prediction, Task
 
 # The weight of the auxiliary head's loss (mmseg).
 _AUXILIARY_WEIGHT = 0.4
@@ -54,18 +62,62 @@ class Segmentation(Task):
         """The loss of `image[B, H, W, C]` against `label[B, H, W]`; see `segmentation_loss`."""
         return segmentation_loss(model, batch["image"], batch["label"], rngs)
 
-    def evaluate(self, model: UPerNet, batch: dict[str, jax.Array]) -> SegmentationMetrics:
-        """Counts the pixels of `label[B, H', W']` at the original sizes, `size[B, 2]`.
+    def evaluate(
+        self, model: UPerNet, batch: dict[str, Any]
+    ) -> tuple[SegmentationMetrics, jax.Array]:
+        """Counts the pixels of `label[B, H, W]` at the original sizes, `size[B, 2]`.
 
-        The network sees `image[B, H, W, C]`, resized. Labels are `IGNORED` beyond an image's size
-        and in the images that fill up a batch.
+        The network sees `views`, each `[B, h, w, C]`. Labels are `IGNORED` beyond an image's size
+        and in the images that fill up a batch. The predictions are label maps, uint8 `[B, H, W]`.
         """
         label = batch["label"]
-        logits = resize_to_sizes(
-            model(batch["image"]), batch["size"], (label.shape[1], label.shape[2])
+        probabilities = mean_probabilities(
+            model,
+            batch["views"],
+            batch["size"],
+            (label.shape[1], label.shape[2]),
+            flip=self._config.dataset.eval_flip,
         )
-        confusion = confusion_matrix(label, logits.argmax(-1), self.num_classes)
-        return SegmentationMetrics.single_from_model_output(confusion=confusion)
+        predictions = probabilities.argmax(-1).astype(jnp.uint8)
+        confusion = confusion_matrix(label, predictions, self.num_classes)
+        return SegmentationMetrics.single_from_model_output(confusion=confusion), predictions
+
+    def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
+        """Each picture beside its labels and beside the predicted ones."""
+        palette = make_palette(self.num_classes)
+        pictures = []
+        for i, (height, width) in enumerate(batch["size"]):
+            view = Image.fromarray(self._pixels(batch["views"][0][i]))
+            image = np.asarray(view.resize((width, height)))
+            maps = (x[i, :height, :width] for x in (batch["label"], predictions))
+            overlays = (label_overlay(image, labels, palette) for labels in maps)
+            pictures.append(np.concatenate([image, *overlays], axis=1))
+        return pictures
+
+    def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
+        """For each picture `NAME.png`, its label map, and `NAME_overlay.png` in colours.
+
+        Where a data set counts from 1 and 0 is no class (`zero_is_ignored`), so do label maps.
+        """
+        palette = make_palette(self.num_classes)
+        for path, batch, output in predictions:
+            height, width = batch["size"][0]
+            labels = output[:height, :width]
+            with path.open("rb") as file, Image.open(file) as picture:
+                image = np.asarray(picture.convert("RGB"))
+            overlay = label_overlay(image, labels, palette)
+            seen = np.unique(labels)
+            overlay = add_legend(overlay, seen, self.class_names, palette)
+            stored = labels + np.uint8(self._config.dataset.zero_is_ignored)
+            for name, pixels in ((path.stem, stored), (f"{path.stem}_overlay", overlay)):
+                with (out / f"{name}.png").open("wb") as file:
+                    Image.fromarray(pixels).save(file, format="PNG")
+
+    def _pixels(self, image: np.ndarray) -> np.ndarray:
+        """A normalised image as uint8."""
+        config = self._config.dataset
+        pixels = (image * np.asarray(config.std) + np.asarray(config.mean)) * 255
+        return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
 def segmentation_loss(

@@ -1,16 +1,26 @@
 """What every task of the training loop has: its data, its model, its loss and its metrics."""
 
 import abc
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from clu import metrics as clu_metrics
+from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.models import create_model
+
+
+class Prediction(NamedTuple):
+    """What a model says of one picture; `output` is one row of what `Task.evaluate` predicts."""
+
+    path: epath.Path
+    batch: Batch
+    output: np.ndarray
 
 
 class Task(abc.ABC):
@@ -71,5 +81,22 @@ class Task(abc.ABC):
         """The mean loss over a batch in training mode, and scalars to log."""
 
     @abc.abstractmethod
-    def evaluate(self, model: Any, batch: dict[str, jax.Array]) -> clu_metrics.Collection:
-        """Sums over the unmasked examples of a batch."""
+    def evaluate(
+        self, model: Any, batch: dict[str, Any]
+    ) -> tuple[clu_metrics.Collection, jax.Array]:
+        """Sums over the unmasked examples of a batch, and the prediction for each example."""
+
+    def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
+        """Pictures, uint8 `[H, W, 3]`, of what was predicted for an evaluation batch.
+
+        None by default: not every prediction is something to look at.
+        """
+        return []
+
+    def picture(self, path: epath.Path) -> Batch:
+        """An evaluation batch of one picture file; ValueError that names it if it is none."""
+        return self._dataset.picture(str(path))
+
+    @abc.abstractmethod
+    def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
+        """Writes what was predicted for pictures into a folder that exists."""

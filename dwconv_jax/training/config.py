@@ -54,6 +54,8 @@ def _segmentation_dataset() -> dict[str, Any]:
         flip=False,
         photometric=False,
         size_multiple=1,
+        eval_scales=(1.0,),
+        eval_flip=False,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         shuffle_buffer=50_000,

@@ -1,7 +1,6 @@
 """The one training loop: every task, one device or many processes."""
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Mapping
@@ -11,20 +10,25 @@ import jax
 import numpy as np
 from etils import epath
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from dwconv_jax.data.dataset import Batch
 from dwconv_jax.tasks import create_task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
 from dwconv_jax.training.config import differences, total_steps, validate
 from dwconv_jax.training.initialize import load_initial_weights
 from dwconv_jax.training.logs import log
-from dwconv_jax.training.mesh import make_mesh, state_sharding, to_devices
+from dwconv_jax.training.mesh import batch_sharding, make_mesh, state_sharding, to_devices
 from dwconv_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from dwconv_jax.training.progress import Stopwatch, duration
 from dwconv_jax.training.state import ModelDef, TrainState, initial_state
 from dwconv_jax.training.step import make_eval_step, make_train_step
 from dwconv_jax.training.writers import MetricLog
+
+# How many predictions of an evaluation TensorBoard shows.
+_NUM_PICTURES = 4
 
 
 class NonFiniteError(RuntimeError):
@@ -139,29 +143,38 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
 
 
 def evaluate(config: ConfigDict, workdir: str, checkpoint: str = "latest") -> dict[str, float]:
-    """Evaluates the "latest" or "best" checkpoint, or `config.init_from` where there is none.
+    """Evaluates the state that `load_state` finds.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    run = prepare(config, workdir)
+    with jax.set_mesh(run.mesh):
+        return _report(_evaluate(run, load_state(run, checkpoint)))
+
+
+def load_state(run: Run, checkpoint: str) -> TrainState:
+    """The "latest" or "best" checkpoint of the workdir, or `config.init_from` where it has none.
 
     Raises:
       FileNotFoundError: if the workdir has no checkpoint and the config no weights to start from.
     """
-    run = prepare(config, workdir)
-    with jax.set_mesh(run.mesh):
-        if not has_checkpoint(run.workdir):
-            if config.init_from is None:
-                raise FileNotFoundError(
-                    f"{run.workdir} has no checkpoint to evaluate: train there first, or name "
-                    "weights with config.init_from"
-                )
-            log.info(f"evaluating {config.init_from}")
-            return _report(_evaluate(run, run.initial_state(strict=True)))
-        with run.checkpoints() as checkpoints:
-            step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
-            if step is None:
-                raise FileNotFoundError(
-                    f"{run.workdir} has no {checkpoint} checkpoint: none has been evaluated yet"
-                )
-            log.info(f"evaluating the {checkpoint} checkpoint of {run.workdir}, step {step}")
-            return _report(_evaluate(run, checkpoints.restore(step, run.abstract_state)))
+    if not has_checkpoint(run.workdir):
+        if run.config.init_from is None:
+            raise FileNotFoundError(
+                f"{run.workdir} has no checkpoint: train there first, or name weights with "
+                "config.init_from"
+            )
+        log.info(f"using {run.config.init_from}")
+        return run.initial_state(strict=True)
+    with run.checkpoints() as checkpoints:
+        step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
+        if step is None:
+            raise FileNotFoundError(
+                f"{run.workdir} has no {checkpoint} checkpoint: none has been evaluated yet"
+            )
+        log.info(f"using the {checkpoint} checkpoint of {run.workdir}, step {step}")
+        return checkpoints.restore(step, run.abstract_state)
 
 
 def _train_loop(
@@ -196,8 +209,9 @@ def _train_loop(
             pending = []
         with stopwatch.pause():
             if evaluates:
-                eval_metrics = evaluator(state)
+                eval_metrics, pictures = evaluator(state)
                 metric_log.write(step, "eval", eval_metrics)
+                metric_log.write_pictures(step, "predictions", pictures)
                 log.info(f"step {step}/{num_steps}  evaluation: {_format(eval_metrics)}")
             if saves:
                 checkpoints.save(state, eval_metrics if evaluates else None)
@@ -237,27 +251,40 @@ def _log_training(
 
 
 class Evaluator:
-    """Exact evaluation over the whole evaluation split; compiles once."""
+    """Exact evaluation over the whole evaluation split; compiles once for each shape."""
 
     def __init__(self, run: Run):
         self._run = run
-        self._step = jax.jit(make_eval_step(run.task, run.model))
-
-    def __call__(self, state: TrainState) -> dict[str, float]:
-        """Mean metrics of a state."""
-        batches = (to_devices(batch, self._run.mesh) for batch in self._run.task.eval_batches())
-        total = functools.reduce(
-            lambda total, metrics: total.merge(metrics),
-            (self._step(state, batch) for batch in batches),
+        self._step = jax.jit(
+            make_eval_step(run.task, run.model), out_shardings=(None, batch_sharding(run.mesh))
         )
-        metrics = {name: float(value) for name, value in total.compute().items()}
-        if not np.isfinite(list(metrics.values())).all():
-            raise NonFiniteError(f"evaluation at step {int(state.step)} is not finite: {metrics}")
-        return metrics
+
+    def __call__(self, state: TrainState) -> tuple[dict[str, float], list[np.ndarray]]:
+        """Metrics of a state over the whole split, and pictures of a few predictions."""
+        batches = self._run.task.eval_batches()
+        first = next(batches)
+        total, predictions = self._step(state, to_devices(first, self._run.mesh))
+        pictures = self._draw(first, predictions)
+        for batch in batches:
+            metrics, _ = self._step(state, to_devices(batch, self._run.mesh))
+            total = total.merge(metrics)
+        values = {name: float(value) for name, value in total.compute().items()}
+        if not np.isfinite(list(values.values())).all():
+            raise NonFiniteError(f"evaluation at step {int(state.step)} is not finite: {values}")
+        return values, pictures
+
+    def _draw(self, batch: Batch, predictions: jax.Array) -> list[np.ndarray]:
+        own = multihost_utils.global_array_to_host_local_array(
+            predictions, self._run.mesh, batch_sharding(self._run.mesh).spec
+        )
+        count = min(_NUM_PICTURES, int(batch["mask"].sum()))
+        few = jax.tree.map(lambda array: array[:count], batch)
+        return self._run.task.draw(few, np.asarray(own[:count]))
 
 
 def _evaluate(run: Run, state: TrainState) -> dict[str, float]:
-    return Evaluator(run)(state)
+    metrics, _ = Evaluator(run)(state)
+    return metrics
 
 
 def _check_workdir(config: ConfigDict, workdir: epath.Path) -> None:

@@ -63,10 +63,9 @@ def _spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*("fsdp" if axis == largest else None for axis in range(len(shape))))
 
 
-def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def to_devices(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     """This process' share of a batch as global arrays."""
     sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, array), dict(batch)
+    )

@@ -1,7 +1,6 @@
 """One training step and one evaluation step, for any task, on any mesh."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -77,10 +76,10 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
 
 def make_eval_step(
     task: Task, model: ModelDef
-) -> Callable[[TrainState, Batch], clu_metrics.Collection]:
-    """A pure function of the state and a global batch with a mask."""
+) -> Callable[[TrainState, Batch], tuple[clu_metrics.Collection, jax.Array]]:
+    """A pure function of the state and a global batch with a mask; see `Task.evaluate`."""
 
-    def eval_step(state: TrainState, batch: Batch) -> Any:
+    def eval_step(state: TrainState, batch: Batch) -> tuple[clu_metrics.Collection, jax.Array]:
         return task.evaluate(model.merge(state.params, state.batch_stats), batch)
 
     return eval_step

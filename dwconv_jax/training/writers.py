@@ -1,10 +1,11 @@
 """Where metrics go: TensorBoard and `metrics.jsonl`, by the first process only."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from clu import metric_writers
 from etils import epath
 
@@ -32,6 +33,13 @@ class MetricLog:
         self._tensorboard.flush()
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, "split": split, **scalars}) + "\n")
+
+    def write_pictures(self, step: int, name: str, pictures: Sequence[np.ndarray]) -> None:
+        """Writes pictures, uint8 `[H, W, 3]` of any sizes, to TensorBoard."""
+        if self._active and pictures:
+            images = {f"{name}/{i}": picture[None] for i, picture in enumerate(pictures)}
+            self._tensorboard.write_images(step, images)
+            self._tensorboard.flush()
 
     def close(self) -> None:
         """Closes the TensorBoard file."""

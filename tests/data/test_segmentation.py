@@ -2,6 +2,7 @@ import itertools
 import pathlib
 from collections.abc import Callable, Iterator
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -56,6 +57,8 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "flip": True,
                 "photometric": True,
                 "size_multiple": 1,
+                "eval_scales": (1.0,),
+                "eval_flip": False,
                 "mean": (0.0, 0.0, 0.0),
                 "std": (1.0, 1.0, 1.0),
                 "shuffle_buffer": 10,
@@ -68,8 +71,8 @@ def make_config(root: pathlib.Path) -> MakeConfig:
 
 def assert_same(batch: Batch, expected: Batch) -> None:
     assert batch.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_array_equal(batch[name], expected[name], strict=True)
+    for array, wanted in zip(jax.tree.leaves(batch), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(array, wanted, strict=True)
 
 
 def test_training_batches(make_config: MakeConfig) -> None:
@@ -108,7 +111,7 @@ def test_processes_share_the_batches(make_config: MakeConfig) -> None:
             list(itertools.islice(batches(process_index=i, process_count=2), 3)) for i in (0, 1)
         ]
         for batch, first, second in zip(whole, *shares, strict=True):
-            joined = {k: np.concatenate([first[k], second[k]]) for k in batch}
+            joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
             assert_same(joined, batch)
 
 
@@ -116,7 +119,8 @@ def test_evaluation_is_exact(make_config: MakeConfig) -> None:
     """Every picture once, at its original size; batches of one shape are filled up."""
     dataset = data.load_segmentation(make_config(size_multiple=1))
     batches = list(dataset.eval_batches(2))
-    assert [b["image"].shape[1:3] for b in batches] == [(32, 43), (43, 32), (32, 44), (43, 32)]
+    shapes = sorted(batch["views"][0].shape[1:3] for batch in batches)
+    assert shapes == [(32, 43), (32, 44), (43, 32), (43, 32)]
     sizes = [tuple(s) for b in batches for s, m in zip(b["size"], b["mask"], strict=True) if m]
     assert sorted(sizes) == sorted(SIZES)
     for batch in batches:
@@ -124,10 +128,29 @@ def test_evaluation_is_exact(make_config: MakeConfig) -> None:
         np.testing.assert_array_equal(counted, batch["size"].prod(1) * batch["mask"])
 
 
+def test_views_at_several_scales(make_config: MakeConfig) -> None:
+    """Sizes as the reference computes them: int(side * scale) bounds both sides."""
+    dataset = data.load_segmentation(make_config(eval_scales=(0.5, 1.0, 1.75)))
+    shapes = {
+        tuple(batch["size"][0]): [view.shape[1:3] for view in batch["views"]]
+        for batch in dataset.eval_batches(2)
+    }
+    assert shapes[30, 40] == [(16, 21), (32, 43), (56, 75)]
+    assert shapes[30, 41] == [(16, 22), (32, 44), (56, 77)]
+
+
+def test_a_picture_is_a_batch(make_config: MakeConfig, root: pathlib.Path) -> None:
+    dataset = data.load_segmentation(make_config())
+    expected = next(dataset.eval_batches(1))
+    actual = dataset.picture(str(root / "images" / "validation" / "0.png"))
+    assert (actual.pop("label") == 255).all() and expected.pop("label").shape == (1, 30, 40)
+    assert_same(actual, expected)
+
+
 def test_shapes_are_bounded(make_config: MakeConfig) -> None:
     dataset = data.load_segmentation(make_config(size_multiple=16))
     for batch in dataset.eval_batches(5):
-        assert not np.array(batch["image"].shape[1:3]) % 16 @ [1, 1]
+        assert not np.array(batch["views"][0].shape[1:3]) % 16 @ [1, 1]
         assert batch["label"].shape[1:] == (128, 128)
         counted = (batch["label"] != 255).sum((1, 2))
         np.testing.assert_array_equal(counted, batch["size"].prod(1) * batch["mask"])
@@ -274,7 +297,7 @@ def test_scenes_are_prepared_on_the_spot(make_config: MakeConfig, scenes_dir: st
     assert dataset.class_names == ("background", *"0123456789")
     assert (dataset.num_train, dataset.num_eval) == (12, 5)
     (first, second) = dataset.eval_batches(4)
-    assert first["image"].shape == (4, 96, 96, 3)
+    assert first["views"][0].shape == (4, 96, 96, 3)
     assert second["mask"].tolist() == [1, 0, 0, 0]
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import ade20k, scenes_segmentation
 from dwconv_jax.data.scenes import Scenes
@@ -13,6 +15,7 @@ from dwconv_jax.models import create_model
 from dwconv_jax.tasks.segmentation import Segmentation, pixel_cross_entropy
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import validate
+from dwconv_jax.training.predict import predict
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +49,35 @@ def test_ignored_pixels_count_in_the_mean():
     assert loss == pytest.approx(-np.log(0.75) / 2)
 
 
-def test_a_run_ends_with_the_metrics_of_its_checkpoint(config, tmp_path):
+def test_a_run_is_seen_and_predicts(config, tmp_path):
     metrics = loop.train(config, str(tmp_path))
     assert metrics.keys() == {"mean_iou", "mean_accuracy", "pixel_accuracy"}
     assert all(0 <= value <= 1 for value in metrics.values())
-    assert loop.evaluate(config, str(tmp_path)) == pytest.approx(metrics)
+    (first, _) = EventAccumulator(str(tmp_path)).Reload().Tensors("predictions/0")
+    width, height, _ = first.tensor_proto.string_val
+    assert (int(width), int(height)) == (3 * 96, 96)  # picture, labels, predicted labels
+
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40))):
+        Image.new("RGB", size, (9, 99, 9)).save(pictures / name)
+    predict(config, str(tmp_path), str(pictures), str(out), "best")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.png", "a_overlay.png", "b.png", "b_overlay.png",
+    ]  # fmt: skip
+    labels = np.asarray(Image.open(out / "a.png"))
+    assert (labels.shape, labels.dtype) == ((48, 64), np.uint8) and labels.max() <= 10
+
+    (pictures / "c.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"cannot read .*c\.png"):
+        predict(config, str(tmp_path), str(pictures), str(out), "best")
+
+
+def test_pictures_must_be_there(config, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none: there is no such folder"):
+        predict(config, str(tmp_path), str(tmp_path / "none"), str(tmp_path), "best")
+    with pytest.raises(FileNotFoundError, match=r"has no pictures; legal file names end in \.jpg"):
+        predict(config, str(tmp_path), str(tmp_path), str(tmp_path), "best")
 
 
 def test_evaluation_does_not_depend_on_devices_or_padding(config):
@@ -58,7 +85,7 @@ def test_evaluation_does_not_depend_on_devices_or_padding(config):
     task = Segmentation(config)
     model = task.create_model(nnx.Rngs(0))
     graph, state = nnx.split(model)
-    evaluate = jax.jit(lambda state, batch: task.evaluate(nnx.merge(graph, state), batch))
+    evaluate = jax.jit(lambda state, batch: task.evaluate(nnx.merge(graph, state), batch)[0])
 
     def total(batch_size, sharding):
         config.eval_batch_size = batch_size
