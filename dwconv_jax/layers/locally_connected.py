@@ -19,6 +19,7 @@ from dwconv_jax.layers.weight_sources import (
 )
 from dwconv_jax.ops.checks import check_choice, check_groups, check_map
 from dwconv_jax.ops.connectivity import Connectivity, Global, Pair, Sliding, Window, as_pair
+from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering, check_pallas
 
 ConnectivityName = Literal["sliding", "window", "global"]
 Dynamic = Literal["none", "pooled", "centre", "attention"]
@@ -58,6 +59,7 @@ class LocallyConnected(nnx.Module):
         reduction: int = 4,
         batch_norm_group_size: int | None = None,
         shrink_windows: bool = True,
+        lowering: Lowering = "auto",
         dtype: Dtype | None = None,
         param_dtype: Dtype = jnp.float32,
         rngs: nnx.Rngs,
@@ -86,6 +88,7 @@ class LocallyConnected(nnx.Module):
           batch_norm_group_size: see `BatchNorm.group_size`.
           shrink_windows: whether attention on a map no larger than a window shrinks the window
             and does not shift it (Swin's classifiers do, its detectors do not).
+          lowering: see `ops.locally_connected`.
           dtype: of the computation; None keeps the input's.
           param_dtype: of the parameters.
           rngs: initialisation keys.
@@ -103,6 +106,10 @@ class LocallyConnected(nnx.Module):
         self.connectivity = make_connectivity(connectivity, kernel_size, shift, dilation)
 
         shared = _resolve_sharing(share_positions, dynamic, connectivity)
+        check_choice("lowering", lowering, LOWERINGS)
+        if lowering == "pallas":
+            check_pallas(self.connectivity, dynamic, per_position=not shared)
+        self.lowering = lowering
         shape = self._weight_shape(shared, groups)
         common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         predicted: dict[str, Any] = dict(
@@ -143,7 +150,7 @@ class LocallyConnected(nnx.Module):
         x = x.astype(self.dtype or x.dtype)
         connectivity = self._fit(*x.shape[1:3])
         weights, values = self.source(x, connectivity, train)
-        y = ops.locally_connected(values, weights, connectivity)
+        y = ops.locally_connected(values, weights, connectivity, self.lowering)
         if self.bias is not None:
             y = y + self.bias[...].astype(y.dtype)[None, None, None]
         return y if self.proj is None else self.proj(y)

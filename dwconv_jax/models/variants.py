@@ -106,6 +106,7 @@ def create_model(
     mixer: Mapping[str, Any] | None = None,
     num_heads: Any = None,
     channels_per_group: Any = None,
+    lowering: str | None = None,
     rngs: nnx.Rngs,
     **overrides: Any,
 ) -> Classifier | UPerNet:
@@ -119,6 +120,7 @@ def create_model(
         a flag may be a sequence with a value for each stage.
       num_heads: attention heads of each stage (variants with attention).
       channels_per_group: channels that share a weight at each stage (i-dynamic variants).
+      lowering: of every locally connected layer, see `ops.locally_connected`.
       rngs: initialisation keys.
       **overrides: arguments of `Backbone`: embed_dim, depths, window_size, mlp_ratio,
         drop_path_rate, in_channels, patch_size, image_size, batch_norm_group_size, dtype,
@@ -147,6 +149,8 @@ def create_model(
         channels_per_group,
         "channels_per_group" in flags,
     )
+    if lowering is not None:
+        flags["lowering"] = lowering
     arguments: dict[str, Any] = dict(
         embed_dim=variant.embed_dim, depths=variant.depths, block=variant.block
     )

@@ -1,7 +1,7 @@
 """Sliding weights that every position shares: depth-wise convolution, static or per image.
 
 The convolution and its kernel gradient are each other's derivatives, which autodiff would spoil on
-CPU; so both are given here, with a lowering for each platform.
+CPU; so both are given here, with a lowering for each platform, or by Pallas where asked.
 """
 
 import functools
@@ -11,23 +11,32 @@ import jax.numpy as jnp
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Pair
-from dwconv_jax.ops.lowerings import cpu_kernel
+from dwconv_jax.ops.lowerings import cpu_kernel, pallas_depthwise
 from dwconv_jax.ops.lowerings.native_conv import native_conv
+from dwconv_jax.ops.lowerings.selection import Lowering
 from dwconv_jax.ops.lowerings.shifted_sums import shifted_kernel_gradient, shifted_sum
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise(
+    x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowering = "auto"
+) -> jax.Array:
     """Depth-wise convolution of stride 1 with zero padding.
 
     Args:
       x: `[B, H, W, C]`.
       kernel: `[B or 1, kh, kw, C]`.
       dilation: rows and columns between taps.
+      lowering: "auto" picks by platform; "pallas" is for TPU.
 
     Returns:
       `[B, H, W, C]`.
+
+    Raises:
+      ValueError: where `lowering="pallas"` has no kernel.
     """
+    if lowering == "pallas":
+        return pallas_depthwise.convolve(x, kernel[0], dilation)
 
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
         convolve = cpu_kernel.convolve if cpu_kernel.is_usable(x.dtype) else shifted_sum
@@ -37,9 +46,13 @@ def depthwise(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def kernel_gradient(
-    x: jax.Array, g: jax.Array, shape: tuple[int, int, int], dilation: Pair
+    x: jax.Array,
+    g: jax.Array,
+    shape: tuple[int, int, int],
+    dilation: Pair,
+    lowering: Lowering = "auto",
 ) -> jax.Array:
     """The gradient of `depthwise` with respect to its kernel.
 
@@ -48,11 +61,15 @@ def kernel_gradient(
       g: `[B, H, W, C]`, the cotangent of the result.
       shape: `(B or 1, kh, kw)`; 1 sums over the images.
       dilation: rows and columns between taps.
+      lowering: as for `depthwise`.
 
     Returns:
       `[*shape, C]`.
     """
     copies, kernel_size = shape[0], shape[1:]
+    if lowering == "pallas":
+        gradient = pallas_depthwise.kernel_gradient(x, g, kernel_size, dilation)
+        return gradient.astype(x.dtype)[None]
 
     def on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
         by_kernel = cpu_kernel.is_usable(x.dtype)
@@ -77,28 +94,33 @@ def _flip(kernel: jax.Array) -> jax.Array:
     return kernel[:, ::-1, ::-1]
 
 
-def _depthwise_forward(x: jax.Array, kernel: jax.Array, dilation: Pair):
-    return depthwise(x, kernel, dilation), (x, kernel)
+def _depthwise_forward(x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowering):
+    return depthwise(x, kernel, dilation, lowering), (x, kernel)
 
 
-def _depthwise_backward(dilation: Pair, residuals: tuple[jax.Array, jax.Array], g: jax.Array):
+def _depthwise_backward(
+    dilation: Pair, lowering: Lowering, residuals: tuple[jax.Array, jax.Array], g: jax.Array
+):
     x, kernel = residuals
-    kernel_cotangent = kernel_gradient(x, g, kernel.shape[:3], dilation)
-    return depthwise(g, _flip(kernel), dilation), kernel_cotangent
+    kernel_cotangent = kernel_gradient(x, g, kernel.shape[:3], dilation, lowering)
+    return depthwise(g, _flip(kernel), dilation, lowering), kernel_cotangent
 
 
-def _gradient_forward(x: jax.Array, g: jax.Array, shape: tuple[int, int, int], dilation: Pair):
-    return kernel_gradient(x, g, shape, dilation), (x, g)
+def _gradient_forward(
+    x: jax.Array, g: jax.Array, shape: tuple[int, int, int], dilation: Pair, lowering: Lowering
+):
+    return kernel_gradient(x, g, shape, dilation, lowering), (x, g)
 
 
 def _gradient_backward(
     shape: tuple[int, int, int],
     dilation: Pair,
+    lowering: Lowering,
     residuals: tuple[jax.Array, jax.Array],
     t: jax.Array,
 ):
     x, g = residuals
-    return depthwise(g, _flip(t), dilation), depthwise(x, t, dilation)
+    return depthwise(g, _flip(t), dilation, lowering), depthwise(x, t, dilation, lowering)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -12,7 +12,8 @@ def lowerings() -> dict[str, str | bool]:
     Returns:
       The platform; the lowering of each strategy: "depthwise" (sliding weights that positions
       share), "per_position" (sliding weights of their own) and "blocks" (windows and the whole
-      map); and whether the compiled kernel for CPU was built ("cpu_kernel").
+      map); whether the compiled kernel for CPU was built ("cpu_kernel"); and the strategies that
+      `lowering="pallas"` covers on TPU ("pallas").
     """
     platform = jax.default_backend()
     if platform != "cpu":
@@ -27,4 +28,5 @@ def lowerings() -> dict[str, str | bool]:
         "per_position": "sums of shifted products",
         "blocks": "matrix products",
         "cpu_kernel": cpu_kernel.is_built(),
+        "pallas": "depthwise with static weights",
     }

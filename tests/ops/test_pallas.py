@@ -1,0 +1,111 @@
+"""The Pallas kernels for TPU, interpreted on CPU, equal the definition."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.experimental.pallas import tpu as pltpu
+
+import dwconv_jax
+from dwconv_jax import ops
+from dwconv_jax.ops.lowerings import pallas_depthwise
+from tests.numerics import assert_close
+
+# bfloat16 results are rounded to 2**-9; the definition gets the same rounded operands in float32.
+TOLERANCE = {"float32": 1e-6, "bfloat16": 4e-3}
+
+
+@pytest.fixture
+def interpreted():
+    with pltpu.force_tpu_interpret_mode():
+        yield
+
+
+def normal(rng, dtype, *shape):
+    return jnp.array(rng.normal(size=shape), dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def value_and_gradients(operator, x, weights, cotangent):
+    y, pullback = jax.vjp(operator, x, weights)
+    return y, *pullback(cotangent.astype(y.dtype))
+
+
+def check(rng, connectivity, x_shape, weight_shape, dtype):
+    x, weights, cotangent = (normal(rng, dtype, *s) for s in (x_shape, weight_shape, x_shape))
+    wide = (a.astype(jnp.float32) for a in (x, weights, cotangent))
+    define = functools.partial(ops.definition.locally_connected, connectivity=connectivity)
+    by_pallas = functools.partial(
+        ops.locally_connected, connectivity=connectivity, lowering="pallas"
+    )
+    expected = value_and_gradients(define, *wide)
+    actual = value_and_gradients(by_pallas, x, weights, cotangent)
+    for name, a, e in zip(("y", "dx", "dw"), actual, expected, strict=True):
+        assert a.dtype == x.dtype
+        assert_close(a, e, TOLERANCE[dtype], name)
+
+
+# (map, kernel, dtype): one window of odd size and two blocks of channels; channels in the lanes;
+# a kernel larger than the map; two blocks of images; several bands; tiles; several vectors of taps.
+# What a plan does is tested with NumPy in test_toeplitz.py: interpreting is slow.
+STATIC = [
+    ((2, 3, 5, 20), ops.Sliding(3), "bfloat16"),
+    ((1, 3, 4, 128), ops.Sliding((1, 3)), "bfloat16"),
+    ((1, 2, 3, 10), ops.Sliding(7), "float32"),
+    ((129, 2, 2, 3), ops.Sliding((3, 2), dilation=(1, 2)), "float32"),
+    ((1, 12, 12, 2), ops.Sliding(7), "bfloat16"),
+    pytest.param((1, 3, 160, 2), ops.Sliding((3, 11)), "float32", marks=pytest.mark.slow),
+    pytest.param((1, 6, 24, 2), ops.Sliding(11), "float32", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("shape", "connectivity", "dtype"), STATIC, ids=str)
+def test_static_depthwise_equals_the_definition(rng, interpreted, shape, connectivity, dtype):
+    taps = connectivity.block_shape(1, 1)[2]
+    check(rng, connectivity, shape, (1, 1, 1, taps, shape[-1]), dtype)
+
+
+def test_scale_bias_and_relu_fuse(rng, interpreted):
+    x, kernel = normal(rng, "float32", 2, 3, 3, 5), normal(rng, "float32", 3, 3, 5)
+    affine = normal(rng, "float32", 2, 5)
+    scale, bias = affine[:, None, None, None]
+    expected = jax.nn.relu(ops.depthwise_conv(x, kernel) * scale + bias)
+    convolve = jax.jit(pallas_depthwise.convolve, static_argnums=2)
+    assert_close(convolve(x, kernel, (1, 1), affine), expected, 1e-6)
+
+
+def test_a_model_takes_it(rng, interpreted):
+    layer = functools.partial(dwconv_jax.LocallyConnected, 4, kernel_size=3)
+    x = normal(rng, "float32", 1, 3, 3, 4)
+    rngs = [nnx.Rngs(0) for _ in range(2)]
+    expected = layer(rngs=rngs[0])(x)
+    assert_close(layer(lowering="pallas", rngs=rngs[1])(x), expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (dict(lowering="mosaic"), "lowering must be one of 'auto', 'pallas', got 'mosaic'"),
+        (dict(lowering="pallas", connectivity="window"), r"got Window\(.*use lowering='auto'"),
+        (dict(lowering="pallas", dynamic="attention", groups=2), "dynamic='attention'"),
+    ],
+)
+def test_what_it_does_not_cover_is_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        dwconv_jax.LocallyConnected(4, **flags, rngs=nnx.Rngs(0))
+
+
+def test_maps_too_large_for_fast_memory_are_refused():
+    x, weights = jnp.zeros((1, 224, 224, 1)), jnp.zeros((1, 1, 1, 9, 1))
+    with pytest.raises(
+        ValueError, match=r"maps float32\[224, 224\] need \d+ MiB; use lowering='auto'"
+    ):
+        ops.locally_connected(x, weights, ops.Sliding(3), "pallas")
+
+
+def test_dtypes_without_a_kernel_are_refused():
+    x, weights = jnp.zeros((1, 4, 4, 1), jnp.float16), jnp.zeros((1, 1, 1, 9, 1), jnp.float16)
+    with pytest.raises(ValueError, match="takes float32 or bfloat16, got float16"):
+        ops.locally_connected(x, weights, ops.Sliding(3), "pallas")
