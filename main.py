@@ -3,19 +3,25 @@
 import sys
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with a variant after a colon where it takes one."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs of the run live.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "compile"], "What to do.")
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "latest", ["latest", "best"], "Which checkpoint --mode=eval and predict read."
 )
 _IMAGES = flags.DEFINE_string("images", None, "A folder of pictures, for --mode=predict.")
 _OUT = flags.DEFINE_string("out", None, "Where --mode=predict writes.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology",
+    None,
+    "What --mode=compile compiles for, without hardware, data or workdir: v5e:16x16, v4:2x2x2, "
+    "v5p:2x2x1, v6e:4x4, h100:8, cpu:8, ...",
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
@@ -24,7 +30,17 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "See --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "See --coordinator.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
+
+
+@flags.multi_flags_validator(
+    ["mode", "workdir", "topology"],
+    "--mode=compile needs --topology; the other modes need --workdir, and no --topology",
+)
+def _has_a_place(values: dict[str, str | None]) -> bool:
+    if values["mode"] == "compile":
+        return values["topology"] is not None
+    return values["workdir"] is not None and values["topology"] is None
 
 
 @flags.multi_flags_validator(["mode", "images", "out"], "--mode=predict needs --images and --out")
@@ -42,21 +58,39 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
 
     # TensorFlow takes seconds to import: not before the flags are parsed.
+    from dwconv_jax.training import loop
+
+    try:
+        if _MODE.value == "compile":
+            _compile()
+        else:
+            _run()
+    except (ValueError, FileNotFoundError, ImportError, loop.NonFiniteError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run the same command again to continue from the last checkpoint")
+
+
+def _run() -> None:
     from dwconv_jax.training import logs, loop
     from dwconv_jax.training.predict import predict
 
     logs.set_up()
-    try:
-        if _MODE.value == "train":
-            loop.train(_CONFIG.value, _WORKDIR.value)
-        elif _MODE.value == "predict":
-            predict(_CONFIG.value, _WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value)
-        else:
-            loop.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
-    except (ValueError, FileNotFoundError, loop.NonFiniteError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command again to continue from the last checkpoint")
+    if _MODE.value == "train":
+        loop.train(_CONFIG.value, _WORKDIR.value)
+    elif _MODE.value == "predict":
+        predict(_CONFIG.value, _WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value)
+    else:
+        loop.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+
+
+def _compile() -> None:
+    from dwconv_jax.training.compile import compile_step
+    from dwconv_jax.training.compile_report import report
+
+    logging.set_verbosity(logging.WARNING)
+    jax.config.update("jax_platforms", "cpu")  # leaves the accelerators of this machine alone
+    print(report(compile_step(_CONFIG.value, _TOPOLOGY.value)))
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -34,6 +34,7 @@ def get_config(variant: str = "dwnet_tiny"):
         name="folder",
         train_split="training",
         eval_split="validation",
+        num_train=20_210,
         num_classes=150,
         zero_is_ignored=True,
         crop_size=512,

@@ -26,6 +26,7 @@ def get_config(variant: str = "dwnet_tiny"):
         name="imagenet2012",
         train_split="train",
         eval_split="validation",
+        num_train=1_281_167,
         image_size=224,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),

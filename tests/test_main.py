@@ -14,8 +14,11 @@ import pytest
         (["--config.batchsize=3"], 'no such field: .*Did you mean "batch_size"'),
         (["--config.optimizer.lr=1"], "no such field: .*lr"),
         (["--config.batch_size=many"], "config.batch_size=many: invalid literal for int"),
+        (["--mode=compile"], "--mode=compile needs --topology"),
+        (["--topology=v5e:4x4"], "the other modes need --workdir, and no --topology"),
+        (["--mode=compile", "--topology=v9:4x4"], "topology='v9:4x4' is unknown; legal are"),
         (["--mode=predict"], "--mode=predict needs --images and --out"),
-        (["--mode=fly"], "mode=fly: value should be one of <train|eval|predict>"),
+        (["--mode=fly"], "mode=fly: value should be one of <train|eval|predict|compile>"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, message, tmp_path):

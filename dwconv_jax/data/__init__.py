@@ -8,11 +8,13 @@ tf.config.set_visible_devices([], "GPU")
 from dwconv_jax.data import digits as digits  # noqa: E402  (registers the builder with tfds)
 from dwconv_jax.data.classification import (  # noqa: E402
     ClassificationDataset,
+    describe_classification,
     load_classification,
 )
 from dwconv_jax.data.config import ClassificationConfig  # noqa: E402
 from dwconv_jax.data.segmentation import (  # noqa: E402
     SegmentationDataset,
+    describe_segmentation,
     load_segmentation,
 )
 from dwconv_jax.data.segmentation_config import SegmentationConfig  # noqa: E402
@@ -22,6 +24,8 @@ __all__ = [
     "ClassificationDataset",
     "SegmentationConfig",
     "SegmentationDataset",
+    "describe_classification",
+    "describe_segmentation",
     "load_classification",
     "load_segmentation",
 ]

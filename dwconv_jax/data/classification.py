@@ -9,7 +9,7 @@ from dwconv_jax.data import augment
 from dwconv_jax.data.config import ClassificationConfig, check
 from dwconv_jax.data.dataset import Batch, Dataset, normalise
 from dwconv_jax.data.folder import open_folder
-from dwconv_jax.data.prepared import open_prepared
+from dwconv_jax.data.prepared import describe_prepared, open_prepared
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
 
@@ -27,6 +27,23 @@ def load_classification(config: ClassificationConfig) -> "ClassificationDataset"
     """
     check(config)
     source = open_folder(config) if config.name == "folder" else open_prepared(config)
+    return ClassificationDataset(config, source)
+
+
+def describe_classification(config: ClassificationConfig) -> "ClassificationDataset":
+    """A data set without its examples: it knows its classes, its size and its batches' shapes.
+
+    A tfds data set need not be prepared; a folder's classes are its folders, which must be there.
+
+    Args:
+        config: see `ClassificationConfig`.
+
+    Raises:
+        ValueError: as for `load_classification`; or `num_train` is needed.
+        FileNotFoundError: for a folder that is not there.
+    """
+    check(config)
+    source = open_folder(config) if config.name == "folder" else describe_prepared(config)
     return ClassificationDataset(config, source)
 
 

@@ -14,6 +14,7 @@ class DatasetConfig(Protocol):
     data_dir: str | None
     train_split: str
     eval_split: str
+    num_train: int | None
     mean: Sequence[float]
     std: Sequence[float]
     shuffle_buffer: int
@@ -28,6 +29,7 @@ class ClassificationConfig(Protocol):
         data_dir: where tfds keeps its prepared data sets (None: its default), or the folder's root.
         train_split: the split to train on, e.g. "train" or (tfds only) "train[:90%]".
         eval_split: the split to evaluate on, e.g. "test".
+        num_train: training examples of data that is not at hand, for `describe_classification`.
         image_size: height and width of the images in a batch.
         mean: subtracted from pixels in units of 0..1; one number, or one a channel.
         std: divides pixels in units of 0..1; one number, or one a channel.
@@ -43,6 +45,7 @@ class ClassificationConfig(Protocol):
     data_dir: str | None
     train_split: str
     eval_split: str
+    num_train: int | None
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
@@ -66,6 +69,8 @@ def check(config: ClassificationConfig) -> None:
     for field in ("image_size", "shuffle_buffer"):
         if not isinstance(value := getattr(config, field), int) or value < 1:
             raise ValueError(f"dataset.{field}={value!r} must be a positive int")
+    if config.num_train is not None and config.num_train < 1:
+        raise ValueError(f"dataset.num_train={config.num_train!r} must be None or a positive int")
     resize = config.eval_resize
     if resize is not None and (not isinstance(resize, int) or resize < config.image_size):
         raise ValueError(

@@ -42,6 +42,12 @@ class Dataset(abc.ABC):
             )
         return self.num_train // batch_size
 
+    def train_spec(self) -> dict[str, tf.TensorSpec]:
+        """Shape and dtype of what a training batch holds of one example."""
+        split, seed = self._source.train, tf.zeros([2], tf.int64)
+        entries = split.examples.map(lambda example: self._train_entry(split, example, seed))
+        return entries.element_spec
+
     def train_batches(
         self,
         batch_size: int,

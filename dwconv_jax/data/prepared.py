@@ -5,7 +5,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dwconv_jax.data.config import ClassificationConfig, DatasetConfig, check_channels, unknown
-from dwconv_jax.data.stream import Example, Source, Split
+from dwconv_jax.data.stream import Example, Source, Split, described_split
 
 # An example's index is its position in this order of reading, so the order is spelt out; it is the
 # one of a plain `tfds.load`.
@@ -30,6 +30,32 @@ def open_prepared(config: ClassificationConfig) -> Source:
         class_names=tuple(label.names),
         channels=image.shape[-1],
     )
+
+
+def describe_prepared(config: ClassificationConfig) -> Source:
+    """What `open_prepared` would open, without examples: the data set need not be prepared.
+
+    Raises:
+        ValueError: as `open_prepared`; or `num_train` is needed.
+    """
+    builder = find_builder(config)
+    image, label = _features(config, builder)
+    check_channels(config, image.shape[-1])
+    num_train = count_training_examples(config, prepare_builder(config, builder))
+    split = described_split(num_train, lambda e: e["image"], label=tf.int64, image=tf.string)
+    return Source(split, split, tuple(label.names), image.shape[-1])
+
+
+def count_training_examples(config: DatasetConfig, builder: tfds.core.DatasetBuilder) -> int:
+    """As tfds counts them where the data set is prepared, and as `num_train` says elsewhere."""
+    if builder.is_prepared():
+        return builder.info.splits[config.train_split].num_examples
+    if config.num_train is None:
+        raise ValueError(
+            f"dataset.num_train=None: {config.name!r} is not prepared in {builder.data_dir}, so "
+            "that the number of training examples must be given"
+        )
+    return config.num_train
 
 
 def find_builder(config: DatasetConfig) -> tfds.core.DatasetBuilder:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from dwconv_jax.data import segmentation_augment as augment
 from dwconv_jax.data.dataset import Batch, Dataset, normalise
 from dwconv_jax.data.segmentation_config import SegmentationConfig, check
-from dwconv_jax.data.segmentation_sources import open_segmentation
+from dwconv_jax.data.segmentation_sources import describe_source, open_segmentation
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
 # Label maps of an evaluation batch are padded to this times `size_multiple`: few shapes compile.
@@ -29,6 +29,19 @@ def load_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
     """
     check(config)
     return SegmentationDataset(config, open_segmentation(config))
+
+
+def describe_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
+    """A data set without its examples: it knows its classes, its size and its batches' shapes.
+
+    Args:
+        config: see `SegmentationConfig`.
+
+    Raises:
+        ValueError: as for `load_segmentation`; or `num_train` is needed.
+    """
+    check(config)
+    return SegmentationDataset(config, describe_source(config))
 
 
 class SegmentationDataset(Dataset):

@@ -14,6 +14,7 @@ class SegmentationConfig(Protocol):
             `<split>/image/*.jpg` and `<split>/label/*.png`.
         train_split: the split to train on, e.g. "train" or "training".
         eval_split: the split to evaluate on, e.g. "test" or "validation".
+        num_train: training examples of data that is not at hand, for `describe_segmentation`.
         num_classes: classes of a folder or of `scene_parse150`; None for data sets that know.
         zero_is_ignored: whether label 0 is no class and label k is class k - 1 (ADE20K).
         crop_size: height and width of a training crop.
@@ -36,6 +37,7 @@ class SegmentationConfig(Protocol):
     data_dir: str | None
     train_split: str
     eval_split: str
+    num_train: int | None
     num_classes: int | None
     zero_is_ignored: bool
     crop_size: int
@@ -67,6 +69,7 @@ def check(config: SegmentationConfig) -> None:
         _require(config, field, _is_positive, "a positive int")
     for field in ("zero_is_ignored", "flip", "photometric", "eval_flip"):
         _require(config, field, lambda value: isinstance(value, bool), "True or False")
+    _require(config, "num_train", lambda n: n is None or _is_positive(n), "None or a positive int")
     _require(
         config,
         "num_classes",

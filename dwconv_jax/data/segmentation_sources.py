@@ -8,9 +8,14 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dwconv_jax.data import scenes as scenes  # registers the builder with tfds
-from dwconv_jax.data.prepared import find_builder, open_split, prepare_builder
+from dwconv_jax.data.prepared import (
+    count_training_examples,
+    find_builder,
+    open_split,
+    prepare_builder,
+)
 from dwconv_jax.data.segmentation_config import SegmentationConfig
-from dwconv_jax.data.stream import Source, Split
+from dwconv_jax.data.stream import Source, Split, described_split
 
 _CHANNELS = 3
 _IMAGES, _LABELS = (".jpg", ".jpeg", ".png"), ".png"
@@ -29,7 +34,32 @@ def open_segmentation(config: SegmentationConfig) -> Source:
     return _open_folder(config) if config.name == "folder" else _open_prepared(config)
 
 
-def _open_prepared(config: SegmentationConfig) -> Source:
+def describe_source(config: SegmentationConfig) -> Source:
+    """What `open_segmentation` would open, without examples: no files need be there.
+
+    Raises:
+        ValueError: as `open_segmentation`; or `num_train` is needed.
+    """
+    if config.name == "folder":
+        class_names, num_train = _class_names(config, None), config.num_train
+        if num_train is None:
+            raise ValueError("dataset.num_train=None: a folder that is not opened must be counted")
+    else:
+        builder, class_names = _find_segmentation(config)
+        num_train = count_training_examples(config, prepare_builder(config, builder))
+    split = described_split(
+        num_train,
+        lambda e: (e["image"], e["annotation"]),
+        image=tf.string,
+        annotation=tf.string,
+    )
+    return Source(split, split, class_names, _CHANNELS)
+
+
+def _find_segmentation(
+    config: SegmentationConfig,
+) -> tuple[tfds.core.DatasetBuilder, tuple[str, ...]]:
+    """The builder, and the names of the classes."""
     builder = find_builder(config)
     features = dict(builder.info.features)
     annotation = features.get("annotation")
@@ -41,7 +71,11 @@ def _open_prepared(config: SegmentationConfig) -> Source:
             f"'annotation', and has {', '.join(features)}"
         )
     known = annotation.names if isinstance(annotation, tfds.features.LabeledImage) else None
-    class_names = _class_names(config, known)
+    return builder, _class_names(config, known)
+
+
+def _open_prepared(config: SegmentationConfig) -> Source:
+    builder, class_names = _find_segmentation(config)
     builder = prepare_builder(config, builder)
 
     def split(field: str) -> Split:

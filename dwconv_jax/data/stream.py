@@ -30,6 +30,24 @@ class Split:
     describe: Callable[[Example], str]
 
 
+def described_split(num_examples: int, read: Callable[[Example], Any], **features: Any) -> Split:
+    """A split whose examples are not at hand: enough to tell what batches look like.
+
+    Args:
+        num_examples: how many there would be.
+        read: see `Split`.
+        **features: the dtype of each scalar of an example, besides its index.
+    """
+    example = {name: tf.zeros([], dtype) for name, dtype in {"index": tf.int64, **features}.items()}
+    return Split(
+        examples=tf.data.Dataset.from_tensors(example).take(0),
+        num_examples=num_examples,
+        shuffle_buffer=1,
+        read=read,
+        describe=lambda example: "an example that is not there",
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A training and an evaluation split of one data set, with what their images have in common."""

@@ -10,7 +10,12 @@ from dwconv_jax.tasks.task import Task
 TASKS = {"classification": Classification, "segmentation": Segmentation}
 
 
-def create_task(config: ConfigDict) -> Task:
-    """The task that `config.task` names; ValueError that lists the known ones otherwise."""
+def create_task(config: ConfigDict, *, described: bool = False) -> Task:
+    """The task that `config.task` names; ValueError that lists the known ones otherwise.
+
+    Args:
+      config: see `dwconv_jax.training.base_config`.
+      described: does without the examples, which need not be there: nothing can be read.
+    """
     check_choice("config.task", config.task, tuple(TASKS))
-    return TASKS[config.task](config)
+    return TASKS[config.task](config, described=described)

@@ -31,14 +31,15 @@ class Classification(Task):
 
     best_metric = "accuracy"
 
-    def __init__(self, config: ConfigDict):
-        """Opens the data; errors in `config.dataset` show here.
+    def __init__(self, config: ConfigDict, *, described: bool = False):
+        """Opens or only describes the data; errors in `config.dataset` show here.
 
         Raises:
           ValueError: for a config that cannot be; it names the field.
           FileNotFoundError: for data that is not there.
         """
-        super().__init__(config, data.load_classification(config.dataset))
+        open_data = data.describe_classification if described else data.load_classification
+        super().__init__(config, open_data(config.dataset))
 
     def loss(
         self, model: nnx.Module, batch: dict[str, jax.Array], rngs: nnx.Rngs

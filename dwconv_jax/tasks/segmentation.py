@@ -47,14 +47,15 @@ class Segmentation(Task):
 
     best_metric = "mean_iou"
 
-    def __init__(self, config: ConfigDict):
-        """Opens the data; errors in `config.dataset` show here.
+    def __init__(self, config: ConfigDict, *, described: bool = False):
+        """Opens or only describes the data; errors in `config.dataset` show here.
 
         Raises:
           ValueError: for a config that cannot be; it names the field.
           FileNotFoundError: for data that is not there.
         """
-        super().__init__(config, data.load_segmentation(config.dataset))
+        open_data = data.describe_segmentation if described else data.load_segmentation
+        super().__init__(config, open_data(config.dataset))
 
     def loss(
         self, model: UPerNet, batch: dict[str, jax.Array], rngs: nnx.Rngs

@@ -56,6 +56,15 @@ class Task(abc.ABC):
             **arguments,
         )
 
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of a global training batch."""
+        return {
+            name: jax.ShapeDtypeStruct(
+                (self._config.batch_size, *spec.shape), spec.dtype.as_numpy_dtype
+            )
+            for name, spec in self._dataset.train_spec().items()
+        }
+
     def train_batches(self, start_step: int) -> Iterator[Batch]:
         """This process' share of every global batch, from a step on."""
         return self._dataset.train_batches(

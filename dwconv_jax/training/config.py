@@ -29,6 +29,7 @@ def _classification_dataset() -> dict[str, Any]:
         data_dir=placeholder(str),
         train_split="train",
         eval_split="test",
+        num_train=placeholder(int),  # where the data is not at hand: --mode=compile
         image_size=32,
         mean=(0.5,),
         std=(0.5,),
@@ -45,6 +46,7 @@ def _segmentation_dataset() -> dict[str, Any]:
         data_dir=placeholder(str),
         train_split="train",
         eval_split="test",
+        num_train=placeholder(int),  # where the data is not at hand: --mode=compile
         num_classes=placeholder(int),
         zero_is_ignored=False,
         crop_size=96,

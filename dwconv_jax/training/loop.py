@@ -60,6 +60,18 @@ class Run:
             self.workdir, keep=self.config.keep_checkpoints, best_metric=self.task.best_metric
         )
 
+    def train_step(self) -> Any:
+        """The jitted step; it reuses the memory of the state that it is given."""
+        step = make_train_step(
+            self.task,
+            self.model,
+            self.optimizer,
+            self.schedule,
+            seed=self.config.seed,
+            accumulation_steps=self.config.accumulation_steps,
+        )
+        return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None))
+
     def initial_state(self, *, strict: bool = False) -> TrainState:
         """The state at step 0, on the mesh; from `config.init_from` where it is given.
 
@@ -89,7 +101,24 @@ def prepare(config: ConfigDict, workdir: str) -> Run:
     _check_workdir(config, path)
     if config.init_from is not None and not epath.Path(config.init_from).exists():
         raise FileNotFoundError(f"config.init_from={config.init_from!r} does not exist")
-    mesh = make_mesh(config.mesh)
+    return assemble(config, path, make_mesh(config.mesh))
+
+
+def assemble(
+    config: ConfigDict, workdir: epath.Path, mesh: Mesh, *, described: bool = False
+) -> Run:
+    """Describes the model and the optimiser of a run, and where their arrays live.
+
+    Args:
+      config: a valid one.
+      workdir: where the run would live.
+      mesh: devices, which need not be there.
+      described: does without the data; see `create_task`.
+
+    Raises:
+      ValueError: for a config or data that cannot be, naming what to change.
+      FileNotFoundError: for data that are not there.
+    """
     for field in ("batch_size", "eval_batch_size"):
         micro_batches = config.accumulation_steps if field == "batch_size" else 1
         if config[field] % (mesh.size * micro_batches):
@@ -97,7 +126,7 @@ def prepare(config: ConfigDict, workdir: str) -> Run:
                 f"config.{field}={config[field]} must be a multiple of the {mesh.size} devices"
                 + (f" times accumulation_steps={micro_batches}" if micro_batches > 1 else "")
             )
-    task = create_task(config)
+    task = create_task(config, described=described)
     schedule = learning_rate_schedule(config, task.steps_per_epoch)
     model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
     optimizer = make_optimizer(config, schedule, model)
@@ -107,7 +136,7 @@ def prepare(config: ConfigDict, workdir: str) -> Run:
     shardings = state_sharding(mesh, state)
     return Run(
         config,
-        path,
+        workdir,
         task,
         mesh,
         ModelDef(model),
@@ -181,18 +210,7 @@ def _train_loop(
     run: Run, state: TrainState, first_step: int, checkpoints: Checkpoints, metric_log: MetricLog
 ) -> dict[str, float]:
     config, num_steps = run.config, run.num_steps
-    train_step = jax.jit(
-        make_train_step(
-            run.task,
-            run.model,
-            run.optimizer,
-            run.schedule,
-            seed=config.seed,
-            accumulation_steps=config.accumulation_steps,
-        ),
-        donate_argnums=0,
-        out_shardings=(run.shardings, None),
-    )
+    train_step = run.train_step()
     evaluator = Evaluator(run)
     stopwatch, pending = Stopwatch(), []
     eval_metrics: dict[str, float] = {}
@@ -279,7 +297,7 @@ class Evaluator:
         )
         count = min(_NUM_PICTURES, int(batch["mask"].sum()))
         few = jax.tree.map(lambda array: array[:count], batch)
-        return self._run.task.draw(few, np.asarray(own[:count]))
+        return self._run.task.draw(few, np.asarray(own)[:count])
 
 
 def _evaluate(run: Run, state: TrainState) -> dict[str, float]:

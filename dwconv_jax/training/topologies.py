@@ -35,8 +35,9 @@ runtime_version { major: 13 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 _GPUS_OF_A_HOST = 8
-# libtpu otherwise asks Google's metadata server which machine this is.
+# libtpu otherwise asks Google's metadata server which machine this is, and wants to be alone on it.
 _NO_TPU_MACHINE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",

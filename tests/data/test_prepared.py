@@ -81,3 +81,26 @@ def test_a_full_shuffle_reads_the_records_once(
         next(batches)
     assert (len(reads) == 1437) == cached
     assert cached or len(reads) >= 3 * 1437
+
+
+def test_imagenet_is_described_without_its_files(make_config: MakeConfig) -> None:
+    dataset = data.describe_classification(make_config(**IMAGENET, num_train=1_281_167))
+    assert (dataset.num_classes, dataset.channels, dataset.num_train) == (1000, 3, 1_281_167)
+    spec = dataset.train_spec()
+    assert {name: (s.shape.as_list(), s.dtype) for name, s in spec.items()} == {
+        "image": ([32, 32, 3], tf.float32),
+        "label": ([], tf.int32),
+    }
+
+
+def test_what_is_prepared_is_counted(make_config: MakeConfig) -> None:
+    dataset = data.describe_classification(make_config(train_split="train[:100]", num_train=7))
+    assert dataset.num_train == 100
+    batch = next(data.load_classification(make_config()).train_batches(4, seed=0))
+    for name, spec in dataset.train_spec().items():
+        assert batch[name].shape == (4, *spec.shape) and batch[name].dtype == spec.dtype
+
+
+def test_what_cannot_be_counted_must_be_told(make_config: MakeConfig) -> None:
+    with pytest.raises(ValueError, match=r"dataset.num_train=None: 'imagenet2012' is not prepared"):
+        data.describe_classification(make_config(**IMAGENET))

@@ -48,6 +48,7 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "data_dir": str(root),
                 "train_split": "training",
                 "eval_split": "validation",
+                "num_train": None,
                 "num_classes": 5,
                 "zero_is_ignored": False,
                 "crop_size": 32,
@@ -320,3 +321,14 @@ def test_garments_must_be_prepared_first(make_config: MakeConfig, scenes_dir: st
     config = make_config(**fields, train_split="train", eval_split="test")
     with pytest.raises(FileNotFoundError, match="run `tfds build fashion_mnist --data_dir"):
         data.load_segmentation(config)
+
+
+def test_a_folder_is_described_without_its_files(make_config: MakeConfig) -> None:
+    fields = dict(data_dir="/nowhere", num_classes=150)
+    dataset = data.describe_segmentation(make_config(**fields, num_train=20_210))
+    assert (dataset.num_classes, dataset.steps_per_epoch(16)) == (150, 1263)
+    spec = dataset.train_spec()
+    assert spec["image"].shape.as_list() == [32, 32, 3]
+    assert spec["label"].shape.as_list() == [32, 32]
+    with pytest.raises(ValueError, match=r"dataset.num_train=None: a folder that is not opened"):
+        data.describe_segmentation(make_config(**fields))
