@@ -17,14 +17,23 @@ PerStage = int | Sequence[int]
 class Stage(nnx.Module):
     """Blocks at one resolution; `merge`, where there is one, leads to the next stage."""
 
-    def __init__(self, blocks: Sequence[nnx.Module], merge: PatchMerging | None):
+    def __init__(
+        self, blocks: Sequence[nnx.Module], merge: PatchMerging | None, *, remat: bool = False
+    ):
         self.blocks = nnx.List(blocks)
         self.merge = nnx.data(merge)
+        self.remat = remat
 
     def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`, before merging."""
+
+        def run(block: Any, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+            return block(x, train, rngs=rngs)
+
+        if self.remat:
+            run = nnx.remat(run)
         for block in self.blocks:
-            x = block(x, train, rngs=rngs)
+            x = run(block, x, rngs)
         return x
 
 
@@ -46,6 +55,7 @@ class Backbone(nnx.Module):
         image_size: int | tuple[int, int] | None = None,
         batch_norm_group_size: int | None = None,
         pad_to_window: bool = False,
+        remat: bool | Sequence[bool] = False,
         rngs: nnx.Rngs,
         **dtypes: Any,
     ):
@@ -68,6 +78,8 @@ class Backbone(nnx.Module):
           pad_to_window: zero-pad the map to a multiple of the window before the layer of every
             block and crop it after, as the authors do for dense prediction. Nothing masks the
             padding: norms, pooling and attention see it.
+          remat: whether gradients keep only the inputs of blocks and compute what is inside again:
+            less memory for more time; one value or one for each stage.
           rngs: initialisation keys.
           **dtypes: `dtype` of the computation and `param_dtype`.
 
@@ -98,9 +110,8 @@ class Backbone(nnx.Module):
                 for j in range(depth)
             ]
             last = i == len(depths) - 1
-            stages.append(
-                Stage(blocks, None if last else PatchMerging(features, rngs=rngs, **dtypes))
-            )
+            merge = None if last else PatchMerging(features, rngs=rngs, **dtypes)
+            stages.append(Stage(blocks, merge, remat=_at_stage("remat", remat, i, len(depths))))
         self.stages = nnx.List(stages)
 
     def features(
