@@ -20,6 +20,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from dwconv_jax.ops.connectivity import Pair, Sliding
 from dwconv_jax.ops.lowerings.pallas_maps import MapLayout, read_rows, write_rows
+from dwconv_jax.ops.lowerings.split_images import split_images
 from dwconv_jax.ops.lowerings.toeplitz import LANES, Plan, Product, make_plan
 
 _SUBLANES = 8
@@ -31,13 +32,13 @@ _ROWS_TOGETHER, _MOST_TOGETHER = 1024, 16
 def convolve(
     x: jax.Array, kernel: jax.Array, dilation: Pair, affine: jax.Array | None = None
 ) -> jax.Array:
-    """Depth-wise convolution of stride 1 with zero padding.
+    """Depth-wise convolution of stride 1 with zero padding; devices share the images.
 
     Args:
       x: float32 or bfloat16 `[B, H, W, C]`.
       kernel: `[kh, kw, C]`.
       dilation: rows and columns between taps.
-      affine: `[2, C]`, scale and bias of each channel; where given, the result is
+      affine: `[C, 2]`, scale and bias of each channel; where given, the result is
         `relu(scale * y + bias)`.
 
     Returns:
@@ -46,33 +47,18 @@ def convolve(
     Raises:
       ValueError: for a kernel too wide or a map too large for fast memory.
     """
-    layout = MapLayout(x.shape, x.dtype)
     plan = _plan(x, (kernel.shape[0], kernel.shape[1]), dilation)
-    together = _channels_together(plan)
-    scratch = [
-        layout.rows_scratch(plan),
-        layout.rows_scratch(plan),
-        pltpu.VMEM((together, *plan.matrix_shape), x.dtype),
-    ]
+    taps = _tap_vectors(kernel.astype(x.dtype), plan)
     mask = jnp.asarray(plan.mask(), x.dtype)
-    inputs = [_tap_vectors(kernel.astype(x.dtype), plan), mask]
+    parameters = [taps, mask]
     if affine is not None:
-        inputs.append(jnp.pad(affine.T.astype(jnp.float32), ((0, 0), (0, LANES - 2)))[:, None])
-    call = pl.pallas_call(
-        functools.partial(_convolve, plan, layout),
-        grid=layout.grid,
-        in_specs=[layout.block_spec(), *map(layout.parameter_spec, inputs)],
-        out_specs=layout.block_spec(),
-        out_shape=layout.array,
-        scratch_shapes=scratch,
-        compiler_params=layout.compiler_params(2, scratch),
-        name="toeplitz_convolve",
-    )
-    return layout.leave(call(layout.enter(x), *inputs))
+        lanes = ((0, 0), (0, 0), (0, LANES - 2))
+        parameters.append(jnp.pad(affine.astype(jnp.float32)[:, None], lanes))
+    return split_images(functools.partial(_call_mix, plan), x, *parameters, maps=1)
 
 
 def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
-    """The gradient of `convolve` with respect to its kernel.
+    """The gradient of `convolve` with respect to its kernel, summed over images.
 
     Args:
       x: float32 or bfloat16 `[B, H, W, C]`.
@@ -86,16 +72,42 @@ def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pai
     Raises:
       ValueError: as `convolve`.
     """
-    layout = MapLayout(x.shape, x.dtype)
     plan = _plan(x, kernel_size, dilation)
-    sets, together = len(plan.kernel_rows), _channels_together(plan)
+    mask = jnp.asarray(plan.mask(), x.dtype)
+    sums = split_images(functools.partial(_call_sum, plan), x, g, mask, maps=2, sums=True)
+    return _taps_of_sums(sums.reshape(len(sums), -1, _SUBLANES, LANES), plan)
+
+
+def _call_mix(plan: Plan, x: jax.Array, *parameters: jax.Array) -> jax.Array:
+    """`[B, H, W, C]` mixed by vectors of taps, a mask and perhaps scale and bias."""
+    layout = MapLayout(x.shape, x.dtype)
     scratch = [
         layout.rows_scratch(plan),
         layout.rows_scratch(plan),
-        pltpu.VMEM((together, *plan.matrix_shape), jnp.float32),
+        pltpu.VMEM((_channels_together(plan), *plan.matrix_shape), x.dtype),
     ]
-    mask = jnp.asarray(plan.mask(), x.dtype)
-    result = (layout.grid[0], x.shape[-1], sets * _SUBLANES, LANES)
+    call = pl.pallas_call(
+        functools.partial(_convolve, plan, layout),
+        grid=layout.grid,
+        in_specs=[layout.block_spec(), *map(layout.parameter_spec, parameters)],
+        out_specs=layout.block_spec(),
+        out_shape=layout.array,
+        scratch_shapes=scratch,
+        compiler_params=layout.compiler_params(2, scratch),
+        name="toeplitz_convolve",
+    )
+    return layout.leave(call(layout.enter(x), *parameters))
+
+
+def _call_sum(plan: Plan, x: jax.Array, g: jax.Array, mask: jax.Array) -> jax.Array:
+    """Sums along the diagonals of the matrix's gradient: float32 `[C, sets * 8, 128]`."""
+    layout = MapLayout(x.shape, x.dtype)
+    scratch = [
+        layout.rows_scratch(plan),
+        layout.rows_scratch(plan),
+        pltpu.VMEM((_channels_together(plan), *plan.matrix_shape), jnp.float32),
+    ]
+    result = (layout.grid[0], x.shape[-1], len(plan.kernel_rows) * _SUBLANES, LANES)
     call = pl.pallas_call(
         functools.partial(_kernel_gradient, plan, layout),
         grid=layout.grid,
@@ -108,8 +120,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pai
         compiler_params=layout.compiler_params(2, scratch),
         name="toeplitz_kernel_gradient",
     )
-    sums = call(layout.enter(x), layout.enter(g), mask).sum(0)
-    return _taps_of_sums(sums.reshape(-1, sets, _SUBLANES, LANES), plan)
+    return call(layout.enter(x), layout.enter(g), mask).sum(0)
 
 
 def _convolve(plan: Plan, layout: MapLayout, x_ref, taps_ref, mask_ref, *refs) -> None:
@@ -247,6 +258,7 @@ def _for_each_channel(
 
 
 def _plan(x: jax.Array, kernel_size: Pair, dilation: Pair) -> Plan:
+    MapLayout(x.shape, x.dtype)  # refuses maps before time goes into a plan
     return make_plan((x.shape[1], x.shape[2]), Sliding(kernel_size, dilation))
 
 

@@ -1,0 +1,240 @@
+"""What the lowerings cost on TPU by the compiler's own schedule: `python -m benchmarks.tpu`.
+
+Needs `pip install libtpu` and no TPU. Nothing runs: see benchmarks/README.md for what that means.
+"""
+
+# isort: off
+from benchmarks.tpu_programs import CHIPS, Chip, Estimate, estimate
+# isort: on
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dwconv_jax import ops
+from dwconv_jax.models.blocks import DWBlock
+
+IMAGES = 128  # on a chip: they fill the lanes
+STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
+KERNEL = 7
+LOWERINGS = ("auto", "pallas")
+WHAT = ("forward", "gradient in x", "gradient in weights", "block, evaluation", "block, training")
+_UNITS_IN_VECTOR, _LANES = 4, 1024
+
+Program = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A program compiled for a chip; `unit_micros` is what the fastest unit for it would take."""
+
+    chip: str
+    case: str
+    what: str
+    lowering: str
+    unit_micros: float
+    estimate: Estimate
+
+
+def operator(what: str, size: int, channels: int, lowering: str) -> Program:
+    """The static depth-wise convolution, or one of its gradients."""
+    x = jax.ShapeDtypeStruct((IMAGES, size, size, channels), jnp.bfloat16)
+    weights = jax.ShapeDtypeStruct((1, 1, 1, KERNEL**2, channels), jnp.bfloat16)
+
+    def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
+        return ops.locally_connected(x, weights, ops.Sliding(KERNEL), lowering)
+
+    def gradient_in_x(x: jax.Array, g: jax.Array, weights: jax.Array) -> jax.Array:
+        return jax.vjp(lambda x: mix(x, weights), x)[1](g)[0]
+
+    def gradient_in_weights(x: jax.Array, g: jax.Array, weights: jax.Array) -> jax.Array:
+        return jax.vjp(lambda w: mix(x, w), weights)[1](g)[0]
+
+    match what:
+        case "forward":
+            return mix, (x, weights)
+        case "gradient in x":
+            return gradient_in_x, (x, x, weights)
+        case _:
+            return gradient_in_weights, (x, x, weights)
+
+
+def block(size: int, channels: int, lowering: str, train: bool) -> Program:
+    """DWNet's 1x1, norm, ReLU, operator, norm, ReLU, 1x1, norm and residual, without its MLP."""
+    mixer = dict(connectivity="sliding", kernel_size=KERNEL, dynamic="none", lowering=lowering)
+
+    def make() -> DWBlock:
+        return DWBlock(
+            channels,
+            mixer=mixer,
+            mlp_ratio=1,
+            drop_path=0.0,
+            batch_norm_group_size=None,
+            dtype=jnp.bfloat16,
+            rngs=nnx.Rngs(0),
+        )
+
+    graph, parameters, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+
+    def evaluate(parameters: nnx.State, rest: nnx.State, x: jax.Array) -> jax.Array:
+        half = nnx.merge(graph, parameters, rest, copy=True)
+        y = jax.nn.relu(half.norm_in(half.pointwise_in(x), train))
+        y = jax.nn.relu(half.norm_mixer(half.mixer(y, train), train))
+        return x + half.norm_out(half.pointwise_out(y), train)
+
+    def gradients(parameters: nnx.State, rest: nnx.State, x: jax.Array, g: jax.Array) -> Any:
+        y, pullback = jax.vjp(lambda p, x: evaluate(p, rest, x), parameters, x)
+        return y, pullback(g)
+
+    x = jax.ShapeDtypeStruct((IMAGES, size, size, channels), jnp.bfloat16)
+    arguments = (parameters, rest, x)
+    return (gradients, (*arguments, x)) if train else (evaluate, arguments)
+
+
+def programs(only: str) -> Iterator[tuple[str, str, str, Program, float]]:
+    """Case, what, lowering, program, and the floating-point work of its best unit."""
+    for size, channels in reversed(STAGES):
+        case = f"{size}x{size}x{channels}"
+        for what in WHAT:
+            for lowering in LOWERINGS:
+                if only not in f"{case} {what} {lowering}":
+                    continue
+                if what.startswith("block"):
+                    train = what.endswith("training")
+                    program = block(size, channels, lowering, train)
+                    products = IMAGES * size**2 * channels**2
+                    work = 2 * 2 * products * (3 if train else 1)
+                else:
+                    program, work = operator(what, size, channels, lowering), 0
+                yield case, what, lowering, program, work
+
+
+def vector_micros(size: int, channels: int, chip: Chip) -> float:
+    """What the vector unit takes for the taps inside the map, a product and a sum each."""
+    reach = KERNEL // 2
+    seen = sum(min(i + reach, size - 1) - max(i - reach, 0) + 1 for i in range(size))
+    operations = 2 * seen**2 * channels * IMAGES
+    return operations / (_UNITS_IN_VECTOR * _LANES) / chip.clock / 1e3
+
+
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """A row for every program and chip; a program that does not compile is said and left out."""
+    for name in options.chips:
+        chip = CHIPS[name]
+        for case, what, lowering, (function, arguments), work in programs(options.only):
+            size, channels = int(case.split("x")[0]), int(case.split("x")[2])
+            unit = work / chip.flops * 1e6 if work else vector_micros(size, channels, chip)
+            try:
+                cost = estimate(function, arguments, chip)
+            except jax.errors.JaxRuntimeError as error:
+                print(f"{name} {case} {what} {lowering}: {str(error).splitlines()[0]}", flush=True)
+                continue
+            yield Row(name, case, what, lowering, unit, cost)
+
+
+_HEADER = (
+    "chip",
+    "case",
+    "what",
+    "lowering",
+    "us",
+    "of auto",
+    "cycles us",
+    "HBM us",
+    "MB",
+    "ideal MB",
+    "unit's us",
+    "temporary MB",
+    "compile s",
+)
+
+
+def print_row(row: Row, auto: Row | None) -> None:
+    """One line of the table."""
+    cost = row.estimate
+    share = f"{cost.micros / auto.estimate.micros:.2f}" if auto else ""
+    cells = (
+        row.chip,
+        row.case,
+        row.what,
+        row.lowering,
+        f"{cost.micros:.1f}" + ("" if cost.exact else " ?"),
+        share,
+        f"{cost.cycle_micros:.1f}",
+        f"{cost.hbm_micros:.1f}",
+        f"{cost.hbm_megabytes:.1f}",
+        f"{cost.ideal_megabytes:.1f}",
+        f"{row.unit_micros:.1f}",
+        f"{cost.temporary_megabytes:.0f}",
+        f"{cost.compile_seconds:.1f}",
+    )
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """`path`.json with everything and `path`.png with the share of the native lowering's time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"jax": jax.__version__, "images": IMAGES, "rows": [*map(dataclasses.asdict, rows)]}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    native = {(r.chip, r.case, r.what): r for r in rows if r.lowering == "auto"}
+    pairs = [
+        (f"{r.chip} {r.case} {r.what}", r.estimate.micros / native[key].estimate.micros)
+        for r in rows
+        if r.lowering == "pallas" and (key := (r.chip, r.case, r.what)) in native
+    ]
+    if pairs:
+        _draw(path.with_suffix(".png"), pairs)
+
+
+def _draw(path: Path, pairs: list[tuple[str, float]]) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(pairs)), layout="constrained")
+    axes.barh(range(len(pairs)), [share for _, share in pairs], color="tab:blue")
+    axes.set_yticks(range(len(pairs)), [label for label, _ in pairs], fontsize=7)
+    axes.invert_yaxis()
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("Pallas over XLA's native lowering, static estimate")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Estimates what `--chips` and `--only` select; writes files also after an interruption."""
+    jax.config.update("jax_platforms", "cpu")
+    print(f"## TPU by static estimate, bfloat16, {IMAGES} images on a chip, jax {jax.__version__}")
+    print("\n'auto' is XLA's native convolution; nothing was run\n")
+    print("| " + " | ".join(_HEADER) + " |\n" + "|---" * len(_HEADER) + "|", flush=True)
+    rows: list[Row] = []
+    try:
+        for row in measure(options):
+            rows.append(row)
+            same = (row.chip, row.case, row.what, "auto")
+            auto = next((r for r in rows if (r.chip, r.case, r.what, r.lowering) == same), None)
+            print_row(row, auto)
+    finally:
+        write(options.output, rows)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--chips", nargs="+", choices=CHIPS, default=["v5e", "v6e"])
+    options.add_argument("--only", default="", help="cases whose name contains this")
+    output = Path("runs/benchmarks/tpu")
+    options.add_argument("--output", type=Path, default=output, help="where to write, no suffix")
+    return options
+
+
+if __name__ == "__main__":
+    main(parser().parse_args())

@@ -1,0 +1,153 @@
+"""Compiles a program for one TPU chip that need not exist, and estimates what it costs there."""
+
+import dataclasses
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# libtpu reads its options when it is loaded: import this module before anything asks for devices.
+DUMP = Path(tempfile.mkdtemp(prefix="tpu_dump_"))
+os.environ["LIBTPU_INIT_ARGS"] = (
+    f"--xla_jf_dump_to={DUMP} --xla_jf_dump_hlo_text=true --xla_jf_dump_llo_text=true"
+)
+
+import jax  # noqa: E402
+from jax.experimental.layout import Format, Layout  # noqa: E402
+from jax.sharding import SingleDeviceSharding  # noqa: E402
+
+from benchmarks import tpu_schedule  # noqa: E402
+from dwconv_jax.training.topologies import abstract_devices  # noqa: E402
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One device of a TPU: clock in GHz, HBM in bytes a second, bfloat16 products a second."""
+
+    topology: str
+    clock: float
+    bandwidth: float
+    flops: float
+
+
+# Clocks are those that the published peaks and the units' sizes imply.
+CHIPS = {
+    "v4": Chip("v4:2x2x1", 1.05, 1228e9, 275e12),
+    "v5e": Chip("v5e:1x1", 1.5, 819e9, 197e12),
+    "v5p": Chip("v5p:2x2x1", 1.75, 2765e9, 459e12),
+    "v6e": Chip("v6e:1x1", 1.75, 1640e9, 918e12),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Static costs of a program; the longer of cycles and bytes is taken kernel by kernel.
+
+    `exact` is False where a loop's trip count was unknown or a kernel's schedule missing.
+    """
+
+    micros: float
+    cycle_micros: float
+    hbm_micros: float
+    hbm_megabytes: float
+    ideal_megabytes: float
+    temporary_megabytes: float
+    compile_seconds: float
+    exact: bool
+    kernels: dict[str, float]
+
+
+def estimate(function: Callable[..., Any], arguments: tuple[Any, ...], chip: Chip) -> Estimate:
+    """Compiles `function` for arguments given by shape; the compiler picks their layouts."""
+    for path in DUMP.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    form = Format(Layout.AUTO, SingleDeviceSharding(abstract_devices(chip.topology)[0]))
+    start = time.perf_counter()
+    jitted = jax.jit(function, in_shardings=form, out_shardings=form)
+    compiled = jitted.lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    schedules = tpu_schedule.kernels(DUMP)
+    instructions = list(_instructions(compiled.as_text()))
+    by_signature = {i.signature: schedules[i.name] for i in instructions if i.name in schedules}
+    micros = cycle_micros = hbm_bytes = 0.0
+    exact, kernels = True, {}
+    for i in instructions:
+        # Kernels that do the same to the same types are written once.
+        schedule = schedules.get(i.name) or by_signature.get(i.signature)
+        exact &= schedule.exact if schedule else not i.is_kernel
+        cycles = schedule.cycles / chip.clock / 1e3 if schedule else 0.0
+        kernels[i.name] = max(cycles, i.hbm_bytes / chip.bandwidth * 1e6)
+        micros += kernels[i.name]
+        cycle_micros += cycles
+        hbm_bytes += i.hbm_bytes
+    memory = compiled.memory_analysis()
+    shapes = [*jax.tree.leaves(arguments), *jax.tree.leaves(jax.eval_shape(function, *arguments))]
+    ideal = sum(math.prod(s.shape) * s.dtype.itemsize for s in shapes)
+    return Estimate(
+        micros,
+        cycle_micros,
+        hbm_bytes / chip.bandwidth * 1e6,
+        hbm_bytes / 1e6,
+        ideal / 1e6,
+        memory.temp_size_in_bytes / 1e6,
+        seconds,
+        exact,
+        dict(sorted(kernels.items(), key=lambda kernel: -kernel[1])[:8]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    name: str
+    signature: tuple[Any, ...]
+    hbm_bytes: int
+    is_kernel: bool
+
+
+_FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all")
+_LINE = re.compile(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?)\s([a-z][\w\-]*)\((.*)")
+_ARRAY = re.compile(r"\b(pred|[a-z]+\d+)\[([\d,]*)\](\{[^}]*\})?")
+_TILE = re.compile(r"T\((\d+)(?:,(\d+))?\)")
+
+
+def _instructions(hlo: str) -> Iterator[_Instruction]:
+    """Everything that the entry computation does, with the bytes that it moves through HBM."""
+    types: dict[str, str] = {}
+    for line in hlo.split("\nENTRY", 1)[1].splitlines():
+        parts = _LINE.match(line)
+        if parts is None:
+            continue
+        name, result, opcode, rest = parts.groups()
+        types[name] = result
+        if opcode in _FREE or opcode.endswith("-done") or "ConcatBitcast" in rest:
+            continue
+        operands = [types.get(o, "") for o in re.findall(r"%([\w.\-]+)", rest.split("), ")[0])]
+        if opcode.endswith("-start"):  # a copy between HBM and fast memory: its smaller end
+            moved = min(filter(None, (_bytes(a) for a in _ARRAY.finditer(result))), default=0)
+        else:
+            arrays = (a for text in (result, *operands) for a in _ARRAY.finditer(text))
+            moved = sum(_bytes(a) for a in arrays if not re.search(r"S\([1-9]\)", a[3] or ""))
+        signature = (opcode, *(re.sub(r"S\(1\)", "", text) for text in (result, *operands)))
+        is_kernel = opcode in ("fusion", "custom-call", "convolution", "copy", "reduce")
+        yield _Instruction(name, signature, moved, is_kernel)
+
+
+def _bytes(array: re.Match[str]) -> int:
+    """Bytes of an array, padded to its tiles; 0 for the scalars of a copy's context."""
+    sizes = [int(size) for size in array[2].split(",") if size]
+    if not sizes:
+        return 0
+    layout = array[3] or ""
+    order = re.match(r"\{([\d,]+)", layout)
+    minor_first = [sizes[int(i)] for i in order[1].split(",")] if order else sizes[::-1]
+    if tile := _TILE.search(layout):
+        tiles = [int(size) for size in tile.groups() if size][::-1]
+        for i, size in enumerate(tiles[: len(minor_first)]):
+            minor_first[i] = -(-minor_first[i] // size) * size
+    bits = 8 if array[1] == "pred" else int(re.sub(r"\D", "", array[1])[:2])
+    return math.prod(minor_first) * bits // 8

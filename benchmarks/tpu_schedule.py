@@ -1,0 +1,124 @@
+"""Static cycles of compiled TPU programs, from the schedule that the compiler dumps.
+
+libtpu writes, for each kernel, its final VLIW bundles (one issues in a cycle) and a profile that
+adds the stalls the scheduler knows of. A kernel's cycles are its bundles, each as often as the
+loops around it run, times the profile's ratio of cycles to bundles. Waits for HBM and the start of
+a kernel are not in it: a program takes at least the larger of this and of its bytes over the
+bandwidth.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s+(?P<label>[A-Z]{2}:)?\s*:?\s*(?:>\s*)*\{")
+_STARTS = re.compile(r"Start(?:/End empty)? region (\d+)")
+_BACK_EDGE = re.compile(r"sbr\.rel \(!%(p\d+)\w*\) target = \$region(\d+)")
+_SKIP = re.compile(r"sbr\.rel \(%p\d+\w*\) target = \$region(\d+)")
+_EXIT_TEST = r"%{}\w* = scmp\.ge\.s32\.totalorder %(\w+), (\d+) /\* loop exit test"
+_STEP = r"%{} = sadd\.s32 (\d+), "
+_GRID = re.compile(r"iteration_bounds: \(([\d, ]+)\)")
+_PROFILE_NAME = re.compile(r"^HLO: (?:ROOT )?%?([\w.\-]+) =")
+# A slot that takes one instruction a cycle, so that its denominator counts cycles.
+_PROFILE_CYCLES = re.compile(r"^ - VECTOR_EUP: \([\d.]+/([\d.]+)\)")
+_DELAY_SLOTS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """Cycles of one kernel; `exact` is False where a loop's trip count was not in the code."""
+
+    cycles: float
+    exact: bool
+
+
+def kernels(dump: Path) -> dict[str, Kernel]:
+    """The kernels of the program that was dumped into `dump`, by the name of their HLO."""
+    stalls = _stalls(dump)
+    found = {}
+    for path in sorted(dump.glob("*-final_bundles.txt")):
+        name = re.sub(r"^\d+-|-\d+-final_bundles\.txt$", "", path.name)
+        if name == "TLP" or name.startswith("<") or "schedule-analysis" in name:
+            continue
+        bundles = list(_bundles(path.read_text(errors="replace")))
+        issued, exact = _issued(bundles)
+        found[name] = Kernel(issued * stalls.get(name, len(bundles)) / len(bundles), exact)
+    return found
+
+
+def _bundles(text: str) -> Iterator[str]:
+    """The bundles, each with the comment lines that follow it."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if _BUNDLE.match(line):
+            if lines:
+                yield "\n".join(lines)
+            lines = []
+        elif not lines:
+            continue
+        lines.append(line)
+    if lines:
+        yield "\n".join(lines)
+
+
+def _issued(bundles: list[str]) -> tuple[float, bool]:
+    """How many bundles issue, and whether all trip counts are known."""
+    starts = {region: i for i, b in enumerate(bundles) for region in _STARTS.findall(b)}
+    weights, exact = [1.0] * len(bundles), True
+    for edge, bundle in enumerate(bundles):
+        branch = _BACK_EDGE.search(bundle)
+        start = starts.get(branch[2], edge) if branch else edge
+        if branch is None or start >= edge:
+            continue
+        body = range(start, min(len(bundles), edge + 1 + _DELAY_SLOTS))
+        text = "\n".join(bundles[i] for i in body)
+        trips, steps = _trips(text, branch[1]), _grid_steps(text)
+        exact &= trips is not None
+        for i in body:
+            weights[i] *= trips or 1
+        if trips and steps and steps < trips:  # filling and draining a pipeline skips the work
+            for i in _skipped(bundles, body, starts):
+                weights[i] *= steps / trips
+    return sum(weights), exact
+
+
+def _trips(body: str, predicate: str) -> int | None:
+    """Trip count of a loop that counts from 0 and goes on until `predicate`."""
+    test = re.search(_EXIT_TEST.format(predicate), body)
+    if test is None:
+        return None
+    step = re.search(_STEP.format(test[1]), body)
+    return -(-int(test[2]) // (int(step[1]) if step else 1))
+
+
+def _grid_steps(body: str) -> int | None:
+    """Steps of the grid that a pipelined loop runs over; None for an ordinary loop."""
+    grids = [tuple(map(int, re.findall(r"\d+", bounds))) for bounds in _GRID.findall(body)]
+    return math.prod(max(grids, key=len)) if grids else None
+
+
+def _skipped(bundles: list[str], body: range, starts: dict[str, int]) -> list[int]:
+    """Bundles of a loop that its outermost forward branches jump over."""
+    skipped: list[int] = []
+    for i in body:
+        branch = _SKIP.search(bundles[i])
+        target = starts.get(branch[1], 0) if branch else 0
+        if i < target < body.stop and i not in skipped:
+            skipped += range(i + 1, target)
+    return skipped
+
+
+def _stalls(dump: Path) -> dict[str, float]:
+    """Cycles of one pass over the bundles of each HLO, with the stalls known to the scheduler."""
+    cycles: dict[str, float] = {}
+    for path in dump.glob("*hlo-static-bundle-profile.txt"):
+        name = None
+        for line in path.read_text().splitlines():
+            if line.startswith("HLO:"):
+                found = _PROFILE_NAME.match(line)
+                name = found[1] if found else None
+            elif name and (count := _PROFILE_CYCLES.match(line)):
+                cycles[name] = float(count[1])
+    return cycles
