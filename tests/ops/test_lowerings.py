@@ -9,6 +9,7 @@ import pytest
 
 from dwconv_jax import ops
 from dwconv_jax.ops.lowerings.native_conv import native_conv
+from dwconv_jax.ops.lowerings.per_position import tap_products, taps_at_once
 from tests.numerics import assert_close
 
 # bfloat16 has 8 bits of mantissa: operands and results are rounded to 2**-9 of their size, and a
@@ -140,3 +141,11 @@ def test_integers_are_refused():
         ops.locally_connected(
             np.zeros((1, 4, 4, 2), np.uint8), jnp.zeros((1, 1, 1, 9, 2)), ops.Sliding(3)
         )
+
+
+@pytest.mark.parametrize("connectivity", SLIDING)
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_tap_products_of_gpus(rng, connectivity, groups):
+    x, g = (jnp.array(rng.normal(size=(2, 7, 6, 6)), jnp.float32) for _ in range(2))
+    actual = taps_at_once(x, g, groups=groups, connectivity=connectivity)
+    assert_close(actual, tap_products(x, g, groups, connectivity), 1e-6)

@@ -82,6 +82,31 @@ def tap_products(x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding)
     Returns:
       `[B, H, W, K, G]`.
     """
+    at_once, in_turn = (
+        functools.partial(form, groups=groups, connectivity=connectivity)
+        for form in (taps_at_once, _taps_in_turn)
+    )
+    return lax.platform_dependent(x, g, cuda=at_once, default=in_turn)
+
+
+def taps_at_once(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Sliding) -> jax.Array:
+    """`tap_products` as one expression, which XLA:GPU makes one kernel of."""
+    (batch, height, width, channels), (dh, dw) = x.shape, connectivity.dilation
+    kh, kw = connectivity.kernel_size
+    padded = _pad(x, connectivity)
+    members = (groups, channels // groups)
+    wide_g = _wide(g).reshape(batch, height, width, 1, *members)
+
+    def products(row: int) -> jax.Array:
+        rows = padded[:, row * dh : row * dh + height]
+        seen = jnp.stack([rows[:, :, j * dw : j * dw + width] for j in range(kw)], axis=3)
+        seen = _wide(seen).reshape(batch, height, width, kw, *members)
+        return (seen * wide_g).sum(-1).astype(x.dtype)
+
+    return jnp.concatenate([products(row) for row in range(kh)], axis=3)
+
+
+def _taps_in_turn(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Sliding) -> jax.Array:
     channels, (kh, kw), (dh, dw) = x.shape[-1], connectivity.kernel_size, connectivity.dilation
     padded = _pad(x, connectivity)
     # A product with a 0/1 matrix sums the channels of a group far faster than a reshaped sum.
