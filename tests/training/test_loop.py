@@ -111,19 +111,24 @@ def test_a_finished_run_is_evaluated(undisturbed, data_dir):
     assert "evaluating the latest checkpoint" in evaluated and accuracy in evaluated
 
 
-def test_two_processes_agree_with_one(tmp_path, data_dir, undisturbed):
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_agree_with_one(count, tmp_path, data_dir, undisturbed):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     workdir = tmp_path / "joined"
     joined = [
         start(
-            data_dir, workdir, f"--coordinator={address}", "--num_processes=2", f"--process_id={i}"
+            data_dir,
+            workdir,
+            f"--coordinator={address}",
+            f"--num_processes={count}",
+            f"--process_id={i}",
         )
-        for i in range(2)
+        for i in range(count)
     ]
     outputs = [finish(process) for process in joined]
-    assert "on 2 cpu device(s)" in outputs[0] and "step 12/12" not in outputs[1]
+    assert f"on {count} cpu device(s)" in outputs[0] and "step 12/12" not in outputs[1]
     for ours, theirs in zip(without_speed(workdir), without_speed(undisturbed[0]), strict=True):
         # Twelve steps of Adam amplify the rounding of sums taken in two halves.
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
