@@ -71,7 +71,7 @@ def paste_masks(
 
 def _span(weights: np.ndarray) -> slice:
     """The pixels that anything of the mask falls on."""
-    (reached,) = weights.any(1).nonzero()
+    reached = np.flatnonzero(weights.any(axis=1))
     return slice(reached[0], reached[-1] + 1) if len(reached) else slice(0, 0)
 
 

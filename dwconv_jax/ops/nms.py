@@ -10,6 +10,8 @@ from dwconv_jax.ops.checks import check_boxes
 
 # Boxes that are decided at once.
 _BLOCK = 128
+# Where the next block starts; places and boxes of the kept, and how many there are.
+_State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class Kept(NamedTuple):
@@ -62,7 +64,7 @@ def nms(
     if valid is None:
         valid = jnp.ones(scores.shape, bool)
     if groups is not None:
-        boxes = _move_apart(boxes, groups, valid)
+        boxes = move_apart(boxes, groups, valid)
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
     places, kept = _suppress(boxes[order], valid.sum(), iou_threshold, max_kept)
     return Kept(order.astype(jnp.int32)[places], kept)
@@ -105,8 +107,11 @@ def multiclass_nms(
     )
 
 
-def _move_apart(boxes: jax.Array, groups: jax.Array, valid: jax.Array) -> jax.Array:
-    # NaN-free even where an invalid slot holds anything.
+def move_apart(boxes: jax.Array, groups: jax.Array, valid: jax.Array) -> jax.Array:
+    """Boxes `[N, 4]`, those of group `g` (int `[N]`) moved by `g` times the largest coordinate.
+
+    Boxes of two groups then do not touch; the ones that are not valid count as zeros.
+    """
     boxes = jnp.where(valid[:, None], boxes, 0)
     return boxes + (groups.astype(boxes.dtype) * (boxes.max(initial=0) + 1))[:, None]
 
@@ -118,11 +123,11 @@ def _suppress(
     blocks = -(-len(boxes) // _BLOCK)
     boxes = jnp.pad(boxes, ((0, blocks * _BLOCK - len(boxes)), (0, 0)))
 
-    def unfinished(state: tuple[jax.Array, ...]) -> jax.Array:
+    def unfinished(state: _State) -> jax.Array:
         start, _, _, num_kept = state
         return (start < count) & (num_kept < max_kept)
 
-    def decide(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def decide(state: _State) -> _State:
         start, places, kept_boxes, num_kept = state
         block = jax.lax.dynamic_slice_in_dim(boxes, start, _BLOCK)
         there = jnp.arange(max_kept + _BLOCK) < num_kept
