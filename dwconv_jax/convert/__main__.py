@@ -20,7 +20,7 @@ from flax import nnx
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
 from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
-from dwconv_jax.models import Classifier, UPerNet, create_model, list_models
+from dwconv_jax.models import CascadeMaskRCNN, Model, UPerNet, create_model, list_models
 
 # Their size is the number of classes, in PyTorch's names and in ours.
 _LAST_BIASES = (
@@ -28,6 +28,8 @@ _LAST_BIASES = (
     "head/bias",
     "decode_head.conv_seg.bias",
     "decode_head/classifier/linear/bias",
+    "roi_head.mask_head.0.conv_logits.bias",
+    "mask_heads/0/logits/bias",
 )
 
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             save_weights(args.dst, model)
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
-    print(f"wrote {args.dst}: {args.model} with {_head(model).out_features} classes")
+    print(f"wrote {args.dst}: {args.model} with {_num_classes(model)} classes")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +83,7 @@ def _override(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, a Python value") from error
 
 
-def _load(source: Path, name: str, overrides: dict[str, Any]) -> Classifier | UPerNet:
+def _load(source: Path, name: str, overrides: dict[str, Any]) -> Model:
     """The model with the weights of a file or directory, and as many classes as they have."""
     if source.is_dir():
         load: Callable[..., Any] = load_weights
@@ -100,8 +102,14 @@ def _load(source: Path, name: str, overrides: dict[str, Any]) -> Classifier | UP
         raise ValueError(f"{source}: {error}") from error
 
 
-def _head(model: Classifier | UPerNet) -> nnx.Linear:
-    return model.head if isinstance(model, Classifier) else model.decode_head.classifier.linear
+def _num_classes(model: Model) -> int:
+    match model:
+        case CascadeMaskRCNN():
+            return model.num_classes
+        case UPerNet():
+            return model.decode_head.classifier.linear.out_features
+        case _:
+            return model.head.out_features
 
 
 if __name__ == "__main__":

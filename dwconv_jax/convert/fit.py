@@ -16,7 +16,11 @@ _log = logging.getLogger(__name__)
 # The names that matter are the first; a file for another model has hundreds.
 _MAX_LISTED = 20
 # The layers whose width is the number of classes, in PyTorch's names and in ours.
-_HEAD = re.compile(r"head[./]|(decode|auxiliary)_head(\.conv_seg\.|/classifier/)")
+_HEAD = re.compile(
+    r"head[./]|(decode|auxiliary)_head(\.conv_seg\.|/classifier/)"
+    r"|roi_head\.(bbox_head\.\d\.fc_(cls|reg)|mask_head\.\d\.conv_logits)\."
+    r"|box_heads/\d/(classification|regression)/|mask_heads/\d/logits/"
+)
 
 
 def fit(

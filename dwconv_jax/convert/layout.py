@@ -137,7 +137,7 @@ def window_attention(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buf
     source, window = mixer.source, mixer.connectivity
     if not isinstance(source, AttentionWeights) or not isinstance(window, Window):
         raise ValueError(_unknown(mixer, name))
-    yield _raw(source.position_bias.table, f"{name}.relative_position_bias_table")
+    yield raw(source.position_bias.table, f"{name}.relative_position_bias_table")
     index = relative_index(window.window_size, window.window_size)
     yield Buffer(f"{name}.relative_position_index", index, checked=True)
     yield from linear(source.qkv, f"{name}.qkv")
@@ -153,9 +153,9 @@ def depthwise_conv(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffe
         case StaticWeights(kernel=kernel) if kernel.shape[::3] == (1, mixer.features):
             shape = (mixer.features, 1, *connectivity.kernel_size)
             yield _reversed(kernel, f"{name}.weight", kernel.shape[2:], shape)
-            yield _raw(mixer.bias, f"{name}.bias")
+            yield raw(mixer.bias, f"{name}.bias")
         case PooledWeights(shape=(1, 1, taps, mixer.features)) as source:
-            yield _raw(mixer.bias, f"{name}.bias")
+            yield raw(mixer.bias, f"{name}.bias")
             yield from conv1x1(source.squeeze, f"{name}.conv1")
             yield from norm(source.norm, f"{name}.bn")
             yield from _prediction(source.predict, (taps, mixer.features), f"{name}.conv2")
@@ -174,7 +174,8 @@ def _unknown(mixer: Any, name: str) -> str:
     )
 
 
-def _raw(variable: Any, name: str) -> Entry:
+def raw(variable: Any, name: str) -> Entry:
+    """A variable that both hold in the same way."""
     shape = variable.shape
     return Entry(name, variable, shape, split=shape, order=tuple(range(len(shape))))
 
@@ -190,7 +191,7 @@ def linear(module: Any, name: str, kernel_size: Shape = ()) -> Iterator[Entry]:
     shape = (features_out, features_in, *kernel_size)
     yield _reversed(module.kernel, f"{name}.weight", module.kernel.shape, shape)
     if module.bias is not None:
-        yield _raw(module.bias, f"{name}.bias")
+        yield raw(module.bias, f"{name}.bias")
 
 
 def conv1x1(module: nnx.Linear, name: str) -> Iterator[Entry]:
@@ -212,15 +213,15 @@ def _patch_embed(module: PatchEmbed, name: str) -> Iterator[Entry | Buffer]:
     split = (p, p, inputs // p**2, features)
     shape = (features, inputs // p**2, p, p)
     yield Entry(f"{name}.proj.weight", module.proj.kernel, shape, split, order=(3, 2, 0, 1))
-    yield _raw(module.proj.bias, f"{name}.proj.bias")
+    yield raw(module.proj.bias, f"{name}.proj.bias")
     yield from norm(module.norm, f"{name}.norm")
 
 
 def norm(module: nnx.LayerNorm | BatchNorm, name: str) -> Iterator[Entry | Buffer]:
     """Scale and bias, and the running statistics of a batch norm."""
-    yield _raw(module.scale, f"{name}.weight")
-    yield _raw(module.bias, f"{name}.bias")
+    yield raw(module.scale, f"{name}.weight")
+    yield raw(module.bias, f"{name}.bias")
     if isinstance(module, BatchNorm):
-        yield _raw(module.mean, f"{name}.running_mean")
-        yield _raw(module.var, f"{name}.running_var")
+        yield raw(module.mean, f"{name}.running_mean")
+        yield raw(module.var, f"{name}.running_var")
         yield Buffer(f"{name}.num_batches_tracked", np.array(0, np.int64), checked=False)

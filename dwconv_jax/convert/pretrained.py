@@ -2,23 +2,25 @@
 
 import os
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from etils import epath
 
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, variables
 from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
-from dwconv_jax.models import UPerNet
+from dwconv_jax.models import CascadeMaskRCNN, UPerNet
 
 # What one of the two has alone, in PyTorch's names and in ours.
 _CLASSIFIER_ONLY = re.compile(r"(norm|head)[./]")
 _DENSE_ONLY = re.compile(r"norm\d\.|output_norms/")
 
+TaskModelT = TypeVar("TaskModelT", bound=UPerNet | CascadeMaskRCNN)
+
 
 def load_task_model(
-    model: UPerNet, path: str | os.PathLike[str], *, strict: bool = True
-) -> UPerNet:
+    model: TaskModelT, path: str | os.PathLike[str], *, strict: bool = True
+) -> TaskModelT:
     """Loads a whole model, or its backbone where `path` holds the weights of a classifier.
 
     Norms of the backbone's outputs, which a classifier does not have, then stay as they are.

@@ -6,17 +6,18 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from dwconv_jax.convert.detection import cascade_mask_rcnn
 from dwconv_jax.convert.fit import fit
 from dwconv_jax.convert.layout import Buffer, Entry, layout
 from dwconv_jax.convert.segmentation import dense_backbone, upernet
 from dwconv_jax.convert.torch_files import read_state_dict
-from dwconv_jax.models import Classifier, DenseBackbone, UPerNet
+from dwconv_jax.models import CascadeMaskRCNN, DenseBackbone, Model, UPerNet
 from dwconv_jax.ops.checks import check_choice
 
 # Buffers; a checkpoint for another image size has masks where the model has none.
 _COMPUTED = ("attn_mask", "relative_position_index", "num_batches_tracked")
 
-ModelT = TypeVar("ModelT", Classifier, DenseBackbone, UPerNet)
+ModelT = TypeVar("ModelT", bound=Model | DenseBackbone)
 
 
 def load_torch(
@@ -60,9 +61,7 @@ def load_torch(
     return model
 
 
-def to_torch(
-    model: Classifier | DenseBackbone | UPerNet, image_size: int = 224
-) -> dict[str, np.ndarray]:
+def to_torch(model: Model | DenseBackbone, image_size: int = 224) -> dict[str, np.ndarray]:
     """The model's weights as a state dict that the authors' code loads; inverse of `load_torch`.
 
     Args:
@@ -79,10 +78,10 @@ def to_torch(
     return {item.name: item.read() for item in _layout(model, image_size)}
 
 
-def _layout(
-    model: Classifier | DenseBackbone | UPerNet, image_size: int = 224
-) -> list[Entry | Buffer]:
+def _layout(model: Model | DenseBackbone, image_size: int = 224) -> list[Entry | Buffer]:
     match model:
+        case CascadeMaskRCNN():
+            return list(cascade_mask_rcnn(model))
         case UPerNet():
             return list(upernet(model))
         case DenseBackbone():

@@ -9,6 +9,7 @@ from flax.typing import Dtype
 
 from dwconv_jax import ops
 from dwconv_jax.layers.dense import linear
+from dwconv_jax.layers.extents import roll_inside
 from dwconv_jax.layers.initializers import conv_init
 from dwconv_jax.layers.weight_sources import (
     AttentionWeights,
@@ -137,23 +138,53 @@ class LocallyConnected(nnx.Module):
             linear(features, features, **common) if dynamic == "attention" else nnx.data(None)
         )
 
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Mixes `[B, H, W, C]` over space; `train=True` uses batch statistics where there are any.
+    def __call__(
+        self, x: jax.Array, train: bool = False, extent: jax.Array | None = None
+    ) -> jax.Array:
+        """Mixes `[B, H, W, C]` over space.
+
+        Args:
+          x: `[B, H, W, C]`.
+          train: use batch statistics where there are any.
+          extent: int `[B, 2]`, height and width of the part of each map that counts, where that is
+            not the whole map; `x` must be 0 beyond. For windows, map and extent must be multiples
+            of them. The result beyond means nothing.
+
+        Returns:
+          `[B, H, W, C]`.
 
         Raises:
-          ValueError: if `x` does not have the layer's channels or map size.
+          ValueError: if `x` does not have the layer's channels or map size, or if maps of a global
+            layer have extents.
         """
         check_map(x)
+        if extent is not None and isinstance(self.connectivity, Global):
+            raise ValueError(
+                "extent does not go with connectivity='global', which mixes whole maps"
+            )
         if x.shape[-1] != self.features or self.map_size not in (None, x.shape[1:3]):
             size = "H, W" if self.map_size is None else "{}, {}".format(*self.map_size)
             raise ValueError(f"x must be [B, {size}, {self.features}], got shape {x.shape}")
         x = x.astype(self.dtype or x.dtype)
         connectivity = self._fit(*x.shape[1:3])
-        weights, values = self.source(x, connectivity, train)
-        y = ops.locally_connected(values, weights, connectivity, self.lowering)
+        if extent is not None and isinstance(connectivity, Window):
+            y = self._mix_rolled(x, connectivity, train, extent)
+        else:
+            weights, values = self.source(x, connectivity, train, extent)
+            y = ops.locally_connected(values, weights, connectivity, self.lowering)
         if self.bias is not None:
             y = y + self.bias[...].astype(y.dtype)[None, None, None]
         return y if self.proj is None else self.proj(y)
+
+    def _mix_rolled(
+        self, x: jax.Array, window: Window, train: bool, extent: jax.Array
+    ) -> jax.Array:
+        """Shifted windows where each map rolls within its extent."""
+        down, right = window.shift
+        x = roll_inside(x, (-down, -right), extent) if down or right else x
+        weights, values = self.source(x, window, train, extent)
+        y = ops.locally_connected(values, weights, window.unrolled(), self.lowering)
+        return roll_inside(y, window.shift, extent) if down or right else y
 
     def _fit(self, height: int, width: int) -> Connectivity:
         """Swin's rule: attention on a map no larger than a window shrinks it and does not shift."""

@@ -47,15 +47,26 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
 
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+    ) -> jax.Array:
         """Normalises `[B, ..., C]`; `train=True` uses and records the statistics of the batch.
+
+        Args:
+          x: `[B, ..., C]`.
+          train: whether to use the statistics of the batch, and to update the running ones.
+          valid: bool, broadcasts to `[B, ..., 1]`: the positions that statistics are of. None for
+            all.
+
+        Returns:
+          The shape of `x`.
 
         Raises:
           ValueError: in training, if `group_size` does not divide the batch or a group holds a
             single value for each channel.
         """
         if train:
-            mean, var = self._batch_statistics(x)
+            mean, var = self._batch_statistics(x, valid)
         else:
             mean, var = self.mean[...][None], self.var[...][None]
         scale = jax.lax.rsqrt(var + self.epsilon) * self.scale[...].astype(jnp.float32)[None]
@@ -65,7 +76,9 @@ class BatchNorm(nnx.Module):
         y = grouped.astype(jnp.float32) * scale[:, None] + offset[:, None]
         return y.reshape(x.shape).astype(self.dtype or x.dtype)
 
-    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _batch_statistics(
+        self, x: jax.Array, valid: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         """Mean and biased variance of each group, `[groups, C]`; updates the running ones."""
         batch, channels = x.shape[0], x.shape[-1]
         group_size = self.group_size or batch
@@ -80,10 +93,24 @@ class BatchNorm(nnx.Module):
             )
         # Two passes: E[x^2] - E[x]^2, about zero or any other value that is not the mean, loses the
         # variance of features that hardly differ, and percents of some gradients with it.
-        mean = grouped.mean(1)
-        var = jnp.square(grouped - mean[:, None]).mean(1)
+        if valid is None:
+            mean = grouped.mean(1)
+            var = jnp.square(grouped - mean[:, None]).mean(1)
+            unbiased = var.mean(0) * (count / (count - 1))
+        else:
+            mean, var, unbiased = _masked_statistics(
+                grouped, jnp.broadcast_to(valid, (*x.shape[:-1], 1)).reshape(*grouped.shape[:2], 1)
+            )
 
         keep, new = self.momentum, 1 - self.momentum
         self.mean[...] = keep * self.mean[...] + new * mean.mean(0)
-        self.var[...] = keep * self.var[...] + new * var.mean(0) * (count / (count - 1))
+        self.var[...] = keep * self.var[...] + new * unbiased
         return mean, var
+
+
+def _masked_statistics(x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and biased variance `[groups, C]`, and the mean over groups of the unbiased one."""
+    count = jnp.maximum(valid.sum(1, dtype=jnp.float32), 1)
+    mean = jnp.where(valid, x, 0).sum(1) / count
+    squares = jnp.where(valid, jnp.square(x - mean[:, None]), 0).sum(1)
+    return mean, squares / count, (squares / jnp.maximum(count - 1, 1)).mean(0)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dwconv_jax.layers.extents import seam_regions
 from dwconv_jax.layers.initializers import Initializer
 from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
 
@@ -60,12 +61,32 @@ def relative_index(block: tuple[int, int], span: tuple[int, int]) -> np.ndarray:
     return row_difference * (2 * span[1] - 1) + col_difference
 
 
-def attention_mask(connectivity: Connectivity, height: int, width: int) -> jax.Array | None:
+def attention_mask(
+    connectivity: Connectivity, height: int, width: int, extent: jax.Array | None = None
+) -> jax.Array | None:
     """What to add to the logits so that nobody sees padding or across a seam.
 
+    Args:
+      connectivity: which keys a query sees.
+      height: of the map.
+      width: of the map.
+      extent: int `[B, 2]`, the part of each map that counts and was rolled (see `layers.extents`);
+        map and extent are then multiples of the window.
+
     Returns:
-      float32 `[N, Q, K]` (`[N, 1, K]` for sliding kernels), or None where nothing is hidden.
+      float32 `[B or 1, N, Q, K]` (`[1, N, 1, K]` for sliding kernels), or None where nothing is
+      hidden.
     """
+    if extent is not None and isinstance(connectivity, Window):
+        if not any(connectivity.shift):
+            return None
+        region = seam_regions(connectivity, (height, width), extent)
+        return _hide(region[..., :, None] != region[..., None, :], _SEAM)
+    mask = _shared_mask(connectivity, height, width)
+    return None if mask is None else mask[None]
+
+
+def _shared_mask(connectivity: Connectivity, height: int, width: int) -> jax.Array | None:
     match connectivity:
         case Sliding():
             return _hide(connectivity.neighbours(height, width) < 0, _PADDING)

@@ -1,7 +1,8 @@
 """Where the weights of a locally connected layer come from (paper section 3, "dynamic weight").
 
 A source maps the features `x[B, H, W, C]` to the weights `[B or 1, N or 1, Q, K, G]` of
-`ops.locally_connected` and the values that they mix (`x` itself, or a projection of it).
+`ops.locally_connected` and the values that they mix (`x` itself, or a projection of it). Where an
+extent is given (see `layers.extents`), `x` is 0 beyond it, and rolled already for shifted windows.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.dense import linear, pointwise
+from dwconv_jax.layers.extents import inside
 from dwconv_jax.layers.initializers import conv_init, linear_init
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.relative_position import RelativePositionBias, attention_mask
@@ -41,7 +43,13 @@ class StaticWeights(nnx.Module):
             conv_init(shape.seen)(rngs.params(), dataclasses.astuple(shape), param_dtype)
         )
 
-    def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+    def __call__(
+        self,
+        x: jax.Array,
+        connectivity: Connectivity,
+        train: bool,
+        extent: jax.Array | None = None,
+    ) -> WeightsAndValues:
         """Weights and values for `x[B, H, W, C]`."""
         return self.kernel[...].astype(self.dtype or x.dtype)[None], x
 
@@ -68,9 +76,19 @@ class PooledWeights(nnx.Module):
         self.norm = BatchNorm(hidden, group_size=batch_norm_group_size, **dtypes)
         self.predict = pointwise(hidden, shape.blocks * shape.outputs * size, rngs=rngs, **dtypes)
 
-    def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+    def __call__(
+        self,
+        x: jax.Array,
+        connectivity: Connectivity,
+        train: bool,
+        extent: jax.Array | None = None,
+    ) -> WeightsAndValues:
         """Weights and values for `x[B, H, W, C]`."""
-        pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+        if extent is None:
+            pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+        else:
+            area = extent.prod(1, keepdims=True)
+            pooled = (x.sum((1, 2), dtype=jnp.float32) / area).astype(x.dtype)
         hidden = jax.nn.relu(self.norm(self.squeeze(pooled), train))
         return self.predict(hidden).reshape(-1, *self.shape), x
 
@@ -97,14 +115,22 @@ class CentreWeights(nnx.Module):
         self.norm = BatchNorm(hidden, group_size=batch_norm_group_size, **dtypes)
         self.predict = pointwise(hidden, shape.seen * shape.groups, rngs=rngs, **dtypes)
 
-    def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+    def __call__(
+        self,
+        x: jax.Array,
+        connectivity: Connectivity,
+        train: bool,
+        extent: jax.Array | None = None,
+    ) -> WeightsAndValues:
         """Weights and values for `x[B, H, W, C]`."""
         batch, height, width, _ = x.shape
-        hidden = jax.nn.relu(self.norm(self.squeeze(x), train))
+        valid = None if extent is None else inside(extent, x.shape[1:3])
+        hidden = jax.nn.relu(self.norm(self.squeeze(x), train, valid))
         weights = self.predict(hidden).reshape(batch, height, width, *self.shape)
         if isinstance(connectivity, Sliding):
             return weights.reshape(batch, height * width, 1, *self.shape), x
-        return partition(weights, connectivity), x
+        blocks = connectivity if extent is None else connectivity.unrolled()
+        return partition(weights, blocks), x
 
 
 class AttentionWeights(nnx.Module):
@@ -131,16 +157,23 @@ class AttentionWeights(nnx.Module):
             connectivity, num_heads, map_size, init=linear_init, rngs=rngs, param_dtype=param_dtype
         )
 
-    def __call__(self, x: jax.Array, connectivity: Connectivity, train: bool) -> WeightsAndValues:
+    def __call__(
+        self,
+        x: jax.Array,
+        connectivity: Connectivity,
+        train: bool,
+        extent: jax.Array | None = None,
+    ) -> WeightsAndValues:
         """Weights and values for `x[B, H, W, C]`."""
         _, height, width, channels = x.shape
         q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
         q = q * (channels // self.num_heads) ** -0.5
-        logits = query_key_products(q, k, connectivity, self.num_heads).astype(jnp.float32)
+        blocks = connectivity if extent is None else connectivity.unrolled()
+        logits = query_key_products(q, k, blocks, self.num_heads).astype(jnp.float32)
         logits = logits + self.position_bias(connectivity, height, width)
-        mask = attention_mask(connectivity, height, width)
+        mask = attention_mask(connectivity, height, width, extent)
         if mask is not None:
-            logits = logits + mask[None, :, None]
+            logits = logits + mask[:, :, None]
         weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
         return jnp.moveaxis(weights, 2, -1), v
 

@@ -1,6 +1,7 @@
 """Backbones and task models, and the table of named variants."""
 
 from dwconv_jax.models.backbone import Backbone
+from dwconv_jax.models.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.multiply_adds import multiply_adds
@@ -8,6 +9,7 @@ from dwconv_jax.models.upernet import UPerNet
 from dwconv_jax.models.variants import (
     TASK_VARIANTS,
     VARIANTS,
+    Model,
     TaskVariant,
     Variant,
     create_model,
@@ -18,8 +20,10 @@ __all__ = [
     "TASK_VARIANTS",
     "VARIANTS",
     "Backbone",
+    "CascadeMaskRCNN",
     "Classifier",
     "DenseBackbone",
+    "Model",
     "TaskVariant",
     "UPerNet",
     "Variant",

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.layers import PatchEmbed, PatchMerging
+from dwconv_jax.layers.extents import divide_up, keep_inside
 from dwconv_jax.models.blocks import BLOCKS
 from dwconv_jax.ops.checks import check_choice, check_map
 
@@ -24,16 +25,20 @@ class Stage(nnx.Module):
         self.merge = nnx.data(merge)
         self.remat = remat
 
-    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool, rngs: nnx.Rngs | None, extent: jax.Array | None = None
+    ) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`, before merging."""
 
-        def run(block: Any, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-            return block(x, train, rngs=rngs)
+        def run(
+            block: Any, x: jax.Array, rngs: nnx.Rngs | None, extent: jax.Array | None
+        ) -> jax.Array:
+            return block(x, train, rngs=rngs, extent=extent)
 
         if self.remat:
             run = nnx.remat(run)
         for block in self.blocks:
-            x = run(block, x, rngs)
+            x = run(block, x, rngs, extent)
         return x
 
 
@@ -115,7 +120,11 @@ class Backbone(nnx.Module):
         self.stages = nnx.List(stages)
 
     def features(
-        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
+        extent: jax.Array | None = None,
     ) -> tuple[jax.Array, ...]:
         """The feature map at the end of each stage.
 
@@ -123,9 +132,12 @@ class Backbone(nnx.Module):
           images: `[B, H, W, in_channels]`, floating, any `H` and `W`; padded where they must be.
           train: use batch statistics (and update the running ones) and stochastic depth.
           rngs: keys for stochastic depth; None for the model's own.
+          extent: int `[B, 2]`, height and width of each image where they differ: `images` is then a
+            canvas, 0 beyond, and the result what it is without the rest of the canvas.
 
         Returns:
-          One map a stage, `[B, ceil(H / s), ceil(W / s), C_s]` at strides `s` 4, 8, 16 and 32.
+          One map a stage, `[B, ceil(H / s), ceil(W / s), C_s]` at strides `s` 4, 8, 16 and 32; of
+          images with an extent, 0 beyond `ceil(extent / s)`.
         """
         check_map(images, "images")
         if images.shape[-1] != self.in_channels:
@@ -134,12 +146,17 @@ class Backbone(nnx.Module):
             )
         x = self.patch_embed(images)
         maps = []
-        for stage in self.stages:
-            x = stage(x, train, rngs)
+        for stage, stage_extent in zip(self.stages, self.extents(extent), strict=True):
+            x = stage(keep_inside(x, stage_extent), train, rngs, stage_extent)
             maps.append(x)
             if stage.merge is not None:
                 x = stage.merge(x)
         return tuple(maps)
+
+    def extents(self, extent: jax.Array | None) -> list[Any]:
+        """The extent of each stage's map for images of an extent; None for None."""
+        stride = self.patch_embed.patch_size
+        return [divide_up(extent, stride * 2**i) for i in range(len(self.stages))]
 
 
 def stage_mixer(

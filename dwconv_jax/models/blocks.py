@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 
 from dwconv_jax.layers import BatchNorm, LocallyConnected, Mlp, pointwise
+from dwconv_jax.layers.extents import inside, keep_inside, round_up
 from dwconv_jax.layers.patches import pad_to_multiple
 from dwconv_jax.ops.connectivity import as_pair
 
@@ -58,15 +59,25 @@ class DWBlock(nnx.Module):
         self.drop_path = DropPath(drop_path, rngs=rngs)
         self.map_multiple = _map_multiple(mixer, pad_to_window)
 
-    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, C]`."""
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+        extent: jax.Array | None = None,
+    ) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, C]`; with an extent, zero in and out beyond it."""
         y = pad_to_multiple(x, self.map_multiple)
-        y = jax.nn.relu(self.norm_in(self.pointwise_in(y), train))
-        y = jax.nn.relu(self.norm_mixer(self.mixer(y, train), train))
-        y = crop(self.norm_out(self.pointwise_out(y), train), x)
+        padded = round_up(extent, self.map_multiple)
+        valid = None if padded is None else inside(padded, y.shape[1:3])
+        y = jax.nn.relu(self.norm_in(self.pointwise_in(y), train, valid))
+        y = self.mixer(keep_inside(y, padded), train, padded)
+        y = jax.nn.relu(self.norm_mixer(y, train, valid))
+        y = crop(self.norm_out(self.pointwise_out(y), train, valid), x)
         x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
-        y = self.mlp(self.norm_mlp(x, train))
-        return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        valid = None if extent is None else inside(extent, x.shape[1:3])
+        y = self.mlp(self.norm_mlp(x, train, valid))
+        return keep_inside(x + self.drop_path(y, deterministic=not train, rngs=rngs), extent)
 
 
 class SwinBlock(nnx.Module):
@@ -98,13 +109,19 @@ class SwinBlock(nnx.Module):
         self.drop_path = DropPath(drop_path, rngs=rngs)
         self.map_multiple = _map_multiple(mixer, pad_to_window)
 
-    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, C]`."""
-        y = pad_to_multiple(self.norm_mixer(x), self.map_multiple)
-        y = crop(self.mixer(y, train), x)
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+        extent: jax.Array | None = None,
+    ) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, C]`; with an extent, zero in and out beyond it."""
+        y = pad_to_multiple(keep_inside(self.norm_mixer(x), extent), self.map_multiple)
+        y = crop(self.mixer(y, train, round_up(extent, self.map_multiple)), x)
         x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
         y = self.mlp(self.norm_mlp(x))
-        return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        return keep_inside(x + self.drop_path(y, deterministic=not train, rngs=rngs), extent)
 
 
 def crop(y: jax.Array, x: jax.Array) -> jax.Array:

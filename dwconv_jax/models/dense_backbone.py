@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from dwconv_jax.layers import BatchNorm
+from dwconv_jax.layers.extents import inside, keep_inside
 from dwconv_jax.models.backbone import Backbone
 
 
@@ -34,11 +35,19 @@ class DenseBackbone(Backbone):
         self.output_norms = nnx.List(norms)
 
     def features(
-        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        images: jax.Array,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
+        extent: jax.Array | None = None,
     ) -> tuple[jax.Array, ...]:
         """The normalised feature map at the end of each stage; see `Backbone.features`."""
-        maps = super().features(images, train, rngs)
-        return tuple(
-            norm(x, train) if isinstance(norm, BatchNorm) else norm(x)
-            for norm, x in zip(self.output_norms, maps, strict=True)
-        )
+        maps = super().features(images, train, rngs, extent)
+        normalised = []
+        for norm, x, own in zip(self.output_norms, maps, self.extents(extent), strict=True):
+            if isinstance(norm, BatchNorm):
+                x = norm(x, train, None if own is None else inside(own, x.shape[1:3]))
+            else:
+                x = norm(x)
+            normalised.append(keep_inside(x, own))
+        return tuple(normalised)

@@ -8,33 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm
+from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.models.dense_backbone import DenseBackbone
 
 POOL_SIZES = (1, 2, 3, 6)
 _AUXILIARY_STAGE = 2
-
-
-class ConvNormAct(nnx.Module):
-    """Convolution without bias, batch norm, ReLU."""
-
-    def __init__(
-        self, in_features: int, features: int, kernel_size: int, *, rngs: nnx.Rngs, **dtypes: Any
-    ):
-        self.conv = nnx.Conv(
-            in_features,
-            features,
-            (kernel_size, kernel_size),
-            use_bias=False,
-            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-            rngs=rngs,
-            **dtypes,
-        )
-        self.norm = BatchNorm(features, **dtypes)
-
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`[B, H, W, C_in]` to `[B, H, W, C]`."""
-        return jax.nn.relu(self.norm(self.conv(x), train))
 
 
 class PixelClassifier(nnx.Module):

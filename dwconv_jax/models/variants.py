@@ -10,6 +10,7 @@ from flax import nnx
 
 from dwconv_jax.layers import LocallyConnected
 from dwconv_jax.models.backbone import Backbone
+from dwconv_jax.models.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.upernet import UPerNet
 
@@ -71,7 +72,7 @@ class TaskVariant:
     `num_params` is exact for `num_classes` classes, those of the data set of the paper's table.
     """
 
-    model: type[UPerNet]
+    model: type[UPerNet] | type[CascadeMaskRCNN]
     backbone: str
     num_classes: int
     num_params: int
@@ -79,6 +80,10 @@ class TaskVariant:
 
 def _upernet(backbone: str, num_params: int) -> TaskVariant:
     return TaskVariant(UPerNet, backbone, num_classes=150, num_params=num_params)
+
+
+def _cascade(backbone: str, num_params: int) -> TaskVariant:
+    return TaskVariant(CascadeMaskRCNN, backbone, num_classes=80, num_params=num_params)
 
 
 TASK_VARIANTS: dict[str, TaskVariant] = {
@@ -91,7 +96,18 @@ TASK_VARIANTS: dict[str, TaskVariant] = {
     "upernet_swin_tiny": _upernet("swin_tiny", 59_941_862),
     "upernet_swin_small": _upernet("swin_small", 81_259_766),
     "upernet_swin_base": _upernet("swin_base", 121_279_716),
+    "cascade_mask_rcnn_dwnet_tiny": _cascade("dwnet_tiny", 81_514_194),
+    "cascade_mask_rcnn_dwnet_base": _cascade("dwnet_base", 131_555_890),
+    "cascade_mask_rcnn_dynamic_dwnet_tiny": _cascade("dynamic_dwnet_tiny", 108_473_202),
+    "cascade_mask_rcnn_dynamic_dwnet_base": _cascade("dynamic_dwnet_base", 218_806_706),
+    "cascade_mask_rcnn_i_dynamic_dwnet_tiny": _cascade("i_dynamic_dwnet_tiny", 83_585_730),
+    "cascade_mask_rcnn_i_dynamic_dwnet_base": _cascade("i_dynamic_dwnet_base", 137_462_386),
+    "cascade_mask_rcnn_swin_tiny": _cascade("swin_tiny", 85_629_804),
+    "cascade_mask_rcnn_swin_small": _cascade("swin_small", 106_947_708),
+    "cascade_mask_rcnn_swin_base": _cascade("swin_base", 144_977_002),
 }
+
+Model = Classifier | UPerNet | CascadeMaskRCNN
 
 
 def list_models() -> list[str]:
@@ -109,13 +125,13 @@ def create_model(
     lowering: str | None = None,
     rngs: nnx.Rngs,
     **overrides: Any,
-) -> Classifier | UPerNet:
+) -> Model:
     """Builds a named model, changed as told.
 
     Args:
       name: one of `list_models()`.
       num_classes: outputs of the head; None for those of the data set that the model is known for
-        (ImageNet's 1,000, ADE20K's 150).
+        (ImageNet's 1,000, ADE20K's 150, COCO's 80).
       mixer: flags of `LocallyConnected` in place of the variant's own, for the paper's ablations;
         a flag may be a sequence with a value for each stage.
       num_heads: attention heads of each stage (variants with attention).
@@ -124,10 +140,10 @@ def create_model(
       rngs: initialisation keys.
       **overrides: arguments of `Backbone`: embed_dim, depths, window_size, mlp_ratio,
         drop_path_rate, in_channels, patch_size, image_size, batch_norm_group_size, dtype,
-        param_dtype; and of the task's model (see `UPerNet`).
+        param_dtype; and of the task's model (see `UPerNet`, `CascadeMaskRCNN`).
 
     Returns:
-      The model; call it with images `[B, H, W, in_channels]`.
+      The model; call it with images `[B, H, W, in_channels]` (a detector with their sizes too).
 
     Raises:
       ValueError: for an unknown name or override, or flags that do not go together; it names the
@@ -162,7 +178,7 @@ def create_model(
     )
 
 
-def find_variant(name: str) -> tuple[Variant, type[Classifier | UPerNet], int]:
+def find_variant(name: str) -> tuple[Variant, type[Model], int]:
     """The backbone's row, the model and its usual classes; ValueError for an unknown name."""
     _check_names("model", [name], set(list_models()))
     task_variant = TASK_VARIANTS.get(name)

@@ -74,6 +74,10 @@ class Sliding:
         """Flat output position of each place in each block: int `[N, Q]`."""
         return np.arange(height * width)[:, None]
 
+    def unrolled(self) -> "Sliding":
+        """Itself: sliding kernels do not roll the map."""
+        return self
+
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Window:
@@ -94,6 +98,10 @@ class Window:
             raise ValueError(f"shift={shift} must be smaller than window_size={window_size}")
         object.__setattr__(self, "window_size", window_size)
         object.__setattr__(self, "shift", shift)
+
+    def unrolled(self) -> "Window":
+        """The same windows on a map that is rolled already."""
+        return Window(self.window_size)
 
     def grid(self, height: int, width: int) -> Pair:
         """Windows down and across."""
@@ -134,6 +142,10 @@ class Global:
     def outputs(self, height: int, width: int) -> np.ndarray:
         """Flat output position of each place in the block: int `[1, H * W]`."""
         return np.arange(height * width)[None]
+
+    def unrolled(self) -> "Global":
+        """Itself: the map is not rolled."""
+        return self
 
 
 Connectivity = Sliding | Window | Global

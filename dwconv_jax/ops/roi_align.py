@@ -75,13 +75,21 @@ def roi_align_pyramid(
       `[B, R, P, P, C]`.
     """
     check_boxes(boxes, "boxes")
-    levels = pyramid_level(boxes, len(pyramid), finest_scale)
-    pooled = jnp.zeros((), pyramid[0].dtype)
-    for i, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
-        # A box without area costs no samples, and adds 0.
-        own = jnp.where((levels == i)[..., None], boxes, 0)
-        level_sizes = None if sizes is None else sizes[i]
-        pooled += roi_align(features, own, output_size, stride=stride, sizes=level_sizes)
+    maps = list(pyramid)
+    if sizes is None:
+        batch = len(maps[0])
+        sizes = [jnp.broadcast_to(jnp.asarray(x.shape[1:3]), (batch, 2)) for x in maps]
+    levels = pyramid_level(boxes, len(maps), finest_scale)
+    # Every box has weights on its own level alone, which is at most as large as the finest.
+    own_stride = jnp.asarray(strides, jnp.float32)[levels][..., None]
+    own_size = jnp.take_along_axis(jnp.stack(sizes, 1), levels[..., None], axis=1)
+    rows, cols = _weights(boxes / own_stride, own_size, maps[0].shape[1:3], output_size)
+    pooled = jnp.zeros((), maps[0].dtype)
+    for i, x in enumerate(maps):
+        own = (levels == i)[..., None, None]
+        height, width = x.shape[1:3]
+        level_rows = jnp.where(own, rows[..., :height], 0)
+        pooled += jax.vmap(_pool)(x, level_rows, cols[..., :width])
     return pooled
 
 
@@ -124,10 +132,18 @@ def box_weights(
     Returns:
       Of rows `[B, R, P, H]` and of columns `[B, R, P, W]`, float32, without gradient.
     """
-    edges = jax.lax.stop_gradient(boxes).astype(jnp.float32) / stride - 0.5
+    own_size = jnp.broadcast_to(sizes[:, None], (*boxes.shape[:2], 2))
+    return _weights(boxes / stride, own_size, map_size, output_size)
+
+
+def _weights(
+    boxes: jax.Array, sizes: jax.Array, map_size: tuple[int, ...], output_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """`box_weights` of boxes `[B, R, 4]` in positions of maps of sizes `[B, R, 2]`."""
+    edges = jax.lax.stop_gradient(boxes).astype(jnp.float32) - 0.5
     rows, cols = (
         _side_weights(
-            edges[..., axis], edges[..., axis + 2], sizes[:, None, 1 - axis], length, output_size
+            edges[..., axis], edges[..., axis + 2], sizes[..., 1 - axis], length, output_size
         )
         for axis, length in ((1, map_size[0]), (0, map_size[1]))
     )
@@ -137,7 +153,7 @@ def box_weights(
 def _side_weights(
     low: jax.Array, high: jax.Array, size: jax.Array, length: int, output_size: int
 ) -> jax.Array:
-    """Weights `[B, R, P, length]` of the sides from `low` to `high`, both `[B, R]`."""
+    """Weights `[B, R, P, length]` of the sides from `low` to `high`, `[B, R]` as `size`."""
     size = size.astype(jnp.float32)[..., None]
     bin_size = ((high - low) / output_size)[..., None]
     # Boxes of no or of no finite size have no samples.

@@ -84,7 +84,8 @@ def base_config(task: str = "classification") -> ConfigDict:
             model=dict(name="dwnet_tiny", drop_path_rate=0.0, dtype="float32"),
             dataset=_DATASETS[task](),
             optimizer=dict(
-                schedule="cosine",
+                schedule="cosine",  # "poly", or "step": a tenth from each of decay_epochs on
+                decay_epochs=(),
                 decayed="kernels",  # by weight_decay; or "all_but_norms"
                 learning_rate=5e-4,  # at the end of warm-up
                 warmup_learning_rate=5e-7,
@@ -115,7 +116,7 @@ def validate(config: ConfigDict) -> None:
       ValueError: naming the field, what was found and what is legal.
     """
     _check_fields(config, base_config(config.task))
-    check_choice("config.optimizer.schedule", config.optimizer.schedule, ("cosine", "poly"))
+    check_choice("config.optimizer.schedule", config.optimizer.schedule, ("cosine", "poly", "step"))
     check_choice("config.optimizer.decayed", config.optimizer.decayed, ("kernels", "all_but_norms"))
     for name in ("num_epochs", "batch_size", "eval_batch_size", "accumulation_steps"):
         _check_at_least(config, name, 1)

@@ -1,10 +1,11 @@
 """How mmseg and mmdet optimise: warm-up that multiplies the schedule, decay of all but norms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from dwconv_jax.layers.relative_position import RelativePositionBias
@@ -21,6 +22,11 @@ def poly(peak: float, total_steps: int, *, minimum: float = 0.0, power: float = 
         return (peak - minimum) * left**power + minimum
 
     return schedule
+
+
+def steps(peak: float, decay_steps: Sequence[int]) -> Schedule:
+    """The rate at a 0-based step: a tenth of what it was from each of `decay_steps` on (mmcv)."""
+    return optax.piecewise_constant_schedule(peak, dict.fromkeys(decay_steps, 0.1))
 
 
 def with_warmup(schedule: Schedule, warmup_steps: int, warmup_ratio: float) -> Schedule:

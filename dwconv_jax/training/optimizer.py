@@ -9,7 +9,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.training.config import total_steps
-from dwconv_jax.training.dense_prediction import Schedule, decayed_except_norms, poly, with_warmup
+from dwconv_jax.training.dense_prediction import (
+    Schedule,
+    decayed_except_norms,
+    poly,
+    steps,
+    with_warmup,
+)
 
 
 def warmup_cosine(
@@ -52,6 +58,9 @@ def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule
     num_steps = total_steps(config, steps_per_epoch)
     if optimizer.schedule == "poly":
         return with_warmup(poly(peak, num_steps, minimum=minimum), warmup_steps, warmup / peak)
+    if optimizer.schedule == "step":
+        decay_steps = [epoch * steps_per_epoch for epoch in optimizer.decay_epochs]
+        return with_warmup(steps(peak, decay_steps), warmup_steps, warmup / peak)
     schedule = warmup_cosine(peak, warmup, minimum, warmup_steps, num_steps)
     return lambda step: schedule(jnp.maximum(jnp.asarray(step) - 1, 0))
 

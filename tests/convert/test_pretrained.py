@@ -55,6 +55,33 @@ def test_a_classifier_gives_the_backbone(name, kind, tmp_path):
     assert any(key.startswith("backbone.norm0") for key in after)
 
 
+def test_a_classifier_gives_the_backbone_of_a_detector(tmp_path):
+    def detector(num_classes):
+        return create_model(
+            "cascade_mask_rcnn_dwnet_tiny",
+            num_classes=num_classes,
+            **TINY,
+            pyramid_features=8,
+            hidden_features=8,
+            rngs=nnx.Rngs(1),
+        )
+
+    source, model = classifier("dwnet_tiny"), detector(4)
+    write_state_dict(tmp_path / "classifier.safetensors", to_torch(source))
+    load_task_model(model, tmp_path / "classifier.safetensors")
+    given, after = to_torch(source), to_torch(model)
+    for name in given.keys() - {"norm.weight", "norm.bias", "head.weight", "head.bias"}:
+        np.testing.assert_array_equal(after[f"backbone.{name}"], given[name], err_msg=name)
+
+    other = detector(7)
+    write_state_dict(tmp_path / "detector.safetensors", after)
+    with pytest.raises(ValueError, match="only the head differs"):
+        load_task_model(other, tmp_path / "detector.safetensors")
+    load_task_model(other, tmp_path / "detector.safetensors", strict=False)
+    kernels = other.rpn.conv.kernel, model.rpn.conv.kernel
+    np.testing.assert_array_equal(*(kernel[...] for kernel in kernels))
+
+
 @pytest.mark.parametrize("name", MIXERS)
 def test_there_and_back(name):
     model, other = upernet(name, seed=1), upernet(name, seed=2)

@@ -1,0 +1,30 @@
+"""Convolution, batch norm, ReLU: what the heads of dense prediction are made of."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from dwconv_jax.layers.norms import BatchNorm
+
+
+class ConvNormAct(nnx.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(
+        self, in_features: int, features: int, kernel_size: int, *, rngs: nnx.Rngs, **dtypes: Any
+    ):
+        self.conv = nnx.Conv(
+            in_features,
+            features,
+            (kernel_size, kernel_size),
+            use_bias=False,
+            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            rngs=rngs,
+            **dtypes,
+        )
+        self.norm = BatchNorm(features, **dtypes)
+
+    def __call__(self, x: jax.Array, train: bool, valid: jax.Array | None = None) -> jax.Array:
+        """`[B, H, W, C_in]` to `[B, H, W, C]`; for `valid` see `BatchNorm`."""
+        return jax.nn.relu(self.norm(self.conv(x), train, valid))

@@ -1,0 +1,104 @@
+"""What is said of each region of interest: its class, its box and its mask."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dwconv_jax.layers.conv_norm_act import ConvNormAct
+
+BOX_RESOLUTION = 7
+MASK_RESOLUTION = 14
+_NUM_CONVS = 4
+_fan_out_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class BoxHead(nnx.Module):
+    """Four convolutions with batch norm, a hidden layer, then a class and a box for each class."""
+
+    def __init__(
+        self,
+        features: int,
+        hidden_features: int,
+        num_classes: int,
+        *,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
+        self.convs = nnx.List(
+            [ConvNormAct(features, features, 3, rngs=rngs, **dtypes) for _ in range(_NUM_CONVS)]
+        )
+
+        def linear(inputs: int, outputs: int, init: nnx.Initializer) -> nnx.Linear:
+            return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs, **dtypes)
+
+        inputs = BOX_RESOLUTION**2 * features
+        self.hidden = linear(inputs, hidden_features, nnx.initializers.xavier_uniform())
+        normal = nnx.initializers.normal
+        self.classification = linear(hidden_features, num_classes + 1, normal(0.01))
+        self.regression = linear(hidden_features, 4 * num_classes, normal(0.001))
+
+    def __call__(
+        self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """What the head says of regions.
+
+        Args:
+          x: pooled features, `[R, 7, 7, C]`.
+          train: use the batch statistics of all regions.
+          valid: bool `[R]`, the regions that these are of; None for all.
+
+        Returns:
+          float32 logits of the classes and, last, of the background, `[R, K + 1]`, and codes of a
+          box for each class, `[R, K, 4]`.
+        """
+        mask = None if valid is None else valid[:, None, None, None]
+        for conv in self.convs:
+            x = conv(x, train, mask)
+        x = jax.nn.relu(self.hidden(x.reshape(len(x), -1)))
+        codes = self.regression(x).astype(jnp.float32)
+        return self.classification(x).astype(jnp.float32), codes.reshape(len(x), -1, 4)
+
+
+class MaskHead(nnx.Module):
+    """Four convolutions, upsampling by two, and a mask for each class."""
+
+    def __init__(self, features: int, num_classes: int, *, rngs: nnx.Rngs, **dtypes: Any):
+        self.convs = nnx.List(
+            [
+                nnx.Conv(
+                    features, features, (3, 3), kernel_init=_fan_out_normal, rngs=rngs, **dtypes
+                )
+                for _ in range(_NUM_CONVS)
+            ]
+        )
+        self.upsample = Upsample(features, rngs=rngs, **dtypes)
+        self.logits = nnx.Linear(
+            features, num_classes, kernel_init=_fan_out_normal, rngs=rngs, **dtypes
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Pooled features `[R, 14, 14, C]` to float32 logits `[R, 28, 28, K]`."""
+        for conv in self.convs:
+            x = jax.nn.relu(conv(x))
+        return self.logits(jax.nn.relu(self.upsample(x))).astype(jnp.float32)
+
+
+class Upsample(nnx.Module):
+    """A transposed convolution of kernel 2 and stride 2: each position becomes four."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
+        # PyTorch takes the fan of a transposed convolution from its inputs, 4 * features.
+        init = nnx.initializers.normal((2 / (4 * features)) ** 0.5)
+        self.linear = nnx.Linear(
+            features, 4 * features, use_bias=False, kernel_init=init, rngs=rngs, **dtypes
+        )
+        self.bias = nnx.Param(jnp.zeros(features, dtypes.get("param_dtype", jnp.float32)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[R, H, W, C]` to `[R, 2 H, 2 W, C]`."""
+        count, height, width, features = x.shape
+        y = self.linear(x).reshape(count, height, width, 2, 2, features)
+        y = y.swapaxes(2, 3).reshape(count, 2 * height, 2 * width, features)
+        return y + self.bias[...].astype(y.dtype)[None, None, None]
