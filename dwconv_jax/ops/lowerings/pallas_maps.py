@@ -23,6 +23,7 @@ from dwconv_jax.ops.lowerings.toeplitz import LANES, Plan
 
 _BLOCK_BYTES = 2**21  # of a map, unless its smallest block is larger
 _MOST_CHANNELS = 64  # of a block with images in the lanes
+_WORDS_TOGETHER = 64
 _VMEM_BYTES = 110 * 2**20
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
 
@@ -175,7 +176,7 @@ def read_rows(plan: Plan, layout: MapLayout, map_ref, rows_ref, owned: bool) -> 
                 else _turn(words, layout)
             )
 
-    lax.fori_loop(0, plan.lines, read_line, None)
+    lax.fori_loop(0, plan.lines, read_line, None, unroll=_lines_together(plan, layout))
 
 
 def write_rows(plan: Plan, layout: MapLayout, rows_ref, map_ref) -> None:
@@ -188,7 +189,14 @@ def write_rows(plan: Plan, layout: MapLayout, rows_ref, map_ref) -> None:
                 if place is not None:
                     map_ref[place] = _from_word(words, half, layout)
 
-    lax.fori_loop(0, plan.lines, write_line, None)
+    lax.fori_loop(0, plan.lines, write_line, None, unroll=_lines_together(plan, layout))
+
+
+def _lines_together(plan: Plan, layout: MapLayout) -> int:
+    """Lines of one step of a loop, so that one's latencies hide behind another's work."""
+    words = len(plan.tiles) * plan.line_length // layout.pack
+    fit = (n for n in range(1, plan.lines + 1) if plan.lines % n == 0)
+    return max((n for n in fit if n * words <= _WORDS_TOGETHER), default=1)
 
 
 def _words_of_line(
