@@ -28,10 +28,10 @@ def get_config():
     config.batch_size = 8
     config.eval_batch_size = 50
     config.optimizer.update(
-        learning_rate=1e-3,
-        warmup_learning_rate=1e-6,
-        min_learning_rate=1e-5,
-        warmup_epochs=1.0,
+        learning_rate=5e-3,
+        warmup_learning_rate=5e-6,
+        min_learning_rate=5e-5,
+        warmup_epochs=0.5,
     )
     config.log_every_steps = 75
     config.eval_every_steps = 375
