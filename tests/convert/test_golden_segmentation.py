@@ -14,7 +14,6 @@ from flax import nnx
 from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import DenseBackbone, create_model
 from dwconv_jax.tasks.segmentation import segmentation_loss
-from dwconv_jax.tasks.segmentation_inference import sliding_logits
 from tests import golden
 from tests.golden import assert_golden
 
@@ -116,21 +115,6 @@ def test_evaluation(model, expected, prefix, images):
         assert_golden(
             {"pred": actual["logits_full"].argmax(-1)}, {"pred": expected["eval/pred"]}, 0
         )
-
-
-def test_sliding_windows(model, expected):
-    graph, state = nnx.split(model)
-    slide = expected.config["slide"]
-
-    @jax.jit
-    def probabilities(state, images):
-        merged = nnx.merge(graph, state)
-        return jax.nn.softmax(
-            sliding_logits(merged, images, tuple(slide["crop_size"]), tuple(slide["stride"]))
-        )
-
-    actual = to_nchw({"slide_prob": probabilities(state, to_nhwc(expected["input"][:1]))})
-    assert_golden(actual, {"slide_prob": expected["eval/slide_prob"]}, FORWARD)
 
 
 def test_training(model, expected):
