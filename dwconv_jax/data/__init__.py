@@ -12,6 +12,8 @@ from dwconv_jax.data.classification import (  # noqa: E402
     load_classification,
 )
 from dwconv_jax.data.config import ClassificationConfig  # noqa: E402
+from dwconv_jax.data.detection import DetectionDataset, load_detection  # noqa: E402
+from dwconv_jax.data.detection_config import DetectionConfig  # noqa: E402
 from dwconv_jax.data.segmentation import (  # noqa: E402
     SegmentationDataset,
     describe_segmentation,
@@ -22,10 +24,13 @@ from dwconv_jax.data.segmentation_config import SegmentationConfig  # noqa: E402
 __all__ = [
     "ClassificationConfig",
     "ClassificationDataset",
+    "DetectionConfig",
+    "DetectionDataset",
     "SegmentationConfig",
     "SegmentationDataset",
     "describe_classification",
     "describe_segmentation",
     "load_classification",
+    "load_detection",
     "load_segmentation",
 ]

@@ -17,6 +17,11 @@ class DatasetConfig(Protocol):
     num_train: int | None
     mean: Sequence[float]
     std: Sequence[float]
+
+
+class ShuffledConfig(DatasetConfig, Protocol):
+    """The same, of data sets whose examples can only be read one after the other."""
+
     shuffle_buffer: int
 
 

@@ -86,7 +86,7 @@ class Dataset(abc.ABC):
         split = self._source.train
 
         def stream_from(step: int) -> tf.data.Dataset:
-            return training_stream(split, batch_size, seed, step, process_index, process_count)
+            return self._training_stream(batch_size, seed, step, process_index, process_count)
 
         def load(epoch_seed: tf.Tensor, example: Example) -> Example:
             return self._train_entry(
@@ -98,6 +98,14 @@ class Dataset(abc.ABC):
             entries.batch(share, drop_remainder=True),
             split,
             lambda step: stream_from(start_step + step).map(lambda _, e: e).take(share),
+        )
+
+    def _training_stream(
+        self, batch_size: int, seed: int, start_step: int, process_index: int, process_count: int
+    ) -> tf.data.Dataset:
+        """Undecoded training examples in their order, each with its epoch's seed."""
+        return training_stream(
+            self._source.train, batch_size, seed, start_step, process_index, process_count
         )
 
     @abc.abstractmethod
@@ -171,3 +179,9 @@ def normalise(image: tf.Tensor, config: DatasetConfig) -> tf.Tensor:
     mean = tf.constant(config.mean, tf.float32)
     std = tf.constant(config.std, tf.float32)
     return (image / 255 - mean) / std
+
+
+def to_pixels(image: np.ndarray, config: DatasetConfig) -> np.ndarray:
+    """The inverse of `normalise`, uint8."""
+    pixels = (image * np.asarray(config.std) + np.asarray(config.mean)) * 255
+    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)

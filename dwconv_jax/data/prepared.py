@@ -4,7 +4,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dwconv_jax.data.config import ClassificationConfig, DatasetConfig, check_channels, unknown
+from dwconv_jax.data.config import (
+    ClassificationConfig,
+    DatasetConfig,
+    ShuffledConfig,
+    check_channels,
+    unknown,
+)
 from dwconv_jax.data.stream import Example, Source, Split, described_split
 
 # An example's index is its position in this order of reading, so the order is spelt out; it is the
@@ -118,7 +124,7 @@ def _how_to_prepare(config: DatasetConfig, builder: tfds.core.DatasetBuilder) ->
 
 
 def open_split(
-    config: DatasetConfig,
+    config: ShuffledConfig,
     field: str,
     builder: tfds.core.DatasetBuilder,
     *,
@@ -139,22 +145,7 @@ def open_split(
         FileNotFoundError: the data set is not prepared; the message says how to.
     """
     name = getattr(config, field)
-    try:
-        examples = builder.as_dataset(
-            split=name,
-            decoders={feature: tfds.decode.SkipDecoding() for feature in encoded},
-            read_config=_READ,
-        )
-    except AssertionError as error:
-        raise FileNotFoundError(
-            f"dataset.name={config.name!r} is not prepared in {builder.data_dir}: "
-            f"{_how_to_prepare(config, builder)}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(
-            f"dataset.{field}={name!r} is no split of {config.name!r} ({_first_line(error)}); "
-            f"legal: {', '.join(builder.info.splits)}, or slices of these"
-        ) from error
+    examples = read_split(config, field, builder, encoded=encoded)
     num_examples = int(examples.cardinality())
 
     def select(index: tf.Tensor, example: Example) -> Example:
@@ -170,6 +161,33 @@ def open_split(
         read=lambda example: example["image"],
         describe=lambda example: f"example {example['index']} of {config.name!r}, split {name!r}",
     )
+
+
+def read_split(
+    config: DatasetConfig,
+    field: str,
+    builder: tfds.core.DatasetBuilder,
+    *,
+    encoded: tuple[str, ...],
+) -> tf.data.Dataset:
+    """All features of the split that a field of `config` names; see `open_split`."""
+    name = getattr(config, field)
+    try:
+        return builder.as_dataset(
+            split=name,
+            decoders={feature: tfds.decode.SkipDecoding() for feature in encoded},
+            read_config=_READ,
+        )
+    except AssertionError as error:
+        raise FileNotFoundError(
+            f"dataset.name={config.name!r} is not prepared in {builder.data_dir}: "
+            f"{_how_to_prepare(config, builder)}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"dataset.{field}={name!r} is no split of {config.name!r} ({_first_line(error)}); "
+            f"legal: {', '.join(builder.info.splits)}, or slices of these"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,18 @@
 """What a segmentation data set's configuration holds, and which values are legal."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
+
+from dwconv_jax.data.checks import (
+    check_colours,
+    is_descending,
+    is_flag,
+    is_name,
+    is_pair,
+    is_positive,
+    require,
+    require_fields,
+)
 
 
 class SegmentationConfig(Protocol):
@@ -60,68 +71,32 @@ def check(config: SegmentationConfig) -> None:
     Raises:
         ValueError: a field is missing or has an illegal value.
     """
-    fields = SegmentationConfig.__annotations__
-    if missing := [field for field in fields if not hasattr(config, field)]:
-        raise ValueError(f"dataset lacks {', '.join(missing)}; it must have {', '.join(fields)}")
+    require_fields(config, SegmentationConfig)
     for field in ("name", "train_split", "eval_split"):
-        _require(config, field, _is_name, "a non-empty string")
+        require(config, field, is_name, "a non-empty string")
     for field in ("crop_size", "size_multiple", "shuffle_buffer"):
-        _require(config, field, _is_positive, "a positive int")
+        require(config, field, is_positive, "a positive int")
     for field in ("zero_is_ignored", "flip", "photometric", "eval_flip"):
-        _require(config, field, lambda value: isinstance(value, bool), "True or False")
-    _require(config, "num_train", lambda n: n is None or _is_positive(n), "None or a positive int")
-    _require(
+        require(config, field, is_flag, "True or False")
+    require(config, "num_train", lambda n: n is None or is_positive(n), "None or a positive int")
+    require(
         config,
         "num_classes",
-        lambda n: n is None or (_is_positive(n) and n < 255),
+        lambda n: n is None or (is_positive(n) and n < 255),
         "None or 1..254",
     )
-    _require(
-        config,
-        "scale",
-        lambda pair: _is_pair(pair) and all(map(_is_positive, pair)) and pair[0] >= pair[1],
-        "the longest and the shortest side, positive ints",
-    )
-    _require(
+    require(config, "scale", is_descending, "the longest and the shortest side, positive ints")
+    require(
         config,
         "scale_range",
-        lambda pair: _is_pair(pair) and 0 < pair[0] <= pair[1],
+        lambda pair: is_pair(pair) and 0 < pair[0] <= pair[1],
         "0 < low <= high",
     )
-    _require(
+    require(
         config,
         "eval_scales",
         lambda scales: len(scales) > 0 and all(scale > 0 for scale in scales),
         "one or more positive numbers",
     )
-    _require(config, "max_class_share", lambda share: 0 < share <= 1, "in (0, 1]")
-    for field in ("mean", "std"):
-        _require(
-            config,
-            field,
-            lambda value: len(value) == 3 and all(0 <= number <= 1 for number in value),
-            "three numbers in 0..1 (pixel 255 is 1)",
-        )
-    _require(config, "std", lambda std: 0 not in std, "without a 0")
-
-
-def _require(config: SegmentationConfig, field: str, legal: Any, wanted: str) -> None:
-    value = getattr(config, field)
-    try:
-        fits = legal(value)
-    except TypeError:
-        fits = False
-    if not fits:
-        raise ValueError(f"dataset.{field}={value!r} must be {wanted}")
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2
+    require(config, "max_class_share", lambda share: 0 < share <= 1, "in (0, 1]")
+    check_colours(config)

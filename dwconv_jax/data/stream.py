@@ -101,11 +101,19 @@ def training_stream(
         return tf.data.Dataset.zip(seeds, examples)
 
     stream = tf.data.Dataset.counter(start_epoch).flat_map(epoch_examples)
-    stream = stream.skip(start_step * batch_size)
+    return own_share(stream.skip(start_step * batch_size), batch_size, process_index, process_count)
+
+
+def own_share(
+    examples: tf.data.Dataset, batch_size: int, process_index: int, process_count: int
+) -> tf.data.Dataset:
+    """One process's rows of every batch of a sequence of examples.
+
+    They are contiguous, so that a global batch is the same however many processes hold it.
+    """
     share = batch_size // process_count
-    return (
-        # Contiguous rows, so that a global batch is the same however many processes hold it.
-        stream.enumerate()
-        .filter(lambda i, _: i % batch_size // share == process_index)
-        .map(lambda _, example: example)
-    )
+
+    def is_own(position: tf.Tensor, _: Any) -> tf.Tensor:
+        return position % batch_size // share == process_index
+
+    return examples.enumerate().filter(is_own).map(lambda _, example: example)

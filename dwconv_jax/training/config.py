@@ -64,7 +64,30 @@ def _segmentation_dataset() -> dict[str, Any]:
     )
 
 
-_DATASETS = {"classification": _classification_dataset, "segmentation": _segmentation_dataset}
+def _detection_dataset() -> dict[str, Any]:
+    """See dwconv_jax.data.DetectionConfig."""
+    return dict(
+        name="scenes/digits",
+        data_dir=placeholder(str),
+        train_split="train",
+        eval_split="test",
+        max_objects=5,
+        canvases=((96, 96),),
+        scale=(96, 96),
+        train_shortest=(96,),
+        crop_shortest=(),
+        crop_range=(64, 96),
+        flip=False,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+
+
+_DATASETS = {
+    "classification": _classification_dataset,
+    "detection": _detection_dataset,
+    "segmentation": _segmentation_dataset,
+}
 
 
 def base_config(task: str = "classification") -> ConfigDict:
