@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.dataset import Batch, to_pixels
 from dwconv_jax.drawing import add_legend, label_overlay, make_palette
 from dwconv_jax.models import UPerNet
 from dwconv_jax.models.upernet import resize
@@ -88,7 +88,7 @@ class Segmentation(Task):
         palette = make_palette(self.num_classes)
         pictures = []
         for i, (height, width) in enumerate(batch["size"]):
-            view = Image.fromarray(self._pixels(batch["views"][0][i]))
+            view = Image.fromarray(to_pixels(batch["views"][0][i], self._config.dataset))
             image = np.asarray(view.resize((width, height)))
             maps = (x[i, :height, :width] for x in (batch["label"], predictions))
             overlays = (label_overlay(image, labels, palette) for labels in maps)
@@ -113,12 +113,6 @@ class Segmentation(Task):
             for name, pixels in ((path.stem, stored), (f"{path.stem}_overlay", overlay)):
                 with (out / f"{name}.png").open("wb") as file:
                     Image.fromarray(pixels).save(file, format="PNG")
-
-    def _pixels(self, image: np.ndarray) -> np.ndarray:
-        """A normalised image as uint8."""
-        config = self._config.dataset
-        pixels = (image * np.asarray(config.std) + np.asarray(config.mean)) * 255
-        return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
 def segmentation_loss(
