@@ -57,7 +57,7 @@ def draw_objects(
     class_names: Sequence[str],
     palette: Array,
     scores: Array | None = None,
-    masks: Array | None = None,
+    masks: Sequence[Array] | Array | None = None,
 ) -> Array:
     """Draws objects with their boxes, masks, names and scores; the first ones on top.
 

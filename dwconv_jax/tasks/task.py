@@ -20,7 +20,7 @@ class Prediction(NamedTuple):
 
     path: epath.Path
     batch: Batch
-    output: np.ndarray
+    output: Any
 
 
 class Task(abc.ABC):
@@ -92,10 +92,14 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def evaluate(
         self, model: Any, batch: dict[str, Any]
-    ) -> tuple[clu_metrics.Collection, jax.Array]:
-        """Sums over the unmasked examples of a batch, and the prediction for each example."""
+    ) -> tuple[clu_metrics.Collection | clu_metrics.Metric, Any]:
+        """What metrics need of the unmasked examples of a batch, and predictions for all of them.
 
-    def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
+        Predictions are an array, or a dictionary of arrays, with a row an example. A metric by
+        itself, in place of a collection, computes a dictionary of numbers.
+        """
+
+    def draw(self, batch: Batch, predictions: Any) -> list[np.ndarray]:
         """Pictures, uint8 `[H, W, 3]`, of what was predicted for an evaluation batch.
 
         None by default: not every prediction is something to look at.

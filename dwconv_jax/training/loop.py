@@ -291,13 +291,13 @@ class Evaluator:
             raise NonFiniteError(f"evaluation at step {int(state.step)} is not finite: {values}")
         return values, pictures
 
-    def _draw(self, batch: Batch, predictions: jax.Array) -> list[np.ndarray]:
+    def _draw(self, batch: Batch, predictions: Any) -> list[np.ndarray]:
         own = multihost_utils.global_array_to_host_local_array(
             predictions, self._run.mesh, batch_sharding(self._run.mesh).spec
         )
         count = min(_NUM_PICTURES, int(batch["mask"].sum()))
-        few = jax.tree.map(lambda array: array[:count], batch)
-        return self._run.task.draw(few, np.asarray(own)[:count])
+        few = jax.tree.map(lambda array: np.asarray(array)[:count], (batch, own))
+        return self._run.task.draw(*few)
 
 
 def _evaluate(run: Run, state: TrainState) -> dict[str, float]:

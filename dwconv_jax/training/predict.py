@@ -41,7 +41,7 @@ def predict(config: ConfigDict, workdir: str, images: str, out: str, checkpoint:
             for path in paths:
                 batch = run.task.picture(path)
                 _, outputs = step(state, batch)
-                yield Prediction(path, batch, np.asarray(outputs[0]))
+                yield Prediction(path, batch, jax.tree.map(lambda x: np.asarray(x[0]), outputs))
 
         folder = epath.Path(out)
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """One training step and one evaluation step, for any task, on any mesh."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from clu import metrics as clu_metrics
 from flax import nnx
 
 from dwconv_jax.tasks.task import Task
@@ -74,12 +74,10 @@ def _micro_batches(batch: Batch, count: int) -> Batch:
     return {k: v.reshape(-1, count, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()}
 
 
-def make_eval_step(
-    task: Task, model: ModelDef
-) -> Callable[[TrainState, Batch], tuple[clu_metrics.Collection, jax.Array]]:
+def make_eval_step(task: Task, model: ModelDef) -> Callable[[TrainState, Batch], tuple[Any, Any]]:
     """A pure function of the state and a global batch with a mask; see `Task.evaluate`."""
 
-    def eval_step(state: TrainState, batch: Batch) -> tuple[clu_metrics.Collection, jax.Array]:
+    def eval_step(state: TrainState, batch: Batch) -> tuple[Any, Any]:
         return task.evaluate(model.merge(state.params, state.batch_stats), batch)
 
     return eval_step
