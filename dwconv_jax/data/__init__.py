@@ -12,7 +12,11 @@ from dwconv_jax.data.classification import (  # noqa: E402
     load_classification,
 )
 from dwconv_jax.data.config import ClassificationConfig  # noqa: E402
-from dwconv_jax.data.detection import DetectionDataset, load_detection  # noqa: E402
+from dwconv_jax.data.detection import (  # noqa: E402
+    DetectionDataset,
+    describe_detection,
+    load_detection,
+)
 from dwconv_jax.data.detection_config import DetectionConfig  # noqa: E402
 from dwconv_jax.data.segmentation import (  # noqa: E402
     SegmentationDataset,
@@ -29,6 +33,7 @@ __all__ = [
     "SegmentationConfig",
     "SegmentationDataset",
     "describe_classification",
+    "describe_detection",
     "describe_segmentation",
     "load_classification",
     "load_detection",

@@ -1,5 +1,6 @@
 """Object detection: a configured data set as iterators of NumPy batches."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,11 @@ from dwconv_jax.data.detection_geometry import (
     transform_boxes,
     visible_pixels,
 )
-from dwconv_jax.data.detection_sources import DetectionSplit, open_detection
+from dwconv_jax.data.detection_sources import (
+    DetectionSplit,
+    describe_split,
+    open_detection,
+)
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, own_share
 
 _CHANNELS = 3  # whatever the files hold becomes RGB
@@ -42,7 +47,23 @@ def load_detection(config: DetectionConfig) -> "DetectionDataset":
         FileNotFoundError: files are missing; the message names them, or says how to get them.
     """
     check(config)
-    return DetectionDataset(config, *open_detection(config))
+    dataset = DetectionDataset(config, *open_detection(config))
+    dataset.check_objects()
+    return dataset
+
+
+def describe_detection(config: DetectionConfig) -> "DetectionDataset":
+    """A data set without its images: it knows its classes, its size and its batches' shapes.
+
+    Args:
+        config: see `DetectionConfig`.
+
+    Raises:
+        ValueError: as for `load_detection`; or `num_train` or `num_classes` is needed.
+    """
+    check(config)
+    split = describe_split(config)
+    return DetectionDataset(config, split, split)
 
 
 class DetectionDataset(Dataset):
@@ -70,7 +91,34 @@ class DetectionDataset(Dataset):
         self._train = train.annotations
         self._eval = evaluation.annotations
         self._eval_views = evaluation_views(self._eval.sizes, config)
-        self._check()
+
+    def check_objects(self) -> None:
+        """Raises a ValueError if there are none, or they or the images do not fit the batches."""
+        config = self._config
+        counts = self._train.num_objects()
+        if not counts.any():
+            raise ValueError(f"dataset.train_split={config.train_split!r} has no objects")
+        if not any(self._eval.annotations):
+            raise ValueError(f"dataset.eval_split={config.eval_split!r} has no objects")
+        if counts.max() > config.max_objects:
+            raise ValueError(
+                f"dataset.max_objects={config.max_objects}: image "
+                f"{self._train.file_names[counts.argmax()]!r} has {counts.max()} objects"
+            )
+        smallest_canvas(largest_training_size(self._train.sizes, config), config.canvases)
+        smallest_canvas(self._eval_views.size, config.canvases)
+
+    def train_spec(self) -> dict[str, tf.TensorSpec]:
+        """Shape and dtype of what a training batch on the largest canvas holds of one image."""
+        height, width = max(self._config.canvases, key=math.prod)
+        count = self._config.max_objects
+        return {
+            "image": tf.TensorSpec([height, width, _CHANNELS], tf.float32),
+            "size": tf.TensorSpec([2], tf.int32),
+            "boxes": tf.TensorSpec([count, 4], tf.float32),
+            "classes": tf.TensorSpec([count], tf.int32),
+            "masks": tf.TensorSpec([count, height, width // _BITS], tf.uint8),
+        }
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches in the training split; ValueError if there is none, or half a pair."""
@@ -130,22 +178,6 @@ class DetectionDataset(Dataset):
     def eval_annotations(self) -> Json:
         """The evaluation split as a COCO dictionary; category ids are classes."""
         return self._eval.to_evaluate()
-
-    def _check(self) -> None:
-        """Raises a ValueError where the data do not fit `max_objects` or the canvases."""
-        config = self._config
-        counts = self._train.num_objects()
-        if not counts.any():
-            raise ValueError(f"dataset.train_split={config.train_split!r} has no objects")
-        if not any(self._eval.annotations):
-            raise ValueError(f"dataset.eval_split={config.eval_split!r} has no objects")
-        if counts.max() > config.max_objects:
-            raise ValueError(
-                f"dataset.max_objects={config.max_objects}: image "
-                f"{self._train.file_names[counts.argmax()]!r} has {counts.max()} objects"
-            )
-        smallest_canvas(largest_training_size(self._train.sizes, config), config.canvases)
-        smallest_canvas(self._eval_views.size, config.canvases)
 
     def _training_stream(
         self, batch_size: int, seed: int, start_step: int, process_index: int, process_count: int

@@ -29,6 +29,8 @@ class DetectionConfig(Protocol):
             `images/<split>/*.jpg`; or `<split>/_annotations.coco.json` beside the pictures.
         train_split: the split to train on, e.g. "train" or "train2017".
         eval_split: the split to evaluate on, e.g. "test" or "val2017".
+        num_train: training images of data that is not at hand, for `describe_detection`.
+        num_classes: classes of such data; where it is at hand, None, or what its files say.
         max_objects: room for objects in a training batch, an image.
         canvases: heights and widths to which images are padded, multiples of 32; a batch uses the
             smallest that holds its images. Every canvas is compiled once.
@@ -47,6 +49,8 @@ class DetectionConfig(Protocol):
     data_dir: str | None
     train_split: str
     eval_split: str
+    num_train: int | None
+    num_classes: int | None
     max_objects: int
     canvases: Sequence[tuple[int, int]]
     scale: tuple[int, int]
@@ -67,6 +71,8 @@ def check(config: DetectionConfig) -> None:
     require_fields(config, DetectionConfig)
     for field in ("name", "train_split", "eval_split"):
         require(config, field, is_name, "a non-empty string")
+    for field in ("num_train", "num_classes"):
+        require(config, field, lambda n: n is None or is_positive(n), "None or a positive int")
     require(config, "max_objects", is_positive, "a positive int")
     require(config, "flip", is_flag, "True or False")
     require(

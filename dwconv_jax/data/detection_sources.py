@@ -11,7 +11,12 @@ import tensorflow_datasets as tfds
 from dwconv_jax.data import scenes as scenes  # registers the builder with tfds
 from dwconv_jax.data.coco import Annotations, encode_mask, parse_annotations, read_annotations
 from dwconv_jax.data.detection_config import DetectionConfig
-from dwconv_jax.data.prepared import find_builder, prepare_builder, read_split
+from dwconv_jax.data.prepared import (
+    count_training_examples,
+    find_builder,
+    prepare_builder,
+    read_split,
+)
 from dwconv_jax.data.stream import Split
 
 # Files of annotations and folders of images: COCO's, COCO's with images apart, Roboflow's.
@@ -61,6 +66,7 @@ def open_detection(config: DetectionConfig) -> tuple[DetectionSplit, DetectionSp
     """
     opened = _open_folder if config.name == "folder" else _open_prepared
     train, evaluation = (opened(config, field) for field in ("train_split", "eval_split"))
+    _check_num_classes(config, len(train.annotations.categories))
     if train.annotations.categories != evaluation.annotations.categories:
         raise ValueError(
             f"dataset.train_split={config.train_split!r} and eval_split={config.eval_split!r} have "
@@ -78,6 +84,38 @@ def _without_empty(split: DetectionSplit) -> DetectionSplit:
         read=lambda index: split.read({"index": tf.gather(kept, index)}),
         describe=lambda index: split.describe({"index": tf.constant(kept[index])}),
     )
+
+
+def describe_split(config: DetectionConfig) -> DetectionSplit:
+    """A training split without images: no files need be there.
+
+    Raises:
+        ValueError: as `open_detection`; or `num_train` or `num_classes` is needed.
+    """
+    if config.name == "folder":
+        num_train, num_classes = config.num_train, config.num_classes
+        if num_train is None or num_classes is None:
+            raise ValueError(
+                f"dataset.num_train={num_train}, num_classes={num_classes}: of a folder that is "
+                "not opened both must be given"
+            )
+        names = list(map(str, range(num_classes)))
+    else:
+        builder = find_builder(config)
+        names = _class_names(config, builder)
+        _check_num_classes(config, len(names))
+        num_train = count_training_examples(config, prepare_builder(config, builder))
+    annotations = Annotations([], np.zeros((0, 2), np.int32), dict(enumerate(names)), [])
+    nothing = _make_split(annotations, read=tf.strings.as_string, describe=str)
+    return dataclasses.replace(nothing, num_examples=num_train)
+
+
+def _check_num_classes(config: DetectionConfig, count: int) -> None:
+    if config.num_classes not in (None, count):
+        raise ValueError(
+            f"dataset.num_classes={config.num_classes}: {config.name!r} has {count} classes; legal "
+            "are that and None"
+        )
 
 
 def _listed(split: DetectionSplit) -> str:

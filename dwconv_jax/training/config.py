@@ -71,6 +71,8 @@ def _detection_dataset() -> dict[str, Any]:
         data_dir=placeholder(str),
         train_split="train",
         eval_split="test",
+        num_train=placeholder(int),  # where the data is not at hand: --mode=compile
+        num_classes=placeholder(int),  # likewise
         max_objects=5,
         canvases=((96, 96),),
         scale=(96, 96),

@@ -76,6 +76,8 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "data_dir": str(root),
                 "train_split": "train",
                 "eval_split": "val",
+                "num_train": None,
+                "num_classes": None,
                 "max_objects": 3,
                 "canvases": ((64, 96), (96, 64), (96, 96)),
                 "scale": (96, 64),
@@ -257,6 +259,8 @@ def test_nothing_to_learn_is_said(make_config: MakeConfig, root: pathlib.Path) -
     ("fields", "message"),
     [
         (dict(max_objects=1), "dataset.max_objects=1: image '0.png' has 2 objects"),
+        (dict(num_classes=3), "dataset.num_classes=3: 'folder' has 2 classes; legal are that and"),
+        (dict(num_train=0), "dataset.num_train=0 must be None or a positive int"),
         (dict(max_objects=0), "dataset.max_objects=0 must be a positive int"),
         (dict(canvases=((64, 96),)), "dataset.canvases=.*: none holds images of 96 x 96"),
         (dict(canvases=()), r"dataset.canvases=\(\) must be pairs of a height and a width"),
@@ -283,6 +287,25 @@ def test_odd_batches_are_refused(make_config: MakeConfig) -> None:
         next(dataset.train_batches(3, seed=0))
     with pytest.raises(ValueError, match="batch_size=6 exceeds the 5 examples"):
         dataset.steps_per_epoch(6)
+
+
+def test_data_that_is_not_there_is_described(make_config: MakeConfig) -> None:
+    """Enough to compile a training step of its largest shape."""
+    nowhere = dict(data_dir="/nowhere")
+    dataset = data.describe_detection(make_config(num_train=99, num_classes=2, **nowhere))
+    assert (dataset.num_classes, dataset.num_train, dataset.steps_per_epoch(4)) == (2, 99, 24)
+    assert not dataset.eval_annotations()["annotations"]
+    there = data.load_detection(make_config())
+    batches = itertools.islice(there.train_batches(2, seed=0), 8)
+    largest = max(batches, key=lambda batch: batch["image"].size)
+    spec = {k: ((2, *s.shape), s.dtype.as_numpy_dtype) for k, s in dataset.train_spec().items()}
+    assert {k: (v.shape, v.dtype) for k, v in largest.items()} == spec
+    for missing in "num_train", "num_classes":
+        fields = {"num_train": 9, "num_classes": 2, missing: None}
+        with pytest.raises(
+            ValueError, match=f"{missing}=None.*: of a folder that is not opened both"
+        ):
+            data.describe_detection(make_config(**fields, **nowhere))
 
 
 @pytest.fixture(scope="module")
