@@ -24,7 +24,7 @@ from dwconv_jax.training.collectives import collectives
 from dwconv_jax.training.compile import compile_step
 from dwconv_jax.training.hlo import Kernel, Program
 from dwconv_jax.training.mesh import make_mesh
-from dwconv_jax.training.topologies import abstract_devices
+from dwconv_jax.training.topologies import abstract_devices, compiler_options
 from dwconv_jax.training.traffic import memory_traffic
 
 MODELS = (
@@ -101,10 +101,11 @@ def _kind(kernel: Kernel, program: Program) -> str:
     return "fusion" if instruction.opcode == "fusion" else "other"
 
 
-def compile_operator(name: str, gradients: bool, device: jax.Device) -> Row:
+def compile_operator(name: str, gradients: bool, topology: str) -> Row:
     """One operator in bfloat16 on one GPU."""
     shape, connectivity = OPERATORS[name]
-    sharding = NamedSharding(make_mesh({"data": 1, "fsdp": 1}, [device]), PartitionSpec())
+    devices = abstract_devices(topology)[:1]
+    sharding = NamedSharding(make_mesh({"data": 1, "fsdp": 1}, devices), PartitionSpec())
     x, weights = (
         jax.ShapeDtypeStruct(s, jnp.bfloat16, sharding=sharding)
         for s in ((BATCH, SIZE, SIZE, CHANNELS), shape)
@@ -118,7 +119,7 @@ def compile_operator(name: str, gradients: bool, device: jax.Device) -> Row:
 
     started = time.perf_counter()
     function, arguments = (backward, (x, weights, x)) if gradients else (forward, (x, weights))
-    compiled = jax.jit(function).lower(*arguments).compile()
+    compiled = jax.jit(function).lower(*arguments).compile(compiler_options(topology))
     seconds = time.perf_counter() - started
     temporaries = compiled.memory_analysis().temp_size_in_bytes
     what = "gradients" if gradients else "forward"
@@ -193,7 +194,6 @@ def _draw_kernels(path: Path, rows: Sequence[Row]) -> None:
 def main(options: argparse.Namespace) -> None:
     """Compiles what `--only` selects; files are written also after an interruption."""
     jax.config.update("jax_platforms", "cpu")
-    devices = abstract_devices(options.topology)
     facts = {"topology": options.topology, "jax": jax.__version__, "run on hardware": "nothing"}
     print(f"## Compiled for {options.topology}, jax {jax.__version__}; nothing was run\n")
     print("| " + " | ".join(_HEADER) + " |\n" + "|---" * len(_HEADER) + "|", flush=True)
@@ -201,7 +201,9 @@ def main(options: argparse.Namespace) -> None:
     for name in OPERATORS:
         for gradients in (False, True):
             what = f"{name} {'gradients' if gradients else 'forward'}"
-            compilations[what] = functools.partial(compile_operator, name, gradients, devices[0])
+            compilations[what] = functools.partial(
+                compile_operator, name, gradients, options.topology
+            )
     for module, variant in MODELS:
         compilations[f"{module}:{variant}"] = functools.partial(
             compile_model, module, variant, options.topology

@@ -15,7 +15,7 @@ from dwconv_jax.training.hlo import Program
 from dwconv_jax.training.loop import Run, assemble
 from dwconv_jax.training.mesh import batch_sharding, make_mesh
 from dwconv_jax.training.operations import Operations, count_operations
-from dwconv_jax.training.topologies import abstract_devices
+from dwconv_jax.training.topologies import abstract_devices, compiler_options
 from dwconv_jax.training.traffic import memory_traffic
 
 
@@ -95,7 +95,7 @@ def compile_step(config: ConfigDict, topology: str) -> CompiledStep:
         traced = run.train_step().trace(run.abstract_state, batch)
         operations = count_operations(traced.jaxpr.jaxpr)
         try:
-            compiled = traced.lower().compile()
+            compiled = traced.lower().compile(compiler_options(topology))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise

@@ -55,6 +55,15 @@ def family(topology: str) -> str:
     return name
 
 
+def compiler_options(topology: str) -> dict[str, bool]:
+    """What XLA must be told to compile for a topology without its hardware.
+
+    For GPUs it chooses among its own matrix kernels by timing them, and without one may take a form
+    that it cannot compile; so they are cuBLAS's.
+    """
+    return {"xla_gpu_enable_triton_gemm": False} if family(topology) == "h100" else {}
+
+
 def abstract_devices(topology: str) -> list[jax.Device]:
     """The devices of a topology, to make a mesh of and to compile for; no hardware is touched.
 

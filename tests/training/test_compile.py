@@ -64,7 +64,7 @@ def test_a_step_that_does_not_fit_is_told(config, monkeypatch):
         def lower(self):
             return self
 
-        def compile(self):
+        def compile(self, options):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: used 20G of 15G hbm\nDetails")
 
     monkeypatch.setattr(Run, "train_step", lambda self: Refusing())
