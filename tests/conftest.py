@@ -4,10 +4,38 @@ import jax
 import numpy as np
 import pytest
 
+from tests.training import tiny
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where tfds keeps what it prepares."""
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture
+def config(data_dir):
+    """A run of seconds."""
+    config = tiny.get_config()
+    config.dataset.data_dir = data_dir
+    return config
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, data_dir):
+    """The config and the workdir of a run that has finished."""
+    from dwconv_jax.training import loop  # TensorFlow comes with it
+
+    config = tiny.get_config()
+    config.dataset.data_dir = data_dir
+    workdir = tmp_path_factory.mktemp("runs") / "trained"
+    loop.train(config, str(workdir))
+    return config, workdir
 
 
 @pytest.fixture

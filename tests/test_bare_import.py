@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
-_FORBIDDEN = ("clu", "ml_collections", "sklearn", "tensorboard", "tensorflow", "torch")
+_FORBIDDEN = (
+    "clu", "matplotlib", "ml_collections", "sklearn", "tensorboard", "tensorflow", "torch",
+)  # fmt: skip
 
 _SCRIPT = f"""
 import sys

@@ -166,7 +166,7 @@ class LocallyConnected(nnx.Module):
             size = "H, W" if self.map_size is None else "{}, {}".format(*self.map_size)
             raise ValueError(f"x must be [B, {size}, {self.features}], got shape {x.shape}")
         x = x.astype(self.dtype or x.dtype)
-        connectivity = self._fit(*x.shape[1:3])
+        connectivity = self.connectivity_on(*x.shape[1:3])
         if extent is not None and isinstance(connectivity, Window):
             y = self._mix_rolled(x, connectivity, train, extent)
         else:
@@ -186,8 +186,11 @@ class LocallyConnected(nnx.Module):
         y = ops.locally_connected(values, weights, window.unrolled(), self.lowering)
         return roll_inside(y, window.shift, extent) if down or right else y
 
-    def _fit(self, height: int, width: int) -> Connectivity:
-        """Swin's rule: attention on a map no larger than a window shrinks it and does not shift."""
+    def connectivity_on(self, height: int, width: int) -> Connectivity:
+        """What the layer uses on a map of that size.
+
+        Swin's rule: attention on a map no larger than a window shrinks it and does not shift.
+        """
         side = min(height, width)
         window = self.connectivity
         if not self.shrink_windows or not isinstance(window, Window):

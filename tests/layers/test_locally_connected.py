@@ -57,8 +57,8 @@ def with_gradients(graph, params, rest, x):
 
     def apply(mix, params, x):
         layer = nnx.merge(graph, params, rest, copy=True)
-        weights, values = layer.source(x, layer._fit(*x.shape[1:3]), False)
-        y = mix(values, weights, layer._fit(*x.shape[1:3]))
+        weights, values = layer.source(x, layer.connectivity_on(*x.shape[1:3]), False)
+        y = mix(values, weights, layer.connectivity_on(*x.shape[1:3]))
         y = y if layer.bias is None else y + layer.bias[...][None, None, None]
         return y if layer.proj is None else layer.proj(y)
 

@@ -90,7 +90,7 @@ def test_swin_sees_its_padding_as_zeros():
 
     first, second = (block.mixer for block in backbone.stages[0].blocks)
     assert first.connectivity.shift == (0, 0)
-    assert second._fit(7, 7) == second.connectivity
+    assert second.connectivity_on(7, 7) == second.connectivity
     assert second.connectivity.shift == (3, 3)
 
 

@@ -1,0 +1,24 @@
+"""Pictures of what a model learned, each returned as a matplotlib figure.
+
+`pip install 'dwconv-jax[visualize]'` brings matplotlib; nothing else of the library imports it.
+"""
+
+from dwconv_jax.visualize.capture import MixingWeights, find_layers, mixing_weights
+from dwconv_jax.visualize.features import effective_receptive_field, feature_maps
+from dwconv_jax.visualize.panels import contact_sheet
+from dwconv_jax.visualize.results import confusion_matrix, training_curves
+from dwconv_jax.visualize.weights import predicted_kernels, static_kernels, weight_field
+
+__all__ = [
+    "MixingWeights",
+    "confusion_matrix",
+    "contact_sheet",
+    "effective_receptive_field",
+    "feature_maps",
+    "find_layers",
+    "mixing_weights",
+    "predicted_kernels",
+    "static_kernels",
+    "training_curves",
+    "weight_field",
+]

@@ -1,0 +1,82 @@
+"""How a run went: curves over its steps, and which classes it confuses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+# With more classes the numbers would not fit their cells.
+_MOST_ANNOTATED = 20
+
+
+def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
+    """The scalars of a run over its steps, a panel each, training and evaluation together.
+
+    Args:
+      entries: the lines of `metrics.jsonl`: a step, a split and scalars each.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    if not entries:
+        raise ValueError("entries must hold at least one line of metrics.jsonl")
+    names = [n for n in dict.fromkeys(n for e in entries for n in e) if n not in ("step", "split")]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for panel, name in zip(axes.flat, names, strict=False):
+        for split, colour in (("train", "tab:blue"), ("eval", "tab:orange")):
+            points = [(e["step"], e[name]) for e in entries if e["split"] == split and name in e]
+            if points:
+                marker = "o" if len(points) < 20 else None
+                panel.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3)
+                panel.plot([], [], color=colour, label=split)
+        panel.set_title(name.replace("_", " "), size=10)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    for panel in axes.flat[len(names) :]:
+        panel.set_axis_off()
+    for column in range(columns):
+        last = max(row for row in range(rows) if row * columns + column < len(names))
+        axes[last, column].set_xlabel("step")
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """How often each class was taken for each: rows are the truth, columns the prediction.
+
+    Colours are shares of a row, numbers are counts (up to 20 classes).
+
+    Args:
+      counts: `[classes, classes]`.
+      class_names: of the rows and columns.
+
+    Raises:
+      ValueError: if the counts are not a square with a row a name.
+    """
+    size = len(class_names)
+    if counts.shape != (size, size):
+        raise ValueError(f"counts must be [{size}, {size}] for the classes, got {counts.shape}")
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    annotated = size <= _MOST_ANNOTATED
+    side = 2.2 + (0.42 * size if annotated else 6)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if annotated:
+        names = [name if len(name) <= 16 else name[:15] + "…" for name in class_names]
+        upright = max(map(len, names)) <= 3
+        axes.set_xticks(range(size), names, rotation=0 if upright else 90)
+        axes.set_yticks(range(size), names)
+        for (truth, guess), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[truth, guess] > 0.5 else "black"
+                axes.text(
+                    guess, truth, f"{int(count)}", ha="center", va="center", color=colour, size=8
+                )
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label="share of the row")
+    return figure
