@@ -67,15 +67,21 @@ class Classification(Task):
         return metrics, jax.nn.softmax(logits)
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
-        """`predictions.csv`: a line a picture, with the most probable classes, best first."""
+        """`predictions.csv`: a line a picture, with the most probable classes, best first.
+
+        And contact sheets, `sheet_001.png` and so on, as the network saw the pictures.
+        """
+        # Training has no need of matplotlib.
+        from dwconv_jax.tasks.contact_sheets import ContactSheets
+
+        ranks = range(1, min(5, self.num_classes) + 1)
+        columns = (name for k in ranks for name in (f"class_{k}", f"probability_{k}"))
+        rows, sheets = [["picture", *columns]], ContactSheets(out)
+        for path, batch, probabilities in predictions:
+            best = np.argsort(-probabilities)[: len(ranks)]
+            guesses = [(self.class_names[k], probabilities[k]) for k in best]
+            rows.append([path.name, *(x for name, p in guesses for x in (name, f"{p:.4f}"))])
+            sheets.add(batch["image"][0], "{}\n{} {:.0%}".format(path.name, *guesses[0]))
+        sheets.flush()
         with (out / "predictions.csv").open("w") as file:
-            writer = csv.writer(file)
-            ranks = range(1, min(5, self.num_classes) + 1)
-            columns = [name for k in ranks for name in (f"class_{k}", f"probability_{k}")]
-            writer.writerow(["picture", *columns])
-            for path, _, probabilities in predictions:
-                best = np.argsort(-probabilities)[: len(ranks)]
-                guesses = [
-                    x for k in best for x in (self.class_names[k], f"{probabilities[k]:.4f}")
-                ]
-                writer.writerow([path.name, *guesses])
+            csv.writer(file).writerows(rows)

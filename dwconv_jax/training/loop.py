@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import nnx
@@ -83,6 +84,11 @@ class Run:
         model = self.task.create_model(nnx.Rngs(self.config.seed))
         load_initial_weights(model, self.config.init_from, strict=strict)
         return jax.device_put(initial_state(model, self.optimizer), self.shardings)
+
+    def model_of(self, state: TrainState) -> Any:
+        """The model with the weights of a state, by itself on the default device."""
+        weights = jax.device_get((state.params, state.batch_stats))
+        return self.model.merge(*jax.tree.map(jnp.asarray, weights))
 
     def _random_state(self) -> TrainState:
         model = self.task.create_model(nnx.Rngs(self.config.seed))

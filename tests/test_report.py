@@ -1,0 +1,35 @@
+"""The page of a run: whole, self-contained, and of the run's own numbers."""
+
+import re
+
+import numpy as np
+import pytest
+
+from dwconv_jax.report import main, write_report
+
+pytest.importorskip("matplotlib")
+
+
+def test_the_page_holds_the_run(trained_run):
+    _, workdir = trained_run
+    page = write_report(str(workdir)).read_text()
+    headings = re.findall("<h2>(.*)</h2>", page)
+    assert headings == [
+        "Curves", "Confusion matrix", "Misread", "Weights", "Feature maps",
+        "Effective receptive field",
+    ]  # fmt: skip
+    accuracy = re.search(r"dynamic_dwnet_tiny after 12 steps .*: ([\d.]+)% of 360", page).group(1)
+    logged = (workdir / "metrics.jsonl").read_text().splitlines()[-1]
+    assert np.isclose(
+        float(accuracy) / 100, float(re.search('"accuracy": ([^,]+)', logged)[1]), atol=1e-4
+    )
+    assert page.count("data:image/png;base64,") == 7
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match=r"error: .*config.json does not exist: --workdir must be"):
+        main([f"--workdir={tmp_path}"])
+    (tmp_path / "config.json").write_text('{"task": "segmentation"}')
+    with pytest.raises(SystemExit, match="has task='segmentation'; reports are of 'classif"):
+        main([f"--workdir={tmp_path}"])
