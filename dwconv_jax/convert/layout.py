@@ -96,6 +96,7 @@ def backbone(model: Backbone, image_size: int | None) -> Iterator[Entry | Buffer
     for i, stage in enumerate(model.stages):
         for j, block in enumerate(stage.blocks):
             name = f"layers.{i}.blocks.{j}"
+            _refuse_gate(block, name)
             if isinstance(block, DWBlock):
                 yield from dw_block(block, name)
             else:
@@ -104,6 +105,14 @@ def backbone(model: Backbone, image_size: int | None) -> Iterator[Entry | Buffer
             yield from linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
             yield from norm(stage.merge.norm, f"layers.{i}.downsample.norm")
         side = -(-side // 2)
+
+
+def _refuse_gate(block: Any, name: str) -> None:
+    if block.gate is not None:
+        raise ValueError(
+            f"{name}: the authors' code has no squeeze-excitation, so there is no PyTorch layout "
+            "for squeeze_excitation=True"
+        )
 
 
 def dw_block(block: DWBlock, name: str) -> Iterator[Entry | Buffer]:

@@ -5,6 +5,7 @@ from dwconv_jax.layers.depthwise_conv import DepthwiseConv
 from dwconv_jax.layers.locally_connected import LocallyConnected
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.patches import PatchEmbed, PatchMerging
+from dwconv_jax.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
     "BatchNorm",
@@ -13,6 +14,7 @@ __all__ = [
     "Mlp",
     "PatchEmbed",
     "PatchMerging",
+    "SqueezeExcitation",
     "linear",
     "pointwise",
 ]

@@ -21,6 +21,14 @@ def keep_inside(x: jax.Array, extent: jax.Array | None) -> jax.Array:
     return x if extent is None else jnp.where(inside(extent, x.shape[1:3]), x, 0)
 
 
+def mean_inside(x: jax.Array, extent: jax.Array | None) -> jax.Array:
+    """The mean of the positions that count, `[B, H, W, C]` to `[B, C]`, summed in float32."""
+    if extent is None:
+        return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+    total = keep_inside(x, extent).sum((1, 2), dtype=jnp.float32)
+    return (total / extent.prod(1, keepdims=True)).astype(x.dtype)
+
+
 def divide_up(extent: jax.Array | None, divisor: int) -> jax.Array | None:
     """The extent of a map with a stride over this one, where the last step may be cut short."""
     return None if extent is None else -(-extent // divisor)

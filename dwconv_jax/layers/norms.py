@@ -66,15 +66,22 @@ class BatchNorm(nnx.Module):
             single value for each channel.
         """
         if train:
-            mean, var = self._batch_statistics(x, valid)
+            scale, offset = self._affine(*self._batch_statistics(x, valid))
         else:
-            mean, var = self.mean[...][None], self.var[...][None]
-        scale = jax.lax.rsqrt(var + self.epsilon) * self.scale[...].astype(jnp.float32)[None]
-        offset = self.bias[...].astype(jnp.float32)[None] - mean * scale
-
-        grouped = x.reshape(len(mean), -1, x.shape[-1])
+            scale, offset = (array[None] for array in self.running_affine())
+        grouped = x.reshape(len(scale), -1, x.shape[-1])
         y = grouped.astype(jnp.float32) * scale[:, None] + offset[:, None]
         return y.reshape(x.shape).astype(self.dtype or x.dtype)
+
+    def running_affine(self) -> tuple[jax.Array, jax.Array]:
+        """What evaluation multiplies each channel by, and then adds to it: float32 `[C]` each."""
+        scale, offset = self._affine(self.mean[...][None], self.var[...][None])
+        return scale[0], offset[0]
+
+    def _affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Scale and offset, `[groups, C]`, that normalise by these statistics."""
+        scale = jax.lax.rsqrt(var + self.epsilon) * self.scale[...].astype(jnp.float32)[None]
+        return scale, self.bias[...].astype(jnp.float32)[None] - mean * scale
 
     def _batch_statistics(
         self, x: jax.Array, valid: jax.Array | None

@@ -13,13 +13,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.dense import linear, pointwise
-from dwconv_jax.layers.extents import inside
+from dwconv_jax.layers.extents import inside, mean_inside
 from dwconv_jax.layers.initializers import conv_init, linear_init
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.relative_position import RelativePositionBias, attention_mask
 from dwconv_jax.ops.connectivity import Connectivity, Sliding
 from dwconv_jax.ops.lowerings.blocks import partition
 from dwconv_jax.ops.lowerings.per_position import tap_products
+
+# By its name `multiply_adds` finds it in a traced program.
+_tap_products = jax.jit(tap_products, static_argnums=(2, 3))
 
 WeightsAndValues = tuple[jax.Array, jax.Array]
 
@@ -84,12 +87,7 @@ class PooledWeights(nnx.Module):
         extent: jax.Array | None = None,
     ) -> WeightsAndValues:
         """Weights and values for `x[B, H, W, C]`."""
-        if extent is None:
-            pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
-        else:
-            area = extent.prod(1, keepdims=True)
-            pooled = (x.sum((1, 2), dtype=jnp.float32) / area).astype(x.dtype)
-        hidden = jax.nn.relu(self.norm(self.squeeze(pooled), train))
+        hidden = jax.nn.relu(self.norm(self.squeeze(mean_inside(x, extent)), train))
         return self.predict(hidden).reshape(-1, *self.shape), x
 
 
@@ -194,7 +192,7 @@ def query_key_products(
     """
     batch, height, width, channels = q.shape
     if isinstance(connectivity, Sliding):
-        products = tap_products(k, q, num_heads, connectivity)  # [B, H, W, K, heads]
+        products = _tap_products(k, q, num_heads, connectivity)  # [B, H, W, K, heads]
         return products.swapaxes(3, 4).reshape(batch, height * width, num_heads, 1, -1)
     heads = (batch, height, width, num_heads, channels // num_heads)
     q, k = partition(q.reshape(heads), connectivity), partition(k.reshape(heads), connectivity)

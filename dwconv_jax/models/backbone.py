@@ -61,6 +61,7 @@ class Backbone(nnx.Module):
         batch_norm_group_size: int | None = None,
         pad_to_window: bool = False,
         remat: bool | Sequence[bool] = False,
+        squeeze_excitation: bool = False,
         rngs: nnx.Rngs,
         **dtypes: Any,
     ):
@@ -85,6 +86,7 @@ class Backbone(nnx.Module):
             padding: norms, pooling and attention see it.
           remat: whether gradients keep only the inputs of blocks and compute what is inside again:
             less memory for more time; one value or one for each stage.
+          squeeze_excitation: gate the channels behind the layer of every block.
           rngs: initialisation keys.
           **dtypes: `dtype` of the computation and `param_dtype`.
 
@@ -109,6 +111,7 @@ class Backbone(nnx.Module):
                     drop_path=next(drop_paths),
                     batch_norm_group_size=batch_norm_group_size,
                     pad_to_window=pad_to_window,
+                    squeeze_excitation=squeeze_excitation,
                     rngs=rngs,
                     **dtypes,
                 )

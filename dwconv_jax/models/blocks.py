@@ -1,7 +1,8 @@
 """The two blocks of the paper: what stands around a locally connected layer.
 
 Both add a spatial part and an MLP to the residual stream. The depth-wise block wraps the layer in
-1x1 convolutions and batch norms; the Swin block only normalises its input.
+1x1 convolutions and batch norms; the Swin block only normalises its input. In either a
+squeeze-excitation gate may follow the layer: in the depth-wise block its norm and ReLU.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm, LocallyConnected, Mlp, pointwise
+from dwconv_jax.layers import BatchNorm, LocallyConnected, Mlp, SqueezeExcitation, pointwise
 from dwconv_jax.layers.extents import inside, keep_inside, round_up
 from dwconv_jax.layers.patches import pad_to_multiple
 from dwconv_jax.ops.connectivity import as_pair
@@ -35,6 +36,7 @@ class DWBlock(nnx.Module):
         drop_path: float,
         batch_norm_group_size: int | None,
         pad_to_window: bool = False,
+        squeeze_excitation: bool = False,
         rngs: nnx.Rngs,
         **dtypes: Any,
     ):
@@ -52,6 +54,7 @@ class DWBlock(nnx.Module):
             **mixer,
         )
         self.norm_mixer = norm()
+        self.gate = _gate(features, squeeze_excitation, rngs=rngs, **dtypes)
         self.pointwise_out = pointwise(features, features, use_bias=False, rngs=rngs, **dtypes)
         self.norm_out = norm()
         self.norm_mlp = norm()
@@ -73,6 +76,7 @@ class DWBlock(nnx.Module):
         y = jax.nn.relu(self.norm_in(self.pointwise_in(y), train, valid))
         y = self.mixer(keep_inside(y, padded), train, padded)
         y = jax.nn.relu(self.norm_mixer(y, train, valid))
+        y = y if self.gate is None else self.gate(y, padded)
         y = crop(self.norm_out(self.pointwise_out(y), train, valid), x)
         x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
         valid = None if extent is None else inside(extent, x.shape[1:3])
@@ -92,6 +96,7 @@ class SwinBlock(nnx.Module):
         drop_path: float,
         batch_norm_group_size: int | None,
         pad_to_window: bool = False,
+        squeeze_excitation: bool = False,
         rngs: nnx.Rngs,
         **dtypes: Any,
     ):
@@ -104,6 +109,7 @@ class SwinBlock(nnx.Module):
             **dtypes,
             **mixer,
         )
+        self.gate = _gate(features, squeeze_excitation, rngs=rngs, **dtypes)
         self.norm_mlp = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs, **dtypes)
         self.mlp = Mlp(features, int(features * mlp_ratio), rngs=rngs, **dtypes)
         self.drop_path = DropPath(drop_path, rngs=rngs)
@@ -119,6 +125,7 @@ class SwinBlock(nnx.Module):
         """`[B, H, W, C]` to `[B, H, W, C]`; with an extent, zero in and out beyond it."""
         y = pad_to_multiple(keep_inside(self.norm_mixer(x), extent), self.map_multiple)
         y = crop(self.mixer(y, train, round_up(extent, self.map_multiple)), x)
+        y = y if self.gate is None else self.gate(y, extent)
         x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
         y = self.mlp(self.norm_mlp(x))
         return keep_inside(x + self.drop_path(y, deterministic=not train, rngs=rngs), extent)
@@ -127,6 +134,10 @@ class SwinBlock(nnx.Module):
 def crop(y: jax.Array, x: jax.Array) -> jax.Array:
     """Takes off what padding added right and bottom: `y` in the height and width of `x`."""
     return y[:, : x.shape[1], : x.shape[2]]
+
+
+def _gate(features: int, wanted: bool, **options: Any) -> SqueezeExcitation | None:
+    return SqueezeExcitation(features, **options) if wanted else nnx.data(None)
 
 
 def _map_multiple(mixer: Mapping[str, Any], pad_to_window: bool) -> tuple[int, int]:

@@ -37,5 +37,7 @@ def _count_equation(equation: Any) -> int:
     if equation.params.get("name") == "locally_connected":
         x, weights = (v.aval for v in equation.invars)
         return x.size * weights.shape[3]
+    if equation.params.get("name") == "tap_products":
+        return equation.invars[0].aval.size * equation.outvars[0].aval.shape[3]
     inner = core.jaxprs_in_params(equation.params)
     return sum(_count(sub) for sub in inner)

@@ -139,8 +139,9 @@ def create_model(
       lowering: of every locally connected layer, see `ops.locally_connected`.
       rngs: initialisation keys.
       **overrides: arguments of `Backbone`: embed_dim, depths, window_size, mlp_ratio,
-        drop_path_rate, in_channels, patch_size, image_size, batch_norm_group_size, dtype,
-        param_dtype; and of the task's model (see `UPerNet`, `CascadeMaskRCNN`).
+        drop_path_rate, in_channels, patch_size, image_size, batch_norm_group_size,
+        squeeze_excitation, dtype, param_dtype; and of the task's model (see `UPerNet`,
+        `CascadeMaskRCNN`).
 
     Returns:
       The model; call it with images `[B, H, W, in_channels]` (a detector with their sizes too).
