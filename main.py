@@ -6,6 +6,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from dwconv_jax.training.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with a variant after a colon where it takes one."
 )
@@ -91,17 +93,6 @@ def _compile() -> None:
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_platforms", "cpu")  # leaves the accelerators of this machine alone
     print(report(compile_step(_CONFIG.value, _TOPOLOGY.value)))
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Ends in one sentence where absl would print a traceback: a misspelt field, a wrong type."""
-    try:
-        return flags.FLAGS(argv)
-    except AttributeError as error:
-        sys.exit(f"error: the config has no such field: {error}")
-    except (flags.Error, TypeError, ValueError) as error:
-        # A config file's own error comes with its traceback; the sentence is the last line.
-        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 
 
 if __name__ == "__main__":

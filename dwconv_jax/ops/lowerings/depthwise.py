@@ -8,7 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 
 from dwconv_jax.ops.connectivity import Pair
 from dwconv_jax.ops.lowerings import cpu_kernel, pallas_depthwise
@@ -38,12 +38,17 @@ def depthwise(
     if lowering == "pallas":
         return pallas_depthwise.convolve(x, kernel[0], dilation)
 
-    def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        convolve = cpu_kernel.convolve if cpu_kernel.is_usable(x.dtype) else shifted_sum
-        return convolve(x, kernel, dilation)
+    # A program for any batch size is one to export: it must run where the compiled kernel is not,
+    # and grouped convolutions, whose groups would be the images', do not take such a size.
+    any_batch = export.is_symbolic_dim(x.shape[0])
 
-    native = functools.partial(native_conv, dilation=dilation)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
+    def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        compiled = cpu_kernel.is_usable(x.dtype) and not any_batch
+        return (cpu_kernel.convolve if compiled else shifted_sum)(x, kernel, dilation)
+
+    grouped = not any_batch or kernel.shape[0] == 1
+    elsewhere = functools.partial(native_conv if grouped else shifted_sum, dilation=dilation)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
