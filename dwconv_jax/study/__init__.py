@@ -1,0 +1,8 @@
+"""The paper's study as one command: a declared grid of runs, one table, one page of plots.
+
+Nothing heavy is imported here, so that config files and `--help` do not wait for TensorFlow.
+"""
+
+from dwconv_jax.study.grid import paper_grid, study_config
+
+__all__ = ["paper_grid", "study_config"]

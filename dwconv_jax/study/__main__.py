@@ -1,0 +1,52 @@
+"""Runs a study: python -m dwconv_jax.study --config=configs/study_digits.py --workdir=DIR.
+
+    python -m dwconv_jax.study --config=... --workdir=DIR --jobs=2   # all cells, two at a time
+    python -m dwconv_jax.study --config=... --workdir=DIR --cell=3   # one cell (a SLURM array's)
+
+Cells that have finished are not run again, so that the same command continues a study that was
+stopped, and gathers one whose cells ran elsewhere: into `table.csv`, `table.md` and `report.html`.
+"""
+
+import sys
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+from dwconv_jax.training.command_line import parse_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A study_*.py of configs/.", required=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where runs, tables and the page go.", required=True
+)
+_CELL = flags.DEFINE_integer("cell", None, "Run this cell alone, counted from 0.", lower_bound=0)
+_JOBS = flags.DEFINE_integer("jobs", 1, "How many cells to run side by side.", lower_bound=1)
+
+
+def main(argv: list[str]) -> None:
+    """Runs one cell or all of them; what the user can mend ends in one sentence."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    # TensorFlow takes seconds to import: not before the flags are parsed.
+    from dwconv_jax.study.cells import run_cell
+    from dwconv_jax.study.run import run_all
+    from dwconv_jax.training import logs, loop
+
+    logs.set_up()
+    study, workdir = _CONFIG.value, epath.Path(_WORKDIR.value).absolute()
+    try:
+        if _CELL.value is not None:
+            run_cell(study, workdir, _CELL.value)
+        else:
+            command = [sys.executable, "-m", "dwconv_jax.study", *sys.argv[1:]]
+            run_all(study, workdir, command, _JOBS.value)
+    except (ValueError, FileNotFoundError, loop.NonFiniteError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run the same command again to continue")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

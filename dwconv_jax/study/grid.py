@@ -1,0 +1,118 @@
+"""Which models a study compares, and which question each comparison answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+Overrides = Mapping[str, Any]
+
+_DW, _SWIN = "dwnet_tiny", "swin_tiny"
+
+
+def study_config(
+    base: ConfigDict,
+    cells: Mapping[str, Overrides],
+    questions: Mapping[str, Sequence[str]],
+    *,
+    seeds: Sequence[int],
+) -> ConfigDict:
+    """A config of `python -m dwconv_jax.study`.
+
+    Args:
+      base: the config of a training run of one task; every cell changes its `model` alone.
+      cells: what each cell changes in `base.model`, by its name.
+      questions: which cells to compare, by what the comparison asks.
+      seeds: each cell is trained once with each of them.
+
+    Raises:
+      ValueError: if a question names a cell that is not there, or there are no cells or seeds.
+    """
+    if not cells or not seeds:
+        raise ValueError(f"a study needs cells and seeds, got {len(cells)} and {len(seeds)}")
+    for question, names in questions.items():
+        if missing := [name for name in names if name not in cells]:
+            raise ValueError(
+                f"question {question!r} compares unknown cells {', '.join(missing)}; known: "
+                f"{', '.join(cells)}"
+            )
+    # Pairs: a ConfigDict would sort the names.
+    return ConfigDict(
+        dict(
+            base=base,
+            seeds=tuple(seeds),
+            cells=tuple((name, dict(overrides)) for name, overrides in cells.items()),
+            questions=tuple((question, tuple(names)) for question, names in questions.items()),
+        )
+    )
+
+
+def cell_config(study: ConfigDict, cell: int, seed: int) -> ConfigDict:
+    """The config of one training run; ValueError for a cell that is not there."""
+    if not 0 <= cell < len(study.cells):
+        raise ValueError(f"--cell={cell} must be in 0..{len(study.cells) - 1}")
+    config = ConfigDict(study.base.to_dict())
+    config.seed = seed
+    with config.model.unlocked():
+        config.model.update(study.cells[cell][1])
+    return config
+
+
+def paper_grid(
+    *, kernel_sizes: Sequence[int], window_size: int, heads: Sequence[int], image_size: int
+) -> tuple[dict[str, Overrides], dict[str, list[str]]]:
+    """The cells and questions of the paper's ablations, for any size of model.
+
+    Every cell differs in one choice from a depth-wise convolution in DWNet's block, or from local
+    attention in Swin's. The base config's `model.window_size` is the size of kernels wherever a
+    cell does not say otherwise.
+
+    Args:
+      kernel_sizes: of the static depth-wise convolution, besides the base config's.
+      window_size: of the windows.
+      heads: groups of channels that share weights at each stage: attention heads, and the groups of
+        centre-predicted weights.
+      image_size: height and width, which fix the number of weights that positions do not share.
+    """
+    sliding = dict(connectivity="sliding")
+    window = dict(connectivity="window", kernel_size=window_size)
+
+    def dw(mixer: dict[str, Any], **flags: Any) -> Overrides:
+        return dict(name=_DW, mixer=sliding | mixer, **flags)
+
+    def swin(mixer: dict[str, Any], **flags: Any) -> Overrides:
+        return dict(name=_SWIN, mixer=window | mixer, **flags)
+
+    grouped: dict[str, Any] = dict(groups=tuple(heads))
+    attention = dict(dynamic="attention", **grouped)
+    cells = {
+        "dw_static": dw({}),
+        "dw_pooled": dw(dict(dynamic="pooled")),
+        "dw_centre": dw(dict(dynamic="centre", **grouped)),
+        "dw_attention": dw(attention),
+        "dw_unshared_positions": dw(dict(share_positions=False), image_size=image_size),
+        "dw_some_groups": dw(grouped),
+        "dw_one_group": dw(dict(groups=1)),
+        **{f"dw_kernel_{size}": dw({}, window_size=size) for size in kernel_sizes},
+        "dw_window_attention": dw(window | attention),
+        "swin_attention": swin(attention),
+        "swin_local_mlp": swin(grouped),
+        "swin_static": dict(name=_SWIN, mixer=sliding),
+        "dw_static_se": dw({}, squeeze_excitation=True),
+        "swin_attention_se": swin(attention, squeeze_excitation=True),
+    }
+    questions = {
+        "Where do the weights come from?": ["dw_static", "dw_pooled", "dw_centre", "dw_attention"],
+        "Do positions share them?": ["dw_static", "dw_unshared_positions"],
+        "Do channels share them?": ["dw_static", "dw_some_groups", "dw_one_group"],
+        "How far does a kernel reach?": [
+            "dw_static", *(f"dw_kernel_{size}" for size in kernel_sizes)
+        ],
+        "What stands around the layer, and in it?": [
+            "dw_static", "dw_window_attention", "swin_static", "swin_attention", "swin_local_mlp"
+        ],
+        "Does squeeze-excitation help?": [
+            "dw_static", "dw_static_se", "swin_attention", "swin_attention_se"
+        ],
+    }  # fmt: skip
+    return cells, questions
