@@ -189,18 +189,6 @@ def test_evaluation_is_exact(make_config: MakeConfig) -> None:
     assert len(content["annotations"]) == 11
 
 
-def test_a_picture_is_a_batch(make_config: MakeConfig, root: pathlib.Path) -> None:
-    """Alone it is what it is among others, but for its place in the split."""
-    dataset = data.load_detection(make_config())
-    expected = next(batch for batch in dataset.eval_batches(1) if batch["image_id"][0] == 1)
-    actual = dataset.picture(str(root / "val" / "1.png"))
-    assert actual.pop("image_id") == 0 and expected.pop("image_id") == 1
-    assert_same(actual, expected)
-    (root / "val" / "1.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=f"cannot read {root}/val/1.png"):
-        dataset.picture(str(root / "val" / "1.png"))
-
-
 def test_other_layouts(make_config: MakeConfig, root: pathlib.Path) -> None:
     (root / "images").mkdir()
     (root / "train").rename(root / "images" / "train")
