@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch_detection
 import torch_models
 from torch.nn import functional
 
@@ -109,7 +110,20 @@ def model(name, batch, size, train) -> Call:
     return step if train else evaluate
 
 
-CASES = {f.__name__: f for f in (static, pooled, centre, sequence_layers, model)}
+def roi_align(size, channels, boxes, bins) -> Call:
+    """Regions of one square map."""
+    features, boxes = torch.randn(1, channels, size, size), torch.tensor(boxes)
+    return lambda: torch_detection.roi_align(features, boxes, bins)
+
+
+def nms(boxes, scores, threshold) -> Call:
+    """Greedy suppression."""
+    boxes, scores = torch.tensor(boxes), torch.tensor(scores)
+    return lambda: torch_detection.nms(boxes, scores, threshold)
+
+
+_FUNCTIONS = (static, pooled, centre, sequence_layers, model, roi_align, nms)
+CASES = {f.__name__: f for f in _FUNCTIONS}
 
 
 def serve(threads: int) -> None:

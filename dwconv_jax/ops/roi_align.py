@@ -183,5 +183,5 @@ def _pool(features: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
         partial = jnp.einsum("ph,hwc->pwc", weights[0], features)
         return jnp.einsum("qw,pwc->pqc", weights[1], partial)
 
-    elements = rows.shape[1] * features.shape[1] * features.shape[2]
+    elements = rows.shape[1] * features[0].size
     return jax.lax.map(pool, (rows, cols), batch_size=max(1, _MAX_ELEMENTS // elements))
