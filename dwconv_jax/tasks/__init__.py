@@ -1,13 +1,20 @@
 """What differs between the tasks of the one training loop: loss, metrics, model and data."""
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
 from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.tasks.classification import Classification
+from dwconv_jax.tasks.detection import Detection
 from dwconv_jax.tasks.segmentation import Segmentation
 from dwconv_jax.tasks.task import Task
 
-TASKS = {"classification": Classification, "segmentation": Segmentation}
+TASKS: dict[str, Callable[..., Task]] = {
+    "classification": Classification,
+    "detection": Detection,
+    "segmentation": Segmentation,
+}
 
 
 def create_task(config: ConfigDict, *, described: bool = False) -> Task:

@@ -1,24 +1,30 @@
-"""Schedule and decay groups of the segmentation recipe, against the authors' numbers."""
+"""Schedules and decay groups of both dense recipes, against the authors' numbers."""
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
-from configs import ade20k
+from configs import ade20k, coco
+from dwconv_jax.convert.detection import cascade_mask_rcnn
 from dwconv_jax.convert.layout import Entry
 from dwconv_jax.convert.segmentation import upernet
-from dwconv_jax.models import create_model
+from dwconv_jax.models import UPerNet, create_model
 from dwconv_jax.training.config import validate
 from dwconv_jax.training.dense_prediction import decayed_except_norms
 from dwconv_jax.training.optimizer import learning_rate_schedule
 from tests import golden
 
 
-def test_the_rate_at_each_step():
-    expected = golden.load("seg_schedule")
-    config = ade20k.get_config()
+@pytest.mark.parametrize(
+    ("name", "recipe", "steps_per_epoch"),
+    [("seg_schedule", ade20k, 20_210 // 16), ("det_schedule", coco, 7330)],
+)
+def test_the_rate_at_each_step(name, recipe, steps_per_epoch):
+    expected = golden.load(name)
+    config = recipe.get_config()
     validate(config)
-    schedule = jax.jit(learning_rate_schedule(config, steps_per_epoch=20_210 // 16))
+    schedule = jax.jit(learning_rate_schedule(config, steps_per_epoch))
     rates = [float(schedule(int(step))) for step in expected["step"]]
     np.testing.assert_allclose(rates, expected["lr"], rtol=1e-5)
 
@@ -31,7 +37,8 @@ def abstract_model(name, **overrides):
 
 def groups(model):
     """PyTorch's names of the decayed parameters, and of the others."""
-    names = {id(item.variable): item.name for item in upernet(model) if isinstance(item, Entry)}
+    layout = upernet(model) if isinstance(model, UPerNet) else cascade_mask_rcnn(model)
+    names = {id(item.variable): item.name for item in layout if isinstance(item, Entry)}
     mask, result = decayed_except_norms(model), {True: set(), False: set()}
     for path, variable in nnx.iter_graph(model):
         if isinstance(variable, nnx.Param):
@@ -42,9 +49,13 @@ def groups(model):
     return result[True], result[False]
 
 
-def test_what_is_decayed():
-    expected = golden.load("seg_schedule").config["groups"]
-    decayed, others = groups(abstract_model("upernet_dwnet_tiny"))
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("seg_schedule", "upernet_dwnet_tiny"), ("det_schedule", "cascade_mask_rcnn_dwnet_tiny")],
+)
+def test_what_is_decayed(name, model):
+    expected = golden.load(name).config["groups"]
+    decayed, others = groups(abstract_model(model))
     assert decayed == set(expected["decay"])
     assert others == set(expected["no_decay"])
 
