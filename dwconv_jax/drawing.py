@@ -28,6 +28,25 @@ def make_palette(count: int) -> Array:
     return np.round(np.array(colours).reshape(count, 3) * 255).astype(np.uint8)
 
 
+def contact_sheet(pictures: Sequence[Array], columns: int = 8) -> Array:
+    """Pictures in rows, a pixel apart; small ones are enlarged.
+
+    Args:
+        pictures: uint8 `[H, W, 3]`, all of one size.
+        columns: how many make a row; the last row may lack some.
+
+    Returns:
+        uint8 `[H', W', 3]`, black where there is no picture.
+    """
+    for picture in pictures:
+        _check_image(picture)
+    tiles = [np.pad(picture, [(0, 1), (0, 1), (0, 0)]) for picture in pictures]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)]
+    sheet = np.concatenate(rows)[:-1, :-1]
+    return _enlarge(sheet, max(1, math.ceil(_LEGIBLE_SIDE / sheet.shape[1])))
+
+
 def label_overlay(image: Array, labels: Array, palette: Array) -> Array:
     """Tints every pixel of a picture with the colour of its class.
 

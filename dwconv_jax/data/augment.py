@@ -9,8 +9,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from dwconv_jax.data import bicubic
+from dwconv_jax.data.random_crop import random_box
+
 # libjpeg's exact transform gives the pixels that Pillow gives; TensorFlow's default does not.
 _DCT = "INTEGER_ACCURATE"
+_END_OF_JPEG = b"\xff\xd9"
 
 
 class Recipe(NamedTuple):
@@ -52,10 +56,10 @@ def eval_image(encoded: tf.Tensor, resize: int | None, size: int, channels: int)
     """
     image = decode(encoded, channels)
     if resize is None:
-        image = _resize(image, [size, size])
+        image = bicubic.resize(image, [size, size])
     else:
         shape = tf.shape(image)[:2]
-        image = _resize(image, shape * resize // tf.reduce_min(shape))
+        image = bicubic.resize(image, shape * resize // tf.reduce_min(shape))
         margin = tf.cast(tf.shape(image)[:2] - size, tf.float32)
         top, left = tf.unstack(tf.cast(tf.round(margin / 2), tf.int32))
         image = image[top : top + size, left : left + size]
@@ -67,20 +71,9 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.io.decode_jpeg(encoded, channels, dct_method=_DCT)  # it takes PNG as well
 
 
-def _resize(image: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor:
-    """Bicubic as in Pillow: antialiased where it shrinks, and within 0..255."""
-    # Antialiasing changes nothing where the image grows, but it takes TensorFlow's slow kernel.
-    resized = tf.cond(
-        tf.reduce_any(tf.shape(image)[:2] > size),
-        lambda: tf.image.resize(image, size, "bicubic", antialias=True),
-        lambda: tf.image.resize(image, size, "bicubic"),
-    )
-    return tf.clip_by_value(resized, 0, 255)
-
-
 def _whole(encoded: tf.Tensor, seed: tf.Tensor, size: int, channels: int) -> tf.Tensor:
     del seed
-    return _resize(decode(encoded, channels), [size, size])
+    return bicubic.resize(decode(encoded, channels), [size, size])
 
 
 def _random_resized_crop(
@@ -88,28 +81,20 @@ def _random_resized_crop(
 ) -> tf.Tensor:
     """A random box of 8% to 100% of the area and aspect 3/4 to 4/3, resized to a square."""
 
-    def random_box(shape: tf.Tensor) -> tf.Tensor:
-        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-            shape,
-            tf.zeros([1, 0, 4]),
-            seed,
-            min_object_covered=0.0,
-            aspect_ratio_range=(3 / 4, 4 / 3),
-            area_range=(0.08, 1.0),
-            use_image_if_no_bounding_boxes=True,
-        )
-        return tf.concat([begin[:2], extent[:2]], 0)
-
-    def crop_jpeg() -> tf.Tensor:  # decodes no more than the box
-        box = random_box(tf.io.extract_jpeg_shape(encoded))
+    def crop_jpeg() -> tf.Tensor:  # decodes little more than the box
+        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
+        box = random_box(height, width, seed)
         return tf.io.decode_and_crop_jpeg(encoded, box, channels, dct_method=_DCT)
 
     def crop_decoded() -> tf.Tensor:
         image = decode(encoded, channels)
-        top, left, height, width = tf.unstack(random_box(tf.shape(image)))
+        height, width, _ = tf.unstack(tf.shape(image))
+        top, left, height, width = tf.unstack(random_box(height, width, seed))
         return image[top : top + height, left : left + width]
 
-    return _resize(tf.cond(tf.io.is_jpeg(encoded), crop_jpeg, crop_decoded), [size, size])
+    # A file that was cut off must fail wherever the box lies, for runs that resume.
+    is_whole_jpeg = tf.io.is_jpeg(encoded) & (tf.strings.substr(encoded, -2, 2) == _END_OF_JPEG)
+    return bicubic.resize(tf.cond(is_whole_jpeg, crop_jpeg, crop_decoded), [size, size])
 
 
 def _pad_crop(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

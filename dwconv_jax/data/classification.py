@@ -6,10 +6,13 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from dwconv_jax.data import augment
+from dwconv_jax.data.color_jitter import color_jitter
 from dwconv_jax.data.config import ClassificationConfig, check
-from dwconv_jax.data.dataset import Batch, Dataset, normalise
+from dwconv_jax.data.dataset import Batch, Dataset, load_entries, normalise
 from dwconv_jax.data.folder import open_folder
 from dwconv_jax.data.prepared import describe_prepared, open_prepared
+from dwconv_jax.data.rand_augment import rand_augment
+from dwconv_jax.data.random_erasing import random_erasing
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
 
@@ -54,13 +57,13 @@ class ClassificationDataset(Dataset):
     """
 
     def __init__(self, config: ClassificationConfig, source: Source) -> None:
-        super().__init__(config, source)
+        super().__init__(config, source, max_unreadable=config.max_unreadable)
         self._config = config
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:
-        """Iterates once over the evaluation split, leaving nothing out.
+        """Iterates once over the evaluation split, leaving nothing out that can be read.
 
         Every process gets ceil(num_eval / batch_size) batches, filled up with zeros.
 
@@ -71,7 +74,7 @@ class ClassificationDataset(Dataset):
 
         Returns:
             An iterator of {'image': float32 `[b, S, S, channels]`, 'label': int32 `[b]`,
-            'mask': float32 `[b]`, 1 for an example and 0 for filling}.
+            'mask': float32 `[b]`, 1 for an example, 0 for filling and for what cannot be read}.
 
         Raises:
             ValueError: as for `train_batches`.
@@ -85,22 +88,33 @@ class ClassificationDataset(Dataset):
             image = self._eval_image(split.read(example))
             return {**self._entry(image, example["label"]), "mask": tf.ones([])}
 
-        images = own.map(load, tf.data.AUTOTUNE, deterministic=True)
-        zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), images.element_spec)
-        filling = tf.data.Dataset.from_tensors(zeros).repeat()
         num_batches = math.ceil(self.num_eval / batch_size)
-        batches = images.concatenate(filling).batch(share, drop_remainder=True).take(num_batches)
-        return self._to_host(batches, split, lambda step: own.skip(step * share).take(share))
+
+        def batches_from(step: int) -> tf.data.Dataset:
+            images = load_entries(split, own.skip(step * share), load)
+            zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), images.element_spec)
+            filling = tf.data.Dataset.from_tensors(zeros).repeat()
+            batches = images.concatenate(filling).batch(share, drop_remainder=True)
+            return batches.take(num_batches - step)
+
+        return self._to_host(batches_from, split, lambda step: own.skip(step * share).take(share))
 
     def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
-        image = augment.train_image(
-            split.read(example),
-            seed,
-            augment.RECIPES[self._config.augment],
-            self._config.image_size,
-            self.channels,
-        )
-        return self._entry(image, example["label"])
+        config = self._config
+        recipe = augment.RECIPES[config.augment]
+        encoded = split.read(example)
+        image = augment.train_image(encoded, seed, recipe, config.image_size, self.channels)
+        color_seed, erasing_seed = tf.random.fold_in(seed, 1), tf.random.fold_in(seed, 2)
+        if config.rand_augment_magnitude is not None:
+            magnitude, std = config.rand_augment_magnitude, config.rand_augment_std
+            image = rand_augment(image, color_seed, magnitude, std, config.mean)
+        elif config.color_jitter:
+            image = color_jitter(image, color_seed, config.color_jitter)
+        entry = self._entry(image, example["label"])
+        if config.random_erasing:
+            erased = random_erasing(entry["image"], erasing_seed, config.random_erasing)
+            entry["image"] = erased
+        return entry
 
     def _picture_entry(self, encoded: tf.Tensor) -> Example:
         return self._entry(self._eval_image(encoded), tf.constant(0))

@@ -23,6 +23,7 @@ class ShuffledConfig(DatasetConfig, Protocol):
     """The same, of data sets whose examples can only be read one after the other."""
 
     shuffle_buffer: int
+    max_unreadable: int
 
 
 class ClassificationConfig(Protocol):
@@ -38,12 +39,19 @@ class ClassificationConfig(Protocol):
         image_size: height and width of the images in a batch.
         mean: subtracted from pixels in units of 0..1; one number, or one a channel.
         std: divides pixels in units of 0..1; one number, or one a channel.
-        augment: a name in `dwconv_jax.data.augment.RECIPES`: what training does to an image.
+        augment: a name in `dwconv_jax.data.augment.RECIPES`: how training crops and mirrors.
+        rand_augment_magnitude: mean magnitude of RandAugment's operations, 0..10; None: without.
+        rand_augment_std: standard deviation of the magnitudes.
+        color_jitter: by how much training changes brightness, contrast and saturation, 0..1; as in
+            timm, only where there is no RandAugment.
+        random_erasing: the probability of filling a random box with noise.
         eval_resize: evaluation resizes the short side to this and crops the centre; None resizes
             straight to `image_size`.
         shuffle_buffer: how many undecoded training examples to hold and draw from. With the number
             of training examples or more, they stay in memory and every epoch is a full shuffle.
             File names of a folder are always shuffled fully.
+        max_unreadable: how many corrupt examples may be left out, each named in a warning, before
+            they are an error; every process counts its own.
     """
 
     name: str
@@ -55,8 +63,13 @@ class ClassificationConfig(Protocol):
     mean: Sequence[float]
     std: Sequence[float]
     augment: str
+    rand_augment_magnitude: float | None
+    rand_augment_std: float
+    color_jitter: float
+    random_erasing: float
     eval_resize: int | None
     shuffle_buffer: int
+    max_unreadable: int
 
 
 def check(config: ClassificationConfig) -> None:
@@ -76,6 +89,7 @@ def check(config: ClassificationConfig) -> None:
             raise ValueError(f"dataset.{field}={value!r} must be a positive int")
     if config.num_train is not None and config.num_train < 1:
         raise ValueError(f"dataset.num_train={config.num_train!r} must be None or a positive int")
+    check_max_unreadable(config)
     resize = config.eval_resize
     if resize is not None and (not isinstance(resize, int) or resize < config.image_size):
         raise ValueError(
@@ -84,6 +98,10 @@ def check(config: ClassificationConfig) -> None:
         )
     if config.augment not in augment.RECIPES:
         raise ValueError(unknown("augment", config.augment, augment.RECIPES))
+    if config.rand_augment_magnitude is not None:
+        _check_range(config, "rand_augment_magnitude", 10)
+    for field, most in ("rand_augment_std", 10), ("color_jitter", 1), ("random_erasing", 1):
+        _check_range(config, field, most)
     for field in ("mean", "std"):
         value = getattr(config, field)
         if not isinstance(value, tuple | list) or not all(0 <= number <= 1 for number in value):
@@ -92,6 +110,19 @@ def check(config: ClassificationConfig) -> None:
             )
     if 0 in config.std:
         raise ValueError(f"dataset.std={config.std} must not be 0")
+
+
+def check_max_unreadable(config: ShuffledConfig) -> None:
+    """Raises a ValueError if it is not a count."""
+    most = config.max_unreadable
+    if not isinstance(most, int) or most < 0:
+        raise ValueError(f"dataset.max_unreadable={most!r} must be an int >= 0")
+
+
+def _check_range(config: ClassificationConfig, field: str, most: float) -> None:
+    value = getattr(config, field)
+    if not isinstance(value, int | float) or not 0 <= value <= most:
+        raise ValueError(f"dataset.{field}={value!r} must be a number in 0..{most}")
 
 
 def check_channels(config: ClassificationConfig, channels: int) -> None:

@@ -170,9 +170,10 @@ class DetectionDataset(Dataset):
 
         entries = own.map(load, tf.data.AUTOTUNE, deterministic=True)
         return self._to_host(
-            entries.batch(share, drop_remainder=True),
+            lambda step: entries.batch(share, drop_remainder=True).skip(step),
             split,
             lambda step: own.skip(step * share).take(share),
+            needs_all=True,
         )
 
     def eval_annotations(self) -> Json:

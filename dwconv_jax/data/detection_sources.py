@@ -28,7 +28,7 @@ _LAYOUTS = (
 _MIN_SIDE = 32  # of an image to train on, in pixels
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectionSplit(Split):
     """A split whose examples hold their 'index' alone.
 

@@ -52,7 +52,7 @@ class SegmentationDataset(Dataset):
     """
 
     def __init__(self, config: SegmentationConfig, source: Source) -> None:
-        super().__init__(config, source)
+        super().__init__(config, source, max_unreadable=config.max_unreadable)
         self._config = config
 
     def eval_batches(
@@ -98,10 +98,11 @@ class SegmentationDataset(Dataset):
 
         pairs = examples.map(load, tf.data.AUTOTUNE, deterministic=True)
         return self._to_host(
-            pairs.batch(share, drop_remainder=True),
+            lambda step: pairs.batch(share, drop_remainder=True).skip(step),
             split,
             # A picture that cannot be read has no shape, and so no place among the batches.
             lambda _: split.examples,
+            needs_all=True,
         )
 
     def _decode(self, split: Split, example: Example) -> tuple[tf.Tensor, tf.Tensor]:

@@ -13,6 +13,7 @@ from dwconv_jax.data.checks import (
     require,
     require_fields,
 )
+from dwconv_jax.data.config import check_max_unreadable
 
 
 class SegmentationConfig(Protocol):
@@ -42,6 +43,8 @@ class SegmentationConfig(Protocol):
         mean: subtracted from pixels in units of 0..1, one number a channel.
         std: divides pixels in units of 0..1, one number a channel.
         shuffle_buffer: how many undecoded training examples to hold and draw from.
+        max_unreadable: how many corrupt training examples may be left out, each named in a warning,
+            before they are an error; every process counts its own. Evaluation wants every picture.
     """
 
     name: str
@@ -63,6 +66,7 @@ class SegmentationConfig(Protocol):
     mean: Sequence[float]
     std: Sequence[float]
     shuffle_buffer: int
+    max_unreadable: int
 
 
 def check(config: SegmentationConfig) -> None:
@@ -76,6 +80,7 @@ def check(config: SegmentationConfig) -> None:
         require(config, field, is_name, "a non-empty string")
     for field in ("crop_size", "size_multiple", "shuffle_buffer"):
         require(config, field, is_positive, "a positive int")
+    check_max_unreadable(config)
     for field in ("zero_is_ignored", "flip", "photometric", "eval_flip"):
         require(config, field, is_flag, "True or False")
     require(config, "num_train", lambda n: n is None or is_positive(n), "None or a positive int")

@@ -9,7 +9,7 @@ import tensorflow as tf
 Example = dict[str, tf.Tensor]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
     """One split of a data set, its images not decoded.
 
@@ -21,6 +21,7 @@ class Split:
         read: returns what an example holds encoded, string scalars: its image, or for
             segmentation its image and its label map.
         describe: returns what an error calls an example.
+        unreadable: the indices of examples that turned out to be corrupt.
     """
 
     examples: tf.data.Dataset
@@ -28,6 +29,7 @@ class Split:
     shuffle_buffer: int
     read: Callable[[Example], Any]
     describe: Callable[[Example], str]
+    unreadable: set[int] = dataclasses.field(default_factory=set)
 
 
 def described_split(num_examples: int, read: Callable[[Example], Any], **features: Any) -> Split:

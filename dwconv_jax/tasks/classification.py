@@ -1,6 +1,7 @@
 """Image classification: cross-entropy, accuracy, and the data that goes with them."""
 
 import csv
+import math
 from collections.abc import Iterable
 
 import flax
@@ -14,7 +15,9 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.tasks.task import Prediction, Task
+from dwconv_jax.data.dataset import Batch
+from dwconv_jax.tasks.mixing import mix
+from dwconv_jax.tasks.task import SHEET_SIZE, Prediction, Task
 
 
 @flax.struct.dataclass
@@ -44,12 +47,24 @@ class Classification(Task):
     def loss(
         self, model: nnx.Module, batch: dict[str, jax.Array], rngs: nnx.Rngs
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Mean smoothed cross-entropy of `image[B, H, W, C]` against `label[B]`."""
-        logits = model(batch["image"], train=True, rngs=rngs)
+        """Mean cross-entropy of `image[B, H, W, C]` against smoothed `label[B]`, both mixed.
+
+        The accuracy counts the class with the largest share of the mixture as right.
+        """
         one_hot = jax.nn.one_hot(batch["label"], self.num_classes)
         targets = optax.smooth_labels(one_hot, self._config.label_smoothing)
+        images, targets = mix(batch["image"], targets, rngs, self._config.mix)
+        logits = model(images, train=True, rngs=rngs)
         loss = optax.softmax_cross_entropy(logits, targets).mean()
-        return loss, {"accuracy": (logits.argmax(-1) == batch["label"]).mean()}
+        return loss, {"accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean()}
+
+    def draw_training(self, batch: Batch) -> np.ndarray:
+        """Images as training sees them, mixed; here, each row of eight has a draw of its own."""
+        images = jnp.asarray(batch["image"][:SHEET_SIZE])
+        rows = ConfigDict({**self._config.mix, "group_size": math.gcd(len(images), 8)})
+        no_targets = jnp.zeros((len(images), 1))
+        mixed, _ = mix(images, no_targets, nnx.Rngs(self._config.seed), rows)
+        return super().draw_training({"image": np.asarray(mixed)})
 
     def evaluate(
         self, model: nnx.Module, batch: dict[str, jax.Array]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dwconv_jax import data
 from dwconv_jax.data.dataset import Batch, to_pixels
-from dwconv_jax.drawing import add_legend, label_overlay, make_palette
+from dwconv_jax.drawing import add_legend, contact_sheet, label_overlay, make_palette
 from dwconv_jax.models import UPerNet
 from dwconv_jax.models.upernet import resize
 from dwconv_jax.tasks.segmentation_inference import mean_probabilities
@@ -27,7 +27,7 @@ from dwconv_jax.tasks.segmentation_metrics import (
     PixelAccuracy,
     confusion_matrix,
 )
-from dwconv_jax.tasks.task import Prediction, Task
+from dwconv_jax.tasks.task import SHEET_SIZE, Prediction, Task
 
 # The weight of the auxiliary head's loss (mmseg).
 _AUXILIARY_WEIGHT = 0.4
@@ -82,6 +82,14 @@ class Segmentation(Task):
         predictions = probabilities.argmax(-1).astype(jnp.uint8)
         confusion = confusion_matrix(label, predictions, self.num_classes)
         return SegmentationMetrics.single_from_model_output(confusion=confusion), predictions
+
+    def draw_training(self, batch: Batch) -> np.ndarray:
+        """Crops as training sees them, tinted with their labels."""
+        palette = make_palette(self.num_classes)
+        pairs = zip(batch["image"][:SHEET_SIZE], batch["label"], strict=False)
+        return contact_sheet(
+            [label_overlay(to_pixels(x, self._config.dataset), y, palette) for x, y in pairs]
+        )
 
     def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
         """Each picture beside its labels and beside the predicted ones."""

@@ -11,8 +11,12 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dwconv_jax.data.dataset import Batch, Dataset
+from dwconv_jax.data.dataset import Batch, Dataset, to_pixels
+from dwconv_jax.drawing import contact_sheet
 from dwconv_jax.models import create_model
+
+# How many training examples a contact sheet shows.
+SHEET_SIZE = 64
 
 
 class Prediction(NamedTuple):
@@ -98,6 +102,12 @@ class Task(abc.ABC):
         Predictions are an array, or a dictionary of arrays, with a row an example. A metric by
         itself, in place of a collection, computes a dictionary of numbers.
         """
+
+    def draw_training(self, batch: Batch) -> np.ndarray:
+        """A contact sheet of training images as the network sees them, uint8 `[H, W, 3]`."""
+        return contact_sheet(
+            [to_pixels(image, self._config.dataset) for image in batch["image"][:SHEET_SIZE]]
+        )
 
     def draw(self, batch: Batch, predictions: Any) -> list[np.ndarray]:
         """Pictures, uint8 `[H, W, 3]`, of what was predicted for an evaluation batch.

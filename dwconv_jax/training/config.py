@@ -34,8 +34,13 @@ def _classification_dataset() -> dict[str, Any]:
         mean=(0.5,),
         std=(0.5,),
         augment="none",
+        rand_augment_magnitude=placeholder(float),
+        rand_augment_std=0.0,
+        color_jitter=0.0,
+        random_erasing=0.0,
         eval_resize=placeholder(int),
         shuffle_buffer=50_000,
+        max_unreadable=0,
     )
 
 
@@ -61,6 +66,7 @@ def _segmentation_dataset() -> dict[str, Any]:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         shuffle_buffer=50_000,
+        max_unreadable=0,
     )
 
 
@@ -124,6 +130,13 @@ def base_config(task: str = "classification") -> ConfigDict:
                 clip_norm=5.0,
             ),
             label_smoothing=0.0,
+            # Mixup and cutmix; an alpha of 0 is without. See dwconv_jax/tasks/mixing.py.
+            mix=dict(
+                mixup_alpha=0.0,
+                cutmix_alpha=0.0,
+                cutmix_probability=0.5,  # where both are on
+                group_size=placeholder(int),  # images that share a draw; None: the whole batch
+            ),
             # Mesh axes; -1 takes the remaining devices. 'fsdp' shards parameters and batch.
             mesh=dict(data=-1, fsdp=1),
             log_every_steps=50,
@@ -160,6 +173,7 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"config.model.dtype={dtype!r} must be one of {', '.join(_DTYPES)}")
     if not 0 <= config.label_smoothing < 1:
         raise ValueError(f"config.label_smoothing={config.label_smoothing} must be in [0, 1)")
+    _check_mix(config)
     if not 0 <= config.optimizer.warmup_epochs < config.num_epochs:
         raise ValueError(
             f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} must be in "
@@ -170,6 +184,22 @@ def validate(config: ConfigDict) -> None:
 def total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
     """Steps of the whole run."""
     return config.num_steps or config.num_epochs * steps_per_epoch
+
+
+def _check_mix(config: ConfigDict) -> None:
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        if config.mix[name] < 0:
+            raise ValueError(f"config.mix.{name}={config.mix[name]} must not be negative")
+    if not 0 <= config.mix.cutmix_probability <= 1:
+        raise ValueError(
+            f"config.mix.cutmix_probability={config.mix.cutmix_probability} must be in [0, 1]"
+        )
+    group_size, images = config.mix.group_size, config.batch_size // config.accumulation_steps
+    if group_size is not None and (group_size < 1 or images % group_size):
+        raise ValueError(
+            f"config.mix.group_size={group_size} must divide the {images} images of "
+            + ("a micro-batch" if config.accumulation_steps > 1 else f"batch_size={images}")
+        )
 
 
 def _check_at_least(config: ConfigDict, name: str, least: int) -> None:

@@ -1,6 +1,7 @@
 """The one training loop: every task, one device or many processes."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -221,6 +222,9 @@ def _train_loop(
     stopwatch, pending = Stopwatch(), []
     eval_metrics: dict[str, float] = {}
     batches = run.task.train_batches(first_step)
+    first = next(batches)
+    metric_log.write_pictures(first_step, "training", [run.task.draw_training(first)])
+    batches = itertools.chain([first], batches)
     for step in range(first_step + 1, num_steps + 1):
         state, metrics = train_step(state, to_devices(next(batches), run.mesh))
         pending.append(metrics)

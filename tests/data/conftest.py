@@ -28,8 +28,13 @@ def make_config(tmp_path_factory: pytest.TempPathFactory) -> MakeConfig:
                 "mean": (0.0,),
                 "std": (1.0,),
                 "augment": "none",
+                "rand_augment_magnitude": None,
+                "rand_augment_std": 0.0,
+                "color_jitter": 0.0,
+                "random_erasing": 0.0,
                 "eval_resize": None,
                 "shuffle_buffer": 10_000,
+                "max_unreadable": 0,
                 **fields,
             }
         )

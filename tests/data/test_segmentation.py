@@ -63,6 +63,7 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "mean": (0.0, 0.0, 0.0),
                 "std": (1.0, 1.0, 1.0),
                 "shuffle_buffer": 10,
+                "max_unreadable": 0,
                 **fields,
             }
         )

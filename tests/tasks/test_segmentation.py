@@ -53,7 +53,10 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     metrics = loop.train(config, str(tmp_path))
     assert metrics.keys() == {"mean_iou", "mean_accuracy", "pixel_accuracy"}
     assert all(0 <= value <= 1 for value in metrics.values())
-    (first, _) = EventAccumulator(str(tmp_path)).Reload().Tensors("predictions/0")
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (sheet,) = events.Tensors("training/0")
+    assert sheet.step == 0
+    (first, _) = events.Tensors("predictions/0")
     width, height, _ = first.tensor_proto.string_val
     assert (int(width), int(height)) == (3 * 96, 96)  # picture, labels, predicted labels
 

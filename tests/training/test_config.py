@@ -31,6 +31,13 @@ def test_the_default_is_valid():
         (dict(eval_every_steps=-1), "config.eval_every_steps must be an int >= 1, got -1"),
         (dict(accumulation_steps=7), "config.accumulation_steps=7 must divide batch_size=464"),
         (dict(label_smoothing=1.0), "config.label_smoothing=1.0 must be in"),
+        (dict(mix__mixup_alpha=-0.8), "config.mix.mixup_alpha=-0.8 must not be negative"),
+        (dict(mix__cutmix_probability=2.0), "config.mix.cutmix_probability=2.0 must be in"),
+        (dict(mix__group_size=100), "mix.group_size=100 must divide the 464 images of batch_size"),
+        (
+            dict(mix__group_size=464, accumulation_steps=2),
+            "mix.group_size=464 must divide the 232 images of a micro-batch",
+        ),
         (dict(optimizer__warmup_epochs=4.0), "warmup_epochs=4.0 must be in .0, num_epochs=4"),
         (dict(task="clasification"), "config.task must be one of 'classification'"),
         (dict(mesh=dict(data=3, fsdp=1)), "does not multiply to the 8 devices"),

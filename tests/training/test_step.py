@@ -8,6 +8,7 @@ from flax import nnx
 
 from dwconv_jax import create_model
 from dwconv_jax.tasks.classification import Classification
+from dwconv_jax.training import base_config
 from dwconv_jax.training.mesh import make_mesh, state_sharding, to_devices
 from dwconv_jax.training.state import ModelDef, initial_state
 from dwconv_jax.training.step import make_eval_step, make_train_step
@@ -19,7 +20,8 @@ def task():
     """The classification task without its data."""
     task = object.__new__(Classification)
     task.num_classes = 5
-    task._config = type("Config", (), {"label_smoothing": 0.1})
+    task._config = base_config()
+    task._config.label_smoothing = 0.1
     return task
 
 

@@ -1,0 +1,26 @@
+"""Fashion-MNIST with every part of the recipe for ImageNet: a trial of the recipe in minutes.
+
+    python main.py --config=configs/fashion_mnist_recipe.py --workdir=runs/recipe
+
+Random resized crops, RandAugment, erasing, mixup, cutmix, label smoothing, drop path and clipping,
+on the network of configs/fashion_mnist.py. What to look at is the contact sheet in TensorBoard and
+a loss that falls from 2.3; so much augmentation is more than small garments and two epochs can use.
+"""
+
+from configs import fashion_mnist, imagenet
+
+
+def get_config():
+    config = fashion_mnist.get_config("dwnet")
+    recipe = imagenet.get_config("dwnet_tiny")
+    config.mix.update(recipe.mix)
+    config.model.drop_path_rate = recipe.model.drop_path_rate
+    for field in (
+        "augment", "rand_augment_magnitude", "rand_augment_std", "color_jitter", "random_erasing"
+    ):  # fmt: skip
+        config.dataset[field] = recipe.dataset[field]
+    config.label_smoothing = recipe.label_smoothing
+    config.num_epochs = 2
+    config.optimizer.warmup_epochs = 0.5
+    config.log_every_steps = 50
+    return config
