@@ -15,7 +15,7 @@ _SHARE = 0.15
 
 
 class ForeignLoad:
-    """Compares the machine's busy time with that of `pids`; never reports load where it cannot."""
+    """Compares the machine's busy time with that of `pids` and their children, as far as it can."""
 
     def __init__(self, pids: Sequence[int]):
         self.pids = list(pids)
@@ -33,12 +33,18 @@ class ForeignLoad:
     def _foreign_seconds(self) -> float:
         if not self.watches:
             return 0.0
-        return _busy_seconds() - sum(_process_seconds(pid) for pid in self.pids)
+        own = {descendant for pid in self.pids for descendant in _family(pid)}
+        return _busy_seconds() - sum(map(_process_seconds, own))
 
 
 def _busy_seconds() -> float:
     user, nice, system, _, _, irq, softirq, steal = _first_line("/proc/stat").split()[1:9]
     return sum(map(int, (user, nice, system, irq, softirq, steal))) / _TICKS
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(relative for child in children for relative in _family(int(child)))]
 
 
 def _process_seconds(pid: int) -> float:

@@ -55,6 +55,12 @@ class Session:
         peer = functools.partial(self.torch.seconds, case, details)
         self._add(label, seconds, "PyTorch", compare(ours, peer, self.torch, self.pairs))
 
+    def measure_against(self, label: Label, ours: Timer, peer: Timer) -> Comparison:
+        """A row for what needs no compilation, against PyTorch."""
+        times = compare(ours, peer, self.torch, self.pairs)
+        self._add(label, 0.0, "PyTorch", times)
+        return times
+
     def _compile(self, label: Label, call: Callable, arguments: tuple) -> tuple[Timer, float]:
         with using(label[2]):
             compiled, seconds = compile_function(call, *arguments)

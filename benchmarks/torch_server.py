@@ -1,6 +1,7 @@
 """Runs under an interpreter with PyTorch: reads a case a line, answers seconds a call.
 
-It imports nothing of this project, so that the interpreter needs PyTorch only.
+It imports nothing of this project, so that the interpreter needs PyTorch only (and Pillow, for the
+input pipeline).
 """
 
 import functools
@@ -122,7 +123,14 @@ def nms(boxes, scores, threshold) -> Call:
     return lambda: torch_detection.nms(boxes, scores, threshold)
 
 
-_FUNCTIONS = (static, pooled, centre, sequence_layers, model, roi_align, nms)
+def input_pipeline(folder, size, batch, workers, full) -> Call:
+    """A batch of a DataLoader."""
+    import torch_input  # needs Pillow
+
+    return functools.partial(next, torch_input.batches(folder, size, batch, workers, full))
+
+
+_FUNCTIONS = (static, pooled, centre, sequence_layers, model, roi_align, nms, input_pipeline)
 CASES = {f.__name__: f for f in _FUNCTIONS}
 
 
