@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 demo: $(INSTALLED)  ## trains a dynamic depth-wise network on real handwritten digits
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
+	$(BIN)/python -m dwconv_jax.report --workdir=runs/digits
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2

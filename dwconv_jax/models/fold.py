@@ -82,7 +82,7 @@ def _fold_into_mixer(layer: Any, norm: BatchNorm) -> BatchNorm | FoldedNorm:
             predict: Any = layer.source.predict
             repeated = jnp.tile(scale, predict.out_features // groups)
             predict.kernel[...] *= repeated[None]
-            predict.bias[...] *= repeated  # type: ignore[index]
+            predict.bias[...] *= repeated
         case _:
             return norm
     layer.bias[...] = layer.bias[...] * scale + offset

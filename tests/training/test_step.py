@@ -109,7 +109,7 @@ def test_evaluation_counts_unmasked_examples_only(task, model, batches):
     mesh = make_mesh({"data": 8, "fsdp": 1})
     state = initial_state(model, optax.sgd(0.1))
     step = jax.jit(make_eval_step(task, ModelDef(model)))
-    whole = step(state, to_devices({**batches[0], "mask": np.ones(16, np.float32)}, mesh))
+    whole, _ = step(state, to_devices({**batches[0], "mask": np.ones(16, np.float32)}, mesh))
     parts = None
     for start, count in ((0, 10), (10, 6)):
         padded = {
@@ -119,7 +119,7 @@ def test_evaluation_counts_unmasked_examples_only(task, model, batches):
             for name, v in batches[0].items()
         }
         mask = (np.arange(16) < count).astype(np.float32)
-        metrics = step(state, to_devices({**padded, "mask": mask}, mesh))
+        metrics, _ = step(state, to_devices({**padded, "mask": mask}, mesh))
         parts = metrics if parts is None else parts.merge(metrics)
     for name, value in whole.compute().items():
         assert_close(parts.compute()[name], value, 1e-6, name)
