@@ -13,7 +13,7 @@ from configs import fashion_mnist, imagenet
 def get_config():
     config = fashion_mnist.get_config("dwnet")
     recipe = imagenet.get_config("dwnet_tiny")
-    config.mix.update(recipe.mix)
+    config.mix.update(recipe.mix.to_dict())
     config.model.drop_path_rate = recipe.model.drop_path_rate
     for field in (
         "augment", "rand_augment_magnitude", "rand_augment_std", "color_jitter", "random_erasing"

@@ -194,10 +194,11 @@ class Dataset(abc.ABC):
         """Adds what spoilt a batch to `split.unreadable`; ValueError if that makes too many."""
         before = len(split.unreadable)
         for example in examples:
+            name = split.describe(example)
             try:
-                self._complaint(split, example)
+                if complaint := self._complaint(split, example):
+                    raise ValueError(f"{name}: {complaint}") from error
             except tf.errors.OpError as failure:
-                name = split.describe(example)
                 split.unreadable.add(int(example["index"]))
                 count = len(split.unreadable)
                 if count > most:

@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from dwconv_jax.training.command_line import parse_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run.", required=True)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of the run.", required=True)
 _OUT = flags.DEFINE_string(
     "out", None, "The file to write, such as model.jaxexport.", required=True
@@ -21,6 +21,7 @@ _OUT = flags.DEFINE_string(
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint", "latest", ["latest", "best"], "Which checkpoint to export."
 )
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:

@@ -15,14 +15,13 @@ from ml_collections import config_flags
 
 from dwconv_jax.training.command_line import parse_flags
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A study_*.py of configs/.", required=True
-)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A study_*.py of configs/.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where runs, tables and the page go.", required=True
 )
 _CELL = flags.DEFINE_integer("cell", None, "Run this cell alone, counted from 0.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", 1, "How many cells to run side by side.", lower_bound=1)
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
