@@ -108,7 +108,7 @@ def test_a_finished_run_is_evaluated(undisturbed, data_dir):
     again = finish(start(data_dir, workdir))
     assert "holds a finished run of 12 steps" in again and accuracy in again
     evaluated = finish(start(data_dir, workdir, "--mode=eval"))
-    assert "evaluating the latest checkpoint" in evaluated and accuracy in evaluated
+    assert "using the latest checkpoint" in evaluated and accuracy in evaluated
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -146,7 +146,7 @@ def test_a_workdir_belongs_to_its_config(undisturbed, data_dir):
 
 
 def test_nothing_to_evaluate_is_said(config, tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no checkpoint to evaluate"):
+    with pytest.raises(FileNotFoundError, match="has no checkpoint: train there first"):
         loop.evaluate(config, str(tmp_path))
 
 
