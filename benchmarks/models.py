@@ -62,15 +62,23 @@ def stepper(compiled: Any, arguments: tuple[Any, ...]) -> Callable[[], Any]:
     return call
 
 
+def peers(name: str) -> dict[str, dict[str, Any]]:
+    """Who a model is measured against, and how its case differs from the plain one."""
+    others = {"transformers": {"name": "transformers_swin_tiny"}} if name == "swin_tiny" else {}
+    return {"PyTorch": {}, "PyTorch compiled": {"compiled": True}, **others}
+
+
 def measure(run: Session, name: str, train: bool, lowering: str) -> None:
-    """One row."""
+    """A row for each peer."""
     what, build = ("training step", training) if train else ("evaluation", evaluation)
     with using(lowering):
         function, arguments = build(name)
         compiled, seconds = compile_function(function, *arguments, donate=(0,) if train else ())
     call = stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     details = {"name": name, "batch": BATCH, "size": SIZE, "train": train}
-    run.measure_against_torch((name, what, lowering), seconds, timer(call), "model", details)
+    label, ours = (name, what, lowering), timer(call)
+    for peer, changes in peers(name).items():
+        run.measure_against_torch(label, seconds, ours, "model", details | changes, peer)
 
 
 def main(options: argparse.Namespace) -> None:

@@ -1,11 +1,13 @@
 """The operator alone against PyTorch and `flax.nnx.Conv`: `python -m benchmarks.operators`."""
 
 import argparse
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
@@ -15,6 +17,7 @@ from dwconv_jax import ops
 
 BATCH = 8
 STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
+HEADS = (3, 6, 12, 24)  # Swin's, stage by stage
 KERNEL = 7
 CENTRE_GROUPS = 32
 CONNECTIVITY = ops.Sliding(KERNEL)
@@ -72,6 +75,35 @@ def stages(run: Session, only: str) -> None:
             run.against_torch(label, call, arguments, dynamic, details | {"train": train})
             if dynamic == "static":
                 run.against(label, call, arguments, "nnx.Conv", nnx_conv(x, KERNEL, train))
+
+
+def windows(run: Session) -> None:
+    """Windows of 7x7 with weights of their own, against the same product written plainly."""
+    for (size, channels), heads in zip(STAGES, HEADS, strict=True):
+        x = normal(BATCH, size, size, channels)
+        weights = normal(BATCH, (size // KERNEL) ** 2, TAPS, TAPS, heads)
+        for train in (False, True):
+            label = (f"windows {size}x{size}x{channels}", WHAT[train], "XLA")
+            call, arguments = passes(window_einsum, (x, weights), train)
+            compiled, _ = compile_function(call, *arguments)
+            peer = timer(functools.partial(compiled, *arguments))
+            call, arguments = passes(mix_windows, (x, weights), train)
+            run.against(label, call, arguments, "einsum", peer)
+
+
+def mix_windows(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """The operator on windows."""
+    return ops.locally_connected(x, weights, ops.Window(KERNEL))
+
+
+def window_einsum(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """`mix_windows` as a user would write it."""
+    batch, size, _, channels = x.shape
+    side, groups = size // KERNEL, weights.shape[-1]
+    seen = x.reshape(batch, side, KERNEL, side, KERNEL, groups, channels // groups)
+    weights = weights.reshape(batch, side, side, *(KERNEL,) * 4, groups)
+    mixed = jnp.einsum("brsuvijg,brisjgc->brusvgc", weights, seen)
+    return mixed.reshape(x.shape)
 
 
 def torch_details(x: jax.Array, kernel: int, dilation: int = 1) -> dict[str, Any]:
@@ -186,6 +218,7 @@ def growth(run: Session) -> None:
 
 
 CASES = {
+    "windows": windows,
     "issue 23713": issue_23713,
     "issue 13800": issue_13800,
     "issue 26266": issue_26266,

@@ -47,13 +47,19 @@ class Session:
         self._add(label, seconds, peer_name, compare(ours, peer, None, self.pairs))
 
     def measure_against_torch(
-        self, label: Label, seconds: float, ours: Timer, case: str, details: dict[str, Any]
+        self,
+        label: Label,
+        seconds: float,
+        ours: Timer,
+        case: str,
+        details: dict[str, Any],
+        peer_name: str = "PyTorch",
     ) -> None:
         """A row for what took `seconds` to compile; none where there is no PyTorch."""
         if self.torch is None:
             return
         peer = functools.partial(self.torch.seconds, case, details)
-        self._add(label, seconds, "PyTorch", compare(ours, peer, self.torch, self.pairs))
+        self._add(label, seconds, peer_name, compare(ours, peer, self.torch, self.pairs))
 
     def measure_against(self, label: Label, ours: Timer, peer: Timer) -> Comparison:
         """A row for what needs no compilation, against PyTorch."""

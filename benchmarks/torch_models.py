@@ -163,8 +163,24 @@ class ChannelsLast(nn.Module):
 _MIXERS = {"dwnet_tiny": Static, "dynamic_dwnet_tiny": Pooled, "i_dynamic_dwnet_tiny": Centre}
 
 
+class TransformersSwin(nn.Module):
+    """Hugging Face's Swin; its default configuration is the tiny one."""
+
+    def __init__(self, image_size: int, num_classes: int):
+        super().__init__()
+        from transformers import SwinConfig, SwinForImageClassification
+
+        config = SwinConfig(image_size=image_size, num_labels=num_classes)
+        self.inner = SwinForImageClassification(config)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return self.inner(x).logits
+
+
 def create(name: str, image_size: int = 224, num_classes: int = 1000) -> nn.Module:
-    """The tiny models by the names of this project."""
+    """The tiny models by the names of this project, and `transformers_swin_tiny`."""
+    if name == "transformers_swin_tiny":
+        return TransformersSwin(image_size, num_classes)
     layers: list[nn.Module] = [nn.Conv2d(3, _WIDTH, 4, 4), ChannelsLast(nn.LayerNorm(_WIDTH))]
     for stage, depth in enumerate(_DEPTHS):
         channels, size, heads = _WIDTH * 2**stage, image_size // 4 // 2**stage, _HEADS[stage]

@@ -92,9 +92,11 @@ def sequence_layers(batch, length, channels, kernel, layers, train) -> Call:
     return _forward_or_training(stack, [x, *weights], train)
 
 
-def model(name, batch, size, train) -> Call:
+def model(name, batch, size, train, compiled=False) -> Call:
     """A whole model: evaluation, or a full training step with AdamW."""
     module = torch_models.create(name)
+    if compiled:
+        module.compile()
     images, labels = torch.randn(batch, 3, size, size), torch.arange(batch)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.05)
     module.train(train)

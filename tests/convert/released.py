@@ -1,5 +1,7 @@
 """Models that cost nothing to make, and random weights in the released layout."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -20,6 +22,20 @@ FAMILIES = {
 def abstract_model(name, **overrides):
     """A model without arrays, to load weights into."""
     return nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
+
+
+def random_model(name, seed=0, **overrides):
+    """A model with random weights; to draw them with NumPy compiles nothing."""
+    model = abstract_model(name, **overrides)
+    rng = np.random.default_rng(seed)
+
+    def normal(leaf):
+        return jnp.asarray(rng.standard_normal(leaf.shape, np.float32))
+
+    nnx.update(model, jax.tree.map(normal, nnx.state(model, nnx.Param)))
+    statistics = jax.tree.map(lambda leaf: abs(normal(leaf)), nnx.state(model, nnx.BatchStat))
+    nnx.update(model, statistics)
+    return model
 
 
 def small_model(name, **overrides):

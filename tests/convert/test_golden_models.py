@@ -44,13 +44,13 @@ def model(expected):
 
 
 @pytest.fixture(scope="module")
-def results(model, expected):
+def results(model, expected, optimized):
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     images = jnp.asarray(expected["input"].transpose(0, 2, 3, 1))
     return compute(graph, params, rest, images, jnp.asarray(expected["labels"]))
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=golden.QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def compute(graph, params, rest, images, labels):
     """Everything that the golden files hold of a model, in one program."""
 

@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def operators_are_optimized(optimized):
+    pass
