@@ -14,7 +14,7 @@ from dwconv_jax.training.logs import log
 from dwconv_jax.training.state import TrainState
 
 _DIRECTORY = "checkpoints"
-_SET_ASIDE = ".damaged"
+_SET_ASIDE = "damaged_"
 
 
 class CheckpointError(RuntimeError):
@@ -81,12 +81,17 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step:
             return
+        self.wait()
         with self._naming_what_failed():
-            self._checkpointer.wait()
             self._saving = step
             self._checkpointer.save_async(
                 step, state, force=True, metrics=dict(metrics) if metrics else None
             )
+
+    def wait(self) -> None:
+        """Returns when what was saved is written; raises as `save`."""
+        with self._naming_what_failed():
+            self._checkpointer.wait()
 
     def restore(self, step: int, abstract_state: TrainState) -> TrainState:
         """Loads a checkpoint into the shapes and shardings of `abstract_state`.
@@ -169,7 +174,9 @@ def _rename_damaged(directory: epath.Path) -> None:
         )
     for path, damage in damages.items():
         log.warning(f"skipping the damaged checkpoint {path}: {damage}")
-        path.rename(path.with_name(path.name + _SET_ASIDE))
+        aside = path.with_name(_SET_ASIDE + path.name)
+        aside.rmtree(missing_ok=True)
+        path.rename(aside)
 
 
 def _reason(error: BaseException) -> str:

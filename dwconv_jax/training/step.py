@@ -1,5 +1,6 @@
 """One training step and one evaluation step, for any task, on any mesh."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,8 @@ def make_train_step(
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = schedule(state.step - state.skipped_steps)
         params = optax.apply_updates(state.params, updates)
-        updated = state.replace(
+        updated = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
@@ -86,7 +88,7 @@ def make_train_step(
 
 def _updated_if_finite(state: TrainState, updated: TrainState, metrics: Metrics) -> TrainState:
     # `optax.apply_if_finite` would guard parameters alone, and let the last of a row pass.
-    skipped = state.replace(step=state.step + 1, skipped_steps=state.skipped_steps + 1)
+    skipped = dataclasses.replace(state, step=state.step + 1, skipped_steps=state.skipped_steps + 1)
     finite = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, skipped)
 
