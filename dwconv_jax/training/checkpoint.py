@@ -24,17 +24,28 @@ class CheckpointError(RuntimeError):
 class Checkpoints:
     """The checkpoints of a workdir; a context manager that finishes what it saves.
 
-    Damaged checkpoints are set aside, with a warning, in favour of the one before.
+    Damaged checkpoints are skipped, with a warning, in favour of the one before.
+
+    Args:
+      workdir: of the run.
+      keep: how many of the newest are kept; the best is kept besides.
+      best_metric: which metric tells the best one.
+      read_only: changes no files, so that a run may go on in the workdir. Otherwise damaged
+        checkpoints are renamed, and what an interrupted save left behind is removed.
 
     Raises:
       CheckpointError: if all that there are are damaged.
     """
 
-    def __init__(self, workdir: epath.Path, *, keep: int, best_metric: str):
+    def __init__(
+        self, workdir: epath.Path, *, keep: int, best_metric: str, read_only: bool = False
+    ):
         self._directory = workdir / _DIRECTORY
         self._best_metric = best_metric
         self._saving: int | None = None
-        _set_aside_damaged(self._directory)
+        self._damaged = _find_damaged(self._directory)
+        if self._damaged and not read_only:
+            _set_aside(self._directory, self._damaged)
         policies = ocp.training.preservation_policies
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[best_metric],
@@ -44,12 +55,15 @@ class Checkpoints:
         context = ocp.Context()
         # A lambda, because Orbax copies a context with all objects in it, but not functions.
         context.asynchronous.post_finalization_callback = lambda: self._complete()
-        self._checkpointer = ocp.training.Checkpointer(
-            self._directory,
-            context=context,
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            cleanup_tmp_directories=True,
-        )
+        try:
+            self._checkpointer = ocp.training.Checkpointer(
+                self._directory,
+                context=context,
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                cleanup_tmp_directories=not read_only,
+            )
+        except ValueError as error:  # metrics that are not JSON, which could not be set aside
+            raise CheckpointError(f"cannot read {self._directory}: {error}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -61,13 +75,12 @@ class Checkpoints:
     @property
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, None without one."""
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
+        return max((checkpoint.step for checkpoint in self._intact()), default=None)
 
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint with the highest metric, None without one."""
-        rated = [c for c in self._checkpointer.checkpoints if c.metrics]
+        rated = [checkpoint for checkpoint in self._intact() if checkpoint.metrics]
         return max(rated, key=lambda c: c.metrics[self._best_metric]).step if rated else None
 
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
@@ -110,6 +123,10 @@ class Checkpoints:
                 f"{path} does not hold the state of a run of this config: {_reason(error)}"
             ) from error
 
+    def _intact(self) -> list[Any]:
+        checkpoints = self._checkpointer.checkpoints
+        return [checkpoint for checkpoint in checkpoints if checkpoint.step not in self._damaged]
+
     def _complete(self) -> None:
         """Runs in the background, in the first process, before a checkpoint gets its name."""
         unfinished = self._directory.glob(f"{self._saving}.*")
@@ -147,18 +164,8 @@ def _checkpoints_in(directory: epath.Path) -> list[epath.Path]:
     return sorted(finished, key=lambda path: int(path.name), reverse=True)
 
 
-def _set_aside_damaged(directory: epath.Path) -> None:
-    error = None
-    if jax.process_index() == 0:
-        try:
-            _rename_damaged(directory)
-        except CheckpointError as found:
-            error = found
-    if multihost_utils.broadcast_one_to_all(error is not None):
-        raise error or CheckpointError(f"no checkpoint in {directory} is intact")
-
-
-def _rename_damaged(directory: epath.Path) -> None:
+def _find_damaged(directory: epath.Path) -> set[int]:
+    """Steps of damaged checkpoints; looks at all files of the newest ones, to the first intact."""
     damages, intact = {}, False
     for path in _checkpoints_in(directory):
         # Orbax reads the metrics of all, and of a run only the newest state is sure to be read.
@@ -174,9 +181,19 @@ def _rename_damaged(directory: epath.Path) -> None:
         )
     for path, damage in damages.items():
         log.warning(f"skipping the damaged checkpoint {path}: {damage}")
-        aside = path.with_name(_SET_ASIDE + path.name)
-        aside.rmtree(missing_ok=True)
-        path.rename(aside)
+    return {int(path.name) for path in damages}
+
+
+def _set_aside(directory: epath.Path, steps: set[int]) -> None:
+    """Renames checkpoints, once all processes have seen them."""
+    multihost_utils.sync_global_devices("damaged checkpoints are found")
+    if jax.process_index() == 0:
+        for step in steps:
+            aside = directory / f"{_SET_ASIDE}{step}"
+            aside.rmtree(missing_ok=True)
+            (directory / str(step)).rename(aside)
+    multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    steps.clear()
 
 
 def _reason(error: BaseException) -> str:

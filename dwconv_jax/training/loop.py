@@ -57,10 +57,13 @@ class Run:
         """Steps of the whole run."""
         return total_steps(self.config, self.task.steps_per_epoch)
 
-    def checkpoints(self) -> Checkpoints:
+    def checkpoints(self, *, read_only: bool = False) -> Checkpoints:
         """The checkpoints of the workdir."""
         return Checkpoints(
-            self.workdir, keep=self.config.keep_checkpoints, best_metric=self.task.best_metric
+            self.workdir,
+            keep=self.config.keep_checkpoints,
+            best_metric=self.task.best_metric,
+            read_only=read_only,
         )
 
     def train_step(self) -> Any:
@@ -214,6 +217,7 @@ def load_state(run: Run, checkpoint: str) -> TrainState:
 
     Raises:
       FileNotFoundError: if the workdir has no checkpoint and the config no weights to start from.
+      CheckpointError: if none is intact, or the best one is damaged.
     """
     if not has_checkpoint(run.workdir):
         if run.config.init_from is None:
@@ -223,7 +227,7 @@ def load_state(run: Run, checkpoint: str) -> TrainState:
             )
         log.info(f"using {run.config.init_from}")
         return run.initial_state(strict=True)
-    with run.checkpoints() as checkpoints:
+    with run.checkpoints(read_only=True) as checkpoints:
         step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
         if step is None:
             raise FileNotFoundError(

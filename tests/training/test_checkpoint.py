@@ -29,8 +29,8 @@ def state_of(step):
     )
 
 
-def open_checkpoints(workdir):
-    return Checkpoints(epath.Path(workdir), keep=2, best_metric="accuracy")
+def open_checkpoints(workdir, **flags):
+    return Checkpoints(epath.Path(workdir), keep=2, best_metric="accuracy", **flags)
 
 
 def shardings_on(devices, fsdp):
@@ -125,6 +125,19 @@ def test_a_damaged_checkpoint_is_skipped(copy, caplog, damage, reason):
     assert re.search(f"skipping the damaged checkpoint {copy}/checkpoints/6: {reason}", warning)
     with open_checkpoints(copy) as checkpoints:
         assert_same(restore(checkpoints, 6), state_of(6))
+
+
+def test_reading_leaves_all_files_where_they_are(copy):
+    cut(copy / "checkpoints" / "6")
+    (copy / "checkpoints" / "8.orbax-checkpoint-tmp").mkdir()  # as a run that goes on there has
+    before = sorted(copy.rglob("*"))
+    with open_checkpoints(copy, read_only=True) as checkpoints:
+        assert (checkpoints.latest_step, checkpoints.best_step) == (4, 2)
+        assert_same(restore(checkpoints, 4), state_of(4))
+    assert sorted(copy.rglob("*")) == before
+    cut_metrics(copy / "checkpoints" / "6")
+    with pytest.raises(CheckpointError, match=r"cannot read .*/checkpoints: "):
+        open_checkpoints(copy, read_only=True)
 
 
 def test_older_damage_is_told_where_it_matters(copy):

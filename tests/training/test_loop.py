@@ -48,7 +48,7 @@ def start(data_dir, workdir, *arguments, devices=1):
 
 
 def finish(process, code=0):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == code, output
     return output
 
@@ -153,8 +153,14 @@ def test_a_finished_run_is_evaluated(undisturbed, data_dir):
 @pytest.mark.timeout(3600)
 def test_twenty_kills_at_random_moments(tmp_path, data_dir):
     """While it starts, steps, evaluates, saves: the end is that of a run that was left alone."""
-    steps, kills = 240, 20
-    flags = [f"--config.num_steps={steps}", "--config.checkpoint_every_steps=5"]
+    steps, kills = 160, 20
+    flags = [
+        f"--config.num_steps={steps}",
+        "--config.checkpoint_every_steps=4",
+        "--config.eval_every_steps=32",
+        "--config.model.name=dwnet_tiny",
+        "--config.model.depths=(1,)",
+    ]
     finish(start(data_dir, tmp_path / "undisturbed", *flags))
     moments, workdir = random.Random(0), tmp_path / "killed"
     for kill in range(kills):
