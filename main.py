@@ -61,19 +61,14 @@ def main(argv: list[str]) -> None:
 
     # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.training import loop
-    from dwconv_jax.training.checkpoint import CheckpointError
-    from dwconv_jax.training.preemption import Preempted
 
     try:
         if _MODE.value == "compile":
             _compile()
         else:
             _run()
-    except (ValueError, OSError, ImportError, loop.NonFiniteError, CheckpointError) as error:
+    except (ValueError, OSError, ImportError, loop.NonFiniteError) as error:
         sys.exit(f"error: {error}")
-    except Preempted as stop:
-        print(f"{stop}: run the same command again to continue", file=sys.stderr)
-        sys.exit(Preempted.EXIT_CODE)
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to continue from the last checkpoint")
 

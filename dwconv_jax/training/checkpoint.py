@@ -17,7 +17,7 @@ _DIRECTORY = "checkpoints"
 _SET_ASIDE = "damaged_"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(OSError):
     """A checkpoint that could not be written or read."""
 
 

@@ -269,7 +269,9 @@ def _train_loop(
                 if saves:
                     checkpoints.save(state, eval_metrics if evaluates else None)
             if preempted and step < num_steps:
-                raise Preempted(f"stopped at step {step} of {num_steps}")
+                checkpoints.wait()
+                log.info(f"stopped at step {step}: run the same command again to continue")
+                raise Preempted
     log.info(
         f"done: {num_steps} steps in {duration(stopwatch.total)}, final {_format(eval_metrics)}, "
         f"best checkpoint at step {checkpoints.best_step}"

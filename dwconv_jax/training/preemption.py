@@ -8,11 +8,11 @@ import jax
 from jax.experimental import multihost_utils
 
 
-class Preempted(Exception):  # noqa: N818 (no error: the run is to be continued)
-    """The run has saved its state and stopped, because it was told to."""
+class Preempted(SystemExit):
+    """Ends the program with 143 = 128 + SIGTERM, as shells and schedulers report that signal."""
 
-    # 128 + SIGTERM, as shells and schedulers report a program that the signal has ended.
-    EXIT_CODE = 128 + signal.SIGTERM
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
 
 
 class PreemptionWatch:
