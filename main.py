@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
             _compile()
         else:
             _run()
-    except (ValueError, FileNotFoundError, ImportError, loop.NonFiniteError) as error:
+    except (ValueError, OSError, ImportError, loop.NonFiniteError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to continue from the last checkpoint")

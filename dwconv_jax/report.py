@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logs.set_up()
     try:
         path = write_report(parser.parse_args(arguments).workdir)
-    except (ValueError, FileNotFoundError, loop.NonFiniteError) as error:
+    except (ValueError, OSError, loop.NonFiniteError) as error:
         sys.exit(f"error: {error}")
     print(f"wrote {path}")
 

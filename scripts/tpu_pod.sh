@@ -6,7 +6,7 @@
 #   scripts/tpu_pod.sh train --config=configs/imagenet.py:dwnet_tiny \
 #     --workdir=gs://bucket/runs/dwnet_tiny --config.dataset.data_dir=gs://bucket/tensorflow_datasets
 #   scripts/tpu_pod.sh logs              # what the first host prints
-#   scripts/tpu_pod.sh stop              # as a preemption does
+#   scripts/tpu_pod.sh stop              # as a preemption does: the run saves, and exits with 143
 #   scripts/tpu_pod.sh delete
 #
 # `train` again continues: after `stop` or a preemption, also on a slice of another size.

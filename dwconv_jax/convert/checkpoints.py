@@ -37,6 +37,8 @@ def save_weights(path: str | os.PathLike[str], model: nnx.Module) -> None:
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads the weights saved by `save_weights`, or those of a training run's newest checkpoint.
 
+    Of a run with `config.ema_decay` they are the averages.
+
     Args:
       path: a directory written by `save_weights`, or a workdir of `main.py`.
 
@@ -50,12 +52,14 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     checkpoint = _find(epath.Path(path).absolute())
     try:
         saved = ocp.metadata(checkpoint).metadata
+        averages = saved.get("ema")
         # NumPy arrays as templates: the devices that wrote a checkpoint may not be here.
-        template = {part: jax.tree.map(_empty, saved[part]) for part in _PARTS}
+        parts = {part: jax.tree.map(_empty, (averages or saved)[part]) for part in _PARTS}
         context = ocp.Context()
         context.pytree.loading.partial_load = True  # without the optimiser's state
         with context:
-            loaded = ocp.load(checkpoint, template)
+            loaded = ocp.load(checkpoint, {"ema": parts} if averages else parts)
+        loaded = loaded["ema"] if averages else loaded
     except Exception as error:  # Orbax raises almost anything.
         raise ValueError(f"{checkpoint} is damaged, or no checkpoint of weights") from error
     return {

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
         else:
             command = [sys.executable, "-m", "dwconv_jax.study", *sys.argv[1:]]
             run_all(study, workdir, command, _JOBS.value)
-    except (ValueError, FileNotFoundError, loop.NonFiniteError) as error:
+    except (ValueError, OSError, loop.NonFiniteError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to continue")

@@ -1,67 +1,151 @@
 """Checkpoints of a run: the newest few and the best, by Orbax."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from dwconv_jax.training.checksums import find_damage, write_checksums
+from dwconv_jax.training.logs import log
 from dwconv_jax.training.state import TrainState
 
 _DIRECTORY = "checkpoints"
+_SET_ASIDE = "damaged_"
+
+
+class CheckpointError(OSError):
+    """A checkpoint that could not be written or read."""
 
 
 class Checkpoints:
-    """The checkpoints of a workdir; a context manager that closes what it opens."""
+    """The checkpoints of a workdir; a context manager that finishes what it saves.
 
-    def __init__(self, workdir: epath.Path, *, keep: int, best_metric: str):
+    Damaged checkpoints are skipped, with a warning, in favour of the one before.
+
+    Args:
+      workdir: of the run.
+      keep: how many of the newest are kept; the best is kept besides.
+      best_metric: which metric tells the best one.
+      read_only: changes no files, so that a run may go on in the workdir. Otherwise damaged
+        checkpoints are renamed, and what an interrupted save left behind is removed.
+
+    Raises:
+      CheckpointError: if all that there are are damaged.
+    """
+
+    def __init__(
+        self, workdir: epath.Path, *, keep: int, best_metric: str, read_only: bool = False
+    ):
+        self._directory = workdir / _DIRECTORY
         self._best_metric = best_metric
+        self._saving: int | None = None
+        self._damaged = _find_damaged(self._directory)
+        if self._damaged and not read_only:
+            _set_aside(self._directory, self._damaged)
         policies = ocp.training.preservation_policies
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[best_metric],
             n=1,
             keep_checkpoints_without_metrics=False,
         )
-        self._checkpointer = ocp.training.Checkpointer(
-            workdir / _DIRECTORY,
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            cleanup_tmp_directories=True,
-        )
+        context = ocp.Context()
+        # A lambda, because Orbax copies a context with all objects in it, but not functions.
+        context.asynchronous.post_finalization_callback = lambda: self._complete()
+        try:
+            self._checkpointer = ocp.training.Checkpointer(
+                self._directory,
+                context=context,
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                cleanup_tmp_directories=not read_only,
+            )
+        except ValueError as error:  # metrics that are not JSON, which could not be set aside
+            raise CheckpointError(f"cannot read {self._directory}: {error}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+        with self._naming_what_failed():
+            self._checkpointer.close()
 
     @property
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, None without one."""
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
+        return max((checkpoint.step for checkpoint in self._intact()), default=None)
 
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint with the highest metric, None without one."""
-        rated = [c for c in self._checkpointer.checkpoints if c.metrics]
+        rated = [checkpoint for checkpoint in self._intact() if checkpoint.metrics]
         return max(rated, key=lambda c: c.metrics[self._best_metric]).step if rated else None
 
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
-        """Saves the state under its step, with evaluation metrics where there are any."""
+        """Saves the state under its step, with evaluation metrics where there are any.
+
+        Returns as soon as the state may be changed; the files are written in the background.
+
+        Raises:
+          CheckpointError: if this or the last save failed; the checkpoints before are intact.
+        """
         step = int(state.step)
-        if step != self.latest_step:
-            self._checkpointer.save(step, state, metrics=dict(metrics) if metrics else None)
+        if step == self.latest_step:
+            return
+        self.wait()
+        with self._naming_what_failed():
+            self._saving = step
+            self._checkpointer.save_async(
+                step, state, force=True, metrics=dict(metrics) if metrics else None
+            )
+
+    def wait(self) -> None:
+        """Returns when what was saved is written; raises as `save`."""
+        with self._naming_what_failed():
+            self._checkpointer.wait()
 
     def restore(self, step: int, abstract_state: TrainState) -> TrainState:
-        """Loads a checkpoint into the shapes and shardings of `abstract_state`."""
-        return self._checkpointer.load(step, abstract_state)
+        """Loads a checkpoint into the shapes and shardings of `abstract_state`.
+
+        Raises:
+          CheckpointError: if it is damaged, or holds another state.
+        """
+        path = self._directory / str(step)
+        # The newest one has been looked at.
+        if step != self.latest_step and (damage := find_damage(path)):
+            raise CheckpointError(f"{path} is damaged: {damage}")
+        try:
+            return self._checkpointer.load(step, abstract_state)
+        except Exception as error:  # Orbax raises almost anything.
+            raise CheckpointError(
+                f"{path} does not hold the state of a run of this config: {_reason(error)}"
+            ) from error
+
+    def _intact(self) -> list[Any]:
+        checkpoints = self._checkpointer.checkpoints
+        return [checkpoint for checkpoint in checkpoints if checkpoint.step not in self._damaged]
+
+    def _complete(self) -> None:
+        """Runs in the background, in the first process, before a checkpoint gets its name."""
+        unfinished = self._directory.glob(f"{self._saving}.*")
+        write_checksums(next(iter(unfinished), self._directory / str(self._saving)))
+
+    @contextlib.contextmanager
+    def _naming_what_failed(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax raises almost anything.
+            raise CheckpointError(
+                f"could not save step {self._saving} in {self._directory}: {_reason(error)}; "
+                f"the last checkpoint is that of step {self.latest_step}"
+            ) from error
 
 
 def has_checkpoint(workdir: epath.Path) -> bool:
     """Whether a run has saved anything there."""
-    directory = workdir / _DIRECTORY
-    return directory.exists() and any(p.name.isdigit() for p in directory.iterdir())
+    return bool(_checkpoints_in(workdir / _DIRECTORY))
 
 
 def abstract(state: Any, shardings: Any) -> Any:
@@ -71,3 +155,49 @@ def abstract(state: Any, shardings: Any) -> Any:
         state,
         shardings,
     )
+
+
+def _checkpoints_in(directory: epath.Path) -> list[epath.Path]:
+    """Finished checkpoints, the newest first."""
+    paths = directory.iterdir() if directory.exists() else ()
+    finished = [path for path in paths if path.name.isdigit()]
+    return sorted(finished, key=lambda path: int(path.name), reverse=True)
+
+
+def _find_damaged(directory: epath.Path) -> set[int]:
+    """Steps of damaged checkpoints; looks at all files of the newest ones, to the first intact."""
+    damages, intact = {}, False
+    for path in _checkpoints_in(directory):
+        # Orbax reads the metrics of all, and of a run only the newest state is sure to be read.
+        damage = find_damage(path, part="metrics/" if intact else "")
+        if damage is None:
+            intact = True
+        else:
+            damages[path] = damage
+    if damages and not intact:
+        found = "; ".join(f"{path.name}: {damage}" for path, damage in damages.items())
+        raise CheckpointError(
+            f"no checkpoint in {directory} is intact ({found}); to start anew, use another workdir"
+        )
+    for path, damage in damages.items():
+        log.warning(f"skipping the damaged checkpoint {path}: {damage}")
+    return {int(path.name) for path in damages}
+
+
+def _set_aside(directory: epath.Path, steps: set[int]) -> None:
+    """Renames checkpoints, once all processes have seen them."""
+    multihost_utils.sync_global_devices("damaged checkpoints are found")
+    if jax.process_index() == 0:
+        for step in steps:
+            aside = directory / f"{_SET_ASIDE}{step}"
+            aside.rmtree(missing_ok=True)
+            (directory / str(step)).rename(aside)
+    multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    steps.clear()
+
+
+def _reason(error: BaseException) -> str:
+    """What an error, or what caused it first, says in its first line."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return str(error).strip().split("\n")[0]

@@ -24,7 +24,7 @@ class Memory:
     """Bytes of a device.
 
     Attributes:
-      parameters: batch statistics included.
+      parameters: batch statistics and moving averages included.
       optimizer: the optimiser's state.
       batch: the device's examples.
       temporaries: activations, gradients and what else lives only during a step.
@@ -115,7 +115,7 @@ def _memory(run: Run, batch: Any, stats: Any) -> Memory:
     state, program = run.abstract_state, stats.generated_code_size_in_bytes
     arrays = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
     return Memory(
-        parameters=_bytes_of_a_device((state.params, state.batch_stats)),
+        parameters=_bytes_of_a_device((state.params, state.batch_stats, state.ema)),
         optimizer=_bytes_of_a_device(state.opt_state),
         batch=_bytes_of_a_device(batch),
         temporaries=stats.temp_size_in_bytes,

@@ -15,6 +15,7 @@ OPERATIONAL = {
     "eval_every_steps",
     "keep_checkpoints",
     "log_every_steps",
+    "max_skipped_steps",
     "mesh",
 }
 
@@ -129,6 +130,8 @@ def base_config(task: str = "classification") -> ConfigDict:
                 eps=1e-8,
                 clip_norm=5.0,
             ),
+            ema_decay=placeholder(float),  # of moving averages to evaluate; None: without
+            max_skipped_steps=0,  # whose loss or gradient is not finite, before the run stops
             label_smoothing=0.0,
             # Mixup and cutmix; an alpha of 0 is without. See dwconv_jax/tasks/mixing.py.
             mix=dict(
@@ -161,6 +164,7 @@ def validate(config: ConfigDict) -> None:
     for name in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
         _check_at_least(config, name, 1)
     _check_at_least(config, "keep_checkpoints", 1)
+    _check_at_least(config, "max_skipped_steps", 0)
     if config.num_steps is not None:
         _check_at_least(config, "num_steps", 1)
     if config.batch_size % config.accumulation_steps:
@@ -171,6 +175,8 @@ def validate(config: ConfigDict) -> None:
     dtype = config.model.get("dtype")
     if dtype not in _DTYPES:
         raise ValueError(f"config.model.dtype={dtype!r} must be one of {', '.join(_DTYPES)}")
+    if config.ema_decay is not None and not 0 < config.ema_decay < 1:
+        raise ValueError(f"config.ema_decay={config.ema_decay} must be None or in (0, 1)")
     if not 0 <= config.label_smoothing < 1:
         raise ValueError(f"config.label_smoothing={config.label_smoothing} must be in [0, 1)")
     _check_mix(config)

@@ -11,6 +11,8 @@ log = logging.getLogger("dwconv_jax")
 def set_up() -> None:
     """Prints our messages, from the first process only, and the libraries' warnings."""
     absl.logging.set_verbosity(absl.logging.WARNING)
+    # Orbax logs with a traceback what it then raises.
+    absl.logging.get_absl_handler().addFilter(lambda record: not record.exc_info)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     log.addHandler(handler)

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from dwconv_jax.training.initialize import load_initial_weights
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import batch_sharding, make_mesh, state_sharding, to_devices
 from dwconv_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from dwconv_jax.training.preemption import Preempted, PreemptionWatch
 from dwconv_jax.training.progress import Stopwatch, duration
 from dwconv_jax.training.state import ModelDef, TrainState, initial_state
 from dwconv_jax.training.step import make_eval_step, make_train_step
@@ -56,10 +57,13 @@ class Run:
         """Steps of the whole run."""
         return total_steps(self.config, self.task.steps_per_epoch)
 
-    def checkpoints(self) -> Checkpoints:
+    def checkpoints(self, *, read_only: bool = False) -> Checkpoints:
         """The checkpoints of the workdir."""
         return Checkpoints(
-            self.workdir, keep=self.config.keep_checkpoints, best_metric=self.task.best_metric
+            self.workdir,
+            keep=self.config.keep_checkpoints,
+            best_metric=self.task.best_metric,
+            read_only=read_only,
         )
 
     def train_step(self) -> Any:
@@ -71,6 +75,7 @@ class Run:
             self.schedule,
             seed=self.config.seed,
             accumulation_steps=self.config.accumulation_steps,
+            ema_decay=self.config.ema_decay,
         )
         return jax.jit(step, donate_argnums=0, out_shardings=(self.shardings, None))
 
@@ -84,16 +89,19 @@ class Run:
             return jax.jit(self._random_state, out_shardings=self.shardings)()
         model = self.task.create_model(nnx.Rngs(self.config.seed))
         load_initial_weights(model, self.config.init_from, strict=strict)
-        return jax.device_put(initial_state(model, self.optimizer), self.shardings)
+        return jax.device_put(self._state_of(model), self.shardings)
 
     def model_of(self, state: TrainState) -> Any:
-        """The model with the weights of a state, by itself on the default device."""
-        weights = jax.device_get((state.params, state.batch_stats))
+        """The model with the weights to evaluate of a state, by itself on the default device."""
+        weights = jax.device_get(state.inference_weights)
         return self.model.merge(*jax.tree.map(jnp.asarray, weights))
 
     def _random_state(self) -> TrainState:
-        model = self.task.create_model(nnx.Rngs(self.config.seed))
-        return initial_state(model, self.optimizer)
+        return self._state_of(self.task.create_model(nnx.Rngs(self.config.seed)))
+
+    def _state_of(self, model: nnx.Module) -> TrainState:
+        averages = self.config.ema_decay is not None
+        return initial_state(model, self.optimizer, averages=averages)
 
 
 def prepare(config: ConfigDict, workdir: str) -> Run:
@@ -138,7 +146,11 @@ def assemble(
     model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
     optimizer = make_optimizer(config, schedule, model)
     state = jax.eval_shape(
-        lambda: initial_state(task.create_model(nnx.Rngs(config.seed)), optimizer)
+        lambda: initial_state(
+            task.create_model(nnx.Rngs(config.seed)),
+            optimizer,
+            averages=config.ema_decay is not None,
+        )
     )
     shardings = state_sharding(mesh, state)
     return Run(
@@ -155,7 +167,18 @@ def assemble(
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, float]:
-    """Trains to the end, from the newest checkpoint where there is one; returns final metrics."""
+    """Trains to the end, from the newest intact checkpoint where there is one.
+
+    Returns:
+      The metrics of the last evaluation.
+
+    Raises:
+      ValueError: for a config, data or workdir that cannot be, naming what to change.
+      FileNotFoundError: for data or weights that are not there.
+      NonFiniteError: after more bad batches than `config.max_skipped_steps`.
+      CheckpointError: if no checkpoint of the workdir is intact, or one cannot be saved.
+      Preempted: after a SIGTERM, with the state saved at the step that it has reached.
+    """
     run = prepare(config, workdir)
     if jax.process_index() == 0:
         run.workdir.mkdir(parents=True, exist_ok=True)
@@ -194,6 +217,7 @@ def load_state(run: Run, checkpoint: str) -> TrainState:
 
     Raises:
       FileNotFoundError: if the workdir has no checkpoint and the config no weights to start from.
+      CheckpointError: if none is intact, or the best one is damaged.
     """
     if not has_checkpoint(run.workdir):
         if run.config.init_from is None:
@@ -203,7 +227,7 @@ def load_state(run: Run, checkpoint: str) -> TrainState:
             )
         log.info(f"using {run.config.init_from}")
         return run.initial_state(strict=True)
-    with run.checkpoints() as checkpoints:
+    with run.checkpoints(read_only=True) as checkpoints:
         step = checkpoints.best_step if checkpoint == "best" else checkpoints.latest_step
         if step is None:
             raise FileNotFoundError(
@@ -225,24 +249,29 @@ def _train_loop(
     first = next(batches)
     metric_log.write_pictures(first_step, "training", [run.task.draw_training(first)])
     batches = itertools.chain([first], batches)
-    for step in range(first_step + 1, num_steps + 1):
-        state, metrics = train_step(state, to_devices(next(batches), run.mesh))
-        pending.append(metrics)
-        last = step == num_steps
-        evaluates = last or step % config.eval_every_steps == 0
-        saves = evaluates or step % config.checkpoint_every_steps == 0
-        if saves or step % config.log_every_steps == 0:
-            # Everything pending must be finite before a state is saved.
-            _log_training(run, step, pending, stopwatch.lap, metric_log, checkpoints)
-            pending = []
-        with stopwatch.pause():
-            if evaluates:
-                eval_metrics, pictures = evaluator(state)
-                metric_log.write(step, "eval", eval_metrics)
-                metric_log.write_pictures(step, "predictions", pictures)
-                log.info(f"step {step}/{num_steps}  evaluation: {_format(eval_metrics)}")
-            if saves:
-                checkpoints.save(state, eval_metrics if evaluates else None)
+    with PreemptionWatch() as watch:
+        for step in range(first_step + 1, num_steps + 1):
+            state, metrics = train_step(state, to_devices(next(batches), run.mesh))
+            pending.append(metrics)
+            preempted = watch.reached(step)
+            evaluates = step == num_steps or step % config.eval_every_steps == 0
+            saves = evaluates or preempted or step % config.checkpoint_every_steps == 0
+            if saves or step % config.log_every_steps == 0:
+                history, pending = jax.device_get(pending), []
+                _check_finite(run, step, history, int(state.skipped_steps), checkpoints)
+                _log_training(run, step, history, stopwatch.lap(), metric_log)
+            with stopwatch.pause():
+                if evaluates:
+                    eval_metrics, pictures = evaluator(state)
+                    metric_log.write(step, "eval", eval_metrics)
+                    metric_log.write_pictures(step, "predictions", pictures)
+                    log.info(f"step {step}/{num_steps}  evaluation: {_format(eval_metrics)}")
+                if saves:
+                    checkpoints.save(state, eval_metrics if evaluates else None)
+            if preempted and step < num_steps:
+                checkpoints.wait()
+                log.info(f"stopped at step {step}: run the same command again to continue")
+                raise Preempted
     log.info(
         f"done: {num_steps} steps in {duration(stopwatch.total)}, final {_format(eval_metrics)}, "
         f"best checkpoint at step {checkpoints.best_step}"
@@ -250,32 +279,52 @@ def _train_loop(
     return eval_metrics
 
 
+def _check_finite(
+    run: Run,
+    step: int,
+    history: Sequence[Mapping[str, np.ndarray]],
+    skipped: int,
+    checkpoints: Checkpoints,
+) -> None:
+    """Names the steps that were skipped, up to `step`; stops the run if there are too many."""
+    most = run.config.max_skipped_steps
+    for i, metrics in enumerate(history, start=step - len(history) + 1):
+        if _is_finite(metrics):
+            continue
+        bad = {name: float(value) for name, value in metrics.items() if not np.isfinite(value)}
+        if skipped > most:
+            raise NonFiniteError(
+                f"step {i} is not finite: {bad}; of such steps there are {skipped}, and "
+                f"config.max_skipped_steps={most}; the last good checkpoint is step "
+                f"{checkpoints.latest_step} of {run.workdir}"
+            )
+        log.warning(f"step {i} is not finite and was skipped: {bad}; {skipped} of at most {most}")
+
+
 def _log_training(
     run: Run,
     step: int,
-    pending: list[Any],
-    lap: Any,
+    history: Sequence[Mapping[str, np.ndarray]],
+    seconds: float,
     metric_log: MetricLog,
-    checkpoints: Checkpoints,
 ) -> None:
-    """Writes the means since the last log; stops the run if one of them is not finite."""
-    history = jax.device_get(pending)
-    for i, metrics in enumerate(history, start=step - len(history) + 1):
-        bad = {name: float(value) for name, value in metrics.items() if not np.isfinite(value)}
-        if bad:
-            raise NonFiniteError(
-                f"step {i} is not finite: {bad}; the last good checkpoint is step "
-                f"{checkpoints.latest_step} of {run.workdir}"
-            )
-    means = {name: float(np.mean([m[name] for m in history])) for name in history[0]}
-    seconds = lap()
+    """Writes the means since the last log, over the steps that were not skipped."""
+    finite = [metrics for metrics in history if _is_finite(metrics)]
+    names = finite[0] if finite else ()
+    means = {name: float(np.mean([m[name] for m in finite])) for name in names}
     means["images_per_second"] = run.config.batch_size * len(history) / seconds
+    if run.config.max_skipped_steps:
+        means["skipped_steps"] = float(len(history) - len(finite))
     metric_log.write(step, "train", means)
     left = (run.num_steps - step) * seconds / len(history)
     epoch = step / run.task.steps_per_epoch
     log.info(
         f"step {step}/{run.num_steps}  epoch {epoch:.1f}  {_format(means)}  {duration(left)} left"
     )
+
+
+def _is_finite(metrics: Mapping[str, np.ndarray]) -> bool:
+    return bool(np.isfinite(list(metrics.values())).all())
 
 
 class Evaluator:

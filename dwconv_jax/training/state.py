@@ -12,12 +12,30 @@ PureTree = dict[Any, Any]
 
 @struct.dataclass
 class TrainState:
-    """`step` counts finished steps; `params` and `batch_stats` are nested dicts of arrays."""
+    """All that a run must remember.
+
+    Attributes:
+      step: int32, the finished steps, skipped ones included.
+      params: nested dicts of arrays, float32.
+      batch_stats: likewise.
+      opt_state: of the optimiser.
+      skipped_steps: int32, the steps whose numbers were not finite: they changed nothing else.
+      ema: moving averages of `params` and `batch_stats`, under these names; None without them.
+    """
 
     step: jax.Array
     params: PureTree
     batch_stats: PureTree
     opt_state: optax.OptState
+    skipped_steps: jax.Array
+    ema: dict[str, PureTree] | None
+
+    @property
+    def inference_weights(self) -> tuple[PureTree, PureTree]:
+        """Parameters and batch statistics to evaluate: the averages where there are any."""
+        if self.ema is None:
+            return self.params, self.batch_stats
+        return self.ema["params"], self.ema["batch_stats"]
 
 
 class ModelDef:
@@ -39,7 +57,18 @@ def take_apart(model: nnx.Module) -> tuple[PureTree, PureTree]:
     return nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
 
 
-def initial_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state at step 0."""
+def initial_state(
+    model: nnx.Module, optimizer: optax.GradientTransformation, *, averages: bool = False
+) -> TrainState:
+    """The state at step 0; with `averages` it keeps moving averages of all weights."""
     params, batch_stats = take_apart(model)
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    weights = {"params": params, "batch_stats": batch_stats}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        skipped_steps=jnp.zeros((), jnp.int32),
+        # Copies: a step that reuses the memory of its state must not find an array in it twice.
+        ema=jax.tree.map(jnp.copy, weights) if averages else None,
+    )

@@ -1,5 +1,6 @@
 """One training step and one evaluation step, for any task, on any mesh."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -24,11 +25,13 @@ def make_train_step(
     *,
     seed: int,
     accumulation_steps: int,
+    ema_decay: float | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """A pure function of the state and a global batch.
 
     With `accumulation_steps` the batch is cut into that many micro-batches; gradients are averaged,
-    batch norms see one micro-batch at a time.
+    batch norms see one micro-batch at a time. A step that computes a number that is not finite
+    changes nothing: it is counted in `skipped_steps`. With `ema_decay` the state holds averages.
     """
 
     def loss_and_statistics(params: PureTree, batch_stats: PureTree, batch: Batch, key: jax.Array):
@@ -62,11 +65,32 @@ def make_train_step(
             grads, batch_stats, metrics = accumulate(state, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        metrics["learning_rate"] = schedule(state.step)
+        metrics["learning_rate"] = schedule(state.step - state.skipped_steps)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        updated = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=average(state.ema, params, batch_stats),
+        )
+        return _updated_if_finite(state, updated, metrics), metrics
+
+    def average(ema: dict[str, PureTree] | None, params: PureTree, batch_stats: PureTree):
+        if ema_decay is None:
+            return ema
+        weights = {"params": params, "batch_stats": batch_stats}
+        return optax.incremental_update(weights, ema, 1 - ema_decay)
 
     return train_step
+
+
+def _updated_if_finite(state: TrainState, updated: TrainState, metrics: Metrics) -> TrainState:
+    # `optax.apply_if_finite` would guard parameters alone, and let the last of a row pass.
+    skipped = dataclasses.replace(state, step=state.step + 1, skipped_steps=state.skipped_steps + 1)
+    finite = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, skipped)
 
 
 def _micro_batches(batch: Batch, count: int) -> Batch:
@@ -78,6 +102,6 @@ def make_eval_step(task: Task, model: ModelDef) -> Callable[[TrainState, Batch],
     """A pure function of the state and a global batch with a mask; see `Task.evaluate`."""
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Any, Any]:
-        return task.evaluate(model.merge(state.params, state.batch_stats), batch)
+        return task.evaluate(model.merge(*state.inference_weights), batch)
 
     return eval_step

@@ -30,6 +30,8 @@ def test_the_default_is_valid():
         (dict(num_epochs=0), "config.num_epochs must be an int >= 1, got 0"),
         (dict(eval_every_steps=-1), "config.eval_every_steps must be an int >= 1, got -1"),
         (dict(accumulation_steps=7), "config.accumulation_steps=7 must divide batch_size=464"),
+        (dict(max_skipped_steps=-1), "config.max_skipped_steps must be an int >= 0, got -1"),
+        (dict(ema_decay=1.0), "config.ema_decay=1.0 must be None or in .0, 1"),
         (dict(label_smoothing=1.0), "config.label_smoothing=1.0 must be in"),
         (dict(mix__mixup_alpha=-0.8), "config.mix.mixup_alpha=-0.8 must not be negative"),
         (dict(mix__cutmix_probability=2.0), "config.mix.cutmix_probability=2.0 must be in"),

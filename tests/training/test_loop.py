@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
+from dwconv_jax.convert.checkpoints import read_weights
+from dwconv_jax.tasks.classification import Classification
 from dwconv_jax.training import loop
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +30,13 @@ def start(data_dir, workdir, *arguments, devices=1):
         sys.executable, "main.py", "--config=tests/training/tiny.py", f"--workdir={workdir}",
         f"--config.dataset.data_dir={data_dir}", *arguments,
     ]  # fmt: skip
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        # Programs are compiled once for all runs; their bits are the same.
+        "JAX_COMPILATION_CACHE_DIR": f"{data_dir}/compiled",
+        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -38,10 +47,35 @@ def start(data_dir, workdir, *arguments, devices=1):
     )
 
 
-def finish(process):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+def finish(process, code=0):
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == code, output
     return output
+
+
+def wait_for_step(process, workdir, step):
+    """Returns once a run has logged a step."""
+    while not any(e["step"] >= step for e in entries(workdir)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+
+
+def join(count, data_dir, workdir, *arguments):
+    """Starts one run in several processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"--coordinator=localhost:{free.getsockname()[1]}"
+    return [
+        start(
+            data_dir,
+            workdir,
+            address,
+            f"--num_processes={count}",
+            f"--process_id={i}",
+            *arguments,
+        )
+        for i in range(count)
+    ]
 
 
 def entries(workdir):
@@ -54,10 +88,14 @@ def without_speed(workdir):
     return [{k: v for k, v in e.items() if k != "images_per_second"} for e in entries(workdir)]
 
 
-def final_state(workdir):
+def evaluations(workdir):
+    return {e["step"]: e for e in entries(workdir) if e["split"] == "eval"}
+
+
+def final_state(workdir, step=NUM_STEPS):
     with warnings.catch_warnings(), ocp.training.Checkpointer(workdir / "checkpoints") as reader:
         warnings.filterwarnings("ignore", message="Sharding info not provided")
-        return reader.load(NUM_STEPS)
+        return reader.load(step)
 
 
 @pytest.fixture(scope="module")
@@ -111,27 +149,81 @@ def test_a_finished_run_is_evaluated(undisturbed, data_dir):
     assert "using the latest checkpoint" in evaluated and accuracy in evaluated
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_kills_at_random_moments(tmp_path, data_dir):
+    """While it starts, steps, evaluates, saves: the end is that of a run that was left alone."""
+    steps, kills = 160, 20
+    flags = [
+        f"--config.num_steps={steps}",
+        "--config.checkpoint_every_steps=4",
+        "--config.eval_every_steps=32",
+        "--config.model.name=dwnet_tiny",
+        "--config.model.depths=(1,)",
+    ]
+    finish(start(data_dir, tmp_path / "undisturbed", *flags))
+    moments, workdir = random.Random(0), tmp_path / "killed"
+    for kill in range(kills):
+        process = start(data_dir, workdir, *flags)
+        if kill % 4:
+            newest = max((int(p.name) for p in workdir.glob("checkpoints/[0-9]*[0-9]")), default=0)
+            wait_for_step(process, workdir, newest + 1)
+            time.sleep(moments.uniform(0, 1))
+        else:
+            time.sleep(moments.uniform(0, 10))
+        process.send_signal(signal.SIGKILL)
+        output, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, output
+    assert "resuming" in finish(start(data_dir, workdir, *flags))
+    assert without_speed(workdir) == without_speed(tmp_path / "undisturbed")
+    ends = [final_state(tmp_path / name, steps) for name in ("killed", "undisturbed")]
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+@pytest.mark.parametrize(
+    ("devices", "fsdp", "fewer"), [(2, 2, 1), pytest.param(8, 8, 4, marks=pytest.mark.slow)]
+)
+def test_a_run_told_to_stop_continues_on_fewer_devices(
+    devices, fsdp, fewer, undisturbed, tmp_path, data_dir
+):
+    workdir, flags = tmp_path / "stopped", ["--config.log_every_steps=1"]
+    process = start(data_dir, workdir, *flags, f"--config.mesh.fsdp={fsdp}", devices=devices)
+    wait_for_step(process, workdir, 1)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process, code=143)
+    (step,) = re.findall(r"stopped at step (\d+): run the same command again", output)
+    assert (workdir / "checkpoints" / step).exists() and "Traceback" not in output
+    assert f"from step {step}" in finish(start(data_dir, workdir, *flags, devices=fewer))
+    ours, theirs = evaluations(workdir), evaluations(undisturbed[0])
+    assert ours[6]["loss"] == pytest.approx(theirs[6]["loss"], rel=1e-5)
+    # From step to step Adam amplifies the rounding of sums taken in parts.
+    assert ours[12]["loss"] == pytest.approx(theirs[12]["loss"], rel=1e-4)
+
+
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_agree_with_one(count, tmp_path, data_dir, undisturbed):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
     workdir = tmp_path / "joined"
-    joined = [
-        start(
-            data_dir,
-            workdir,
-            f"--coordinator={address}",
-            f"--num_processes={count}",
-            f"--process_id={i}",
-        )
-        for i in range(count)
-    ]
-    outputs = [finish(process) for process in joined]
+    outputs = [finish(process) for process in join(count, data_dir, workdir)]
     assert f"on {count} cpu device(s)" in outputs[0] and "step 12/12" not in outputs[1]
     for ours, theirs in zip(without_speed(workdir), without_speed(undisturbed[0]), strict=True):
         # Twelve steps of Adam amplify the rounding of sums taken in two halves.
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_stop_at_the_same_step(tmp_path, data_dir, undisturbed):
+    """One of them is told to stop; damage to what they save is seen by all."""
+    workdir, flags = tmp_path / "joined", ["--config.log_every_steps=1", "--config.mesh.fsdp=2"]
+    processes = join(2, data_dir, workdir, *flags)
+    wait_for_step(processes[0], workdir, 3)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [finish(process, code=143) for process in processes]
+    (step,) = re.findall(r"stopped at step (\d+)", outputs[0])
+    (workdir / "checkpoints" / step / "state" / "manifest.ocdbt").write_bytes(b"")
+    outputs = [finish(process) for process in join(2, data_dir, workdir, *flags)]
+    assert f"skipping the damaged checkpoint {workdir}/checkpoints/{step}" in outputs[0]
+    ours, theirs = evaluations(workdir), evaluations(undisturbed[0])
+    assert ours[12]["loss"] == pytest.approx(theirs[12]["loss"], rel=1e-4)
 
 
 def test_a_workdir_belongs_to_its_config(undisturbed, data_dir):
@@ -150,10 +242,26 @@ def test_nothing_to_evaluate_is_said(config, tmp_path):
         loop.evaluate(config, str(tmp_path))
 
 
-def test_numbers_that_are_not_finite_stop_the_run(config, tmp_path):
-    config.optimizer.learning_rate = 1e38
-    config.optimizer.warmup_epochs = 0.0
-    with pytest.raises(loop.NonFiniteError, match=r"step \d+ is not finite: .*good checkpoint"):
+def test_bad_batches_are_skipped_and_then_stop_the_run(config, tmp_path, monkeypatch, caplog):
+    config.update(max_skipped_steps=1, ema_decay=0.5, eval_every_steps=4)
+    config.model.update(name="dwnet_tiny", depths=(1,), drop_path_rate=0.0)
+    train_batches = Classification.train_batches
+
+    def with_bad_ones(task, start_step):
+        for step, batch in enumerate(train_batches(task, start_step), start=start_step + 1):
+            yield batch | {"image": batch["image"] * (np.nan if step in (3, 6) else 1)}
+
+    monkeypatch.setattr(Classification, "train_batches", with_bad_ones)
+    message = r"step 6 is not finite: .*there are 2, and config.max_skipped_steps=1; .* is step 4"
+    with caplog.at_level("INFO"), pytest.raises(loop.NonFiniteError, match=message):
         loop.train(config, str(tmp_path))
-    for entry in entries(tmp_path):
-        assert all(np.isfinite(v) for k, v in entry.items() if k != "split")
+    assert re.search("step 3 is not finite and was skipped: .*loss.*; 1 of at most 1", caplog.text)
+    *trained, evaluated = entries(tmp_path)
+    assert [(e["step"], e["skipped_steps"]) for e in trained] == [(2, 0), (4, 1)]
+    assert all(np.isfinite(v) for e in trained for k, v in e.items() if k != "split")
+
+    # What is evaluated, and given away, are the averages.
+    assert loop.evaluate(config, str(tmp_path), "best")["loss"] == evaluated["loss"]
+    state, weights = final_state(tmp_path, step=4), read_weights(tmp_path)
+    np.testing.assert_array_equal(weights["head/kernel"], state["ema"]["params"]["head"]["kernel"])
+    assert not np.array_equal(weights["head/kernel"], state["params"]["head"]["kernel"])

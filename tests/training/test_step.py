@@ -1,6 +1,7 @@
 """The same step on one device and on eight, in one batch and in micro-batches."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -123,3 +124,87 @@ def test_evaluation_counts_unmasked_examples_only(task, model, batches):
         parts = metrics if parts is None else parts.merge(metrics)
     for name, value in whole.compute().items():
         assert_close(parts.compute()[name], value, 1e-6, name)
+
+
+class Small(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(3, 4, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+    def __call__(self, x, train):
+        return self.norm(self.linear(x), use_running_average=not train)
+
+
+class Regression:
+    def loss(self, model, batch, rngs):
+        loss = jnp.mean(jnp.square(model(batch["x"], train=True) - batch["y"]))
+        return loss, {"root": jnp.sqrt(loss)}
+
+    def evaluate(self, model, batch):
+        return None, model(batch["x"], train=False)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A model, its step with averages at a decay of 0.9, its first state, and a batch."""
+    model, optimizer = Small(nnx.Rngs(0)), optax.adamw(0.1)
+    step = make_train_step(
+        Regression(),
+        ModelDef(model),
+        optimizer,
+        lambda step: 0.1 + 0 * step,
+        seed=0,
+        accumulation_steps=1,
+        ema_decay=0.9,
+    )
+    rng = np.random.default_rng(0)
+    batch = {name: rng.normal(size=(8, n)).astype(np.float32) for name, n in (("x", 3), ("y", 4))}
+    state = initial_state(model, optimizer, averages=True)
+    return ModelDef(model), jax.jit(step), jax.jit(step, donate_argnums=0), state, batch
+
+
+def assert_same(actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_batch_that_is_not_finite_changes_nothing(small, value):
+    _, step, _, state, batch = small
+    state, _ = step(state, batch)
+    after, metrics = step(state, batch | {"x": np.where(batch["x"] > 1, value, batch["x"])})
+    assert not all(np.isfinite(list(metrics.values())))
+    assert (int(after.step), int(after.skipped_steps)) == (2, 1)
+    assert_same(after.replace(step=state.step, skipped_steps=state.skipped_steps), state)
+    again, metrics = step(after, batch)
+    assert (int(again.step), int(again.skipped_steps)) == (3, 1)
+    assert all(np.isfinite(list(metrics.values())))
+    assert not np.array_equal(again.params["linear"]["kernel"], state.params["linear"]["kernel"])
+
+
+def test_averages_of_all_weights_are_evaluated(small):
+    model, _, step, state, batch = small
+    state = jax.tree.map(jnp.copy, state)  # the step takes its memory
+    expected = {"params": state.params, "batch_stats": state.batch_stats}
+    expected = jax.tree.map(np.array, expected)
+    assert_same(state.ema, expected)
+    for _ in range(3):
+        state, _ = step(state, batch)
+        now = {"params": state.params, "batch_stats": state.batch_stats}
+        expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * np.asarray(new), expected, now)
+    for name, average in expected["batch_stats"]["norm"].items():
+        assert_close(state.ema["batch_stats"]["norm"][name], average, 1e-6, name)
+    kernel = expected["params"]["linear"]["kernel"]
+    assert_close(state.ema["params"]["linear"]["kernel"], kernel, 1e-6)
+    assert np.abs(kernel - state.params["linear"]["kernel"]).max() > 0.1
+
+    _, outputs = make_eval_step(Regression(), model)(state, batch)
+    averaged = model.merge(state.ema["params"], state.ema["batch_stats"])
+    assert_same(outputs, averaged(batch["x"], train=False))
+
+
+def test_without_averages_there_are_none(small):
+    _, _, _, state, _ = small
+    plain = initial_state(Small(nnx.Rngs(0)), optax.adamw(0.1))
+    weights = jax.tree.leaves((state.params, state.batch_stats))
+    assert len(jax.tree.leaves(plain)) == len(jax.tree.leaves(state)) - len(weights)
+    assert plain.inference_weights == (plain.params, plain.batch_stats)
