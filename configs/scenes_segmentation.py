@@ -4,6 +4,9 @@
 
 tfds data set `scenes/digits`, made from what scikit-learn ships: 3,000 scenes of 96x96 pixels to
 train and 500 to test, of other digits on other parts of the photographs; ten digits and the ground.
+The network sees them at 64x64; its predictions are counted at 96x96, which bounds the mean IoU by
+0.93. The ground is 86 % of all pixels, so that predicting it everywhere has 0.078: after
+300 steps that is still the number, while the training loss falls. Not yet run to its end.
 """
 
 from dwconv_jax.training import base_config
@@ -17,23 +20,21 @@ def get_config():
         embed_dim=24,
         depths=(1, 1, 2, 1),
         window_size=7,
-        drop_path_rate=0.1,
+        drop_path_rate=0.0,
         head_features=32,
         auxiliary_features=32,
     )
-    config.dataset.update(
-        name="scenes/digits", scale_range=(0.75, 1.5), photometric=True, shuffle_buffer=3_000
-    )
-    config.num_epochs = 6
+    config.dataset.update(name="scenes/digits", scale=(64, 64), crop_size=64, shuffle_buffer=3_000)
+    config.num_epochs = 8
     config.batch_size = 8
     config.eval_batch_size = 50
     config.optimizer.update(
-        learning_rate=5e-3,
-        warmup_learning_rate=5e-6,
-        min_learning_rate=5e-5,
-        warmup_epochs=0.5,
+        learning_rate=2e-3,
+        warmup_learning_rate=2e-6,
+        min_learning_rate=2e-5,
+        warmup_epochs=0.25,
     )
     config.log_every_steps = 75
-    config.eval_every_steps = 375
-    config.checkpoint_every_steps = 375
+    config.eval_every_steps = 750
+    config.checkpoint_every_steps = 750
     return config

@@ -71,9 +71,11 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     labels = np.asarray(Image.open(out / "a.png"))
     assert (labels.shape, labels.dtype) == ((48, 64), np.uint8) and labels.max() <= 10
 
-    (pictures / "c.png").write_bytes(b"no picture")
+    spoilt = tmp_path / "spoilt"
+    spoilt.mkdir()
+    (spoilt / "c.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"cannot read .*c\.png"):
-        predict(config, str(tmp_path), str(pictures), str(out), "best")
+        predict(config, str(tmp_path), str(spoilt), str(out), "best")
 
 
 def test_pictures_must_be_there(config, tmp_path):
