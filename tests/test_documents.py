@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import pytest
+import sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-sybil = pytest.importorskip("sybil")
 
 
 def python_blocks(page):
-    from sybil.parsers.markdown import PythonCodeBlockParser
-
     return sybil.Sybil(parsers=[PythonCodeBlockParser()]).parse(page)
 
 
