@@ -27,7 +27,7 @@ def test_it_runs_from_top_to_bottom(notebook, monkeypatch):
     # Most of the time goes to compiling what runs for moments.
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
-    nbclient.NotebookClient(notebook, timeout=400, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
     pictures = [
         output
         for cell in notebook.cells
