@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check docs format clean
 
 demo: $(INSTALLED)  ## trains a dynamic depth-wise network on real handwritten digits
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
@@ -16,10 +16,13 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)  ## the wide sweeps that `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
-check: $(INSTALLED)
+check: $(INSTALLED) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## builds the documentation into build/docs; any warning fails
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --quiet docs build/docs
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -12,11 +12,12 @@ from dwconv_jax.study import paper_grid, study_config
 
 def get_config():
     base = digits.get_config()
-    base.model.update(embed_dim=16, depths=(2, 2), window_size=5, drop_path_rate=0.0)
-    base.num_epochs = 10
+    # Two blocks in the first stage: it is every second block that shifts Swin's windows.
+    base.model.update(embed_dim=16, depths=(2, 1), window_size=5, drop_path_rate=0.0)
+    base.num_epochs = 12
     base.optimizer.warmup_epochs = 1.0
     base.log_every_steps = 22
-    base.eval_every_steps = base.checkpoint_every_steps = 220
+    base.eval_every_steps = base.checkpoint_every_steps = 264
     base.keep_checkpoints = 1
     cells, questions = paper_grid(kernel_sizes=(3, 7), window_size=4, heads=(4, 8), image_size=8)
     return study_config(base, cells, questions, seeds=(0, 1, 2))

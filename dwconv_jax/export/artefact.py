@@ -22,7 +22,8 @@ def export_model(
 ) -> export.Exported:
     """Traces a model for any batch size, with its batch norms folded and its weights inside.
 
-    The program needs neither this package nor Flax, nor the kernels compiled for this machine:
+    The program needs JAX and flatbuffers, by which JAX reads it; neither this package nor Flax, nor
+    the kernels compiled for this machine::
 
         exported = jax.export.deserialize(pathlib.Path("model.jaxexport").read_bytes())
         logits = exported.call(pixels)  # uint8 [B, H, W, C]

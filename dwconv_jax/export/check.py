@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from ml_collections import ConfigDict
 
 _WARM_UP, _RUNS = 3, 20
 
+Program = Callable[[np.ndarray], jax.Array]
+
 
 def random_pixels(exported: export.Exported, batch: int) -> np.ndarray:
     """Noise that the program takes: uint8 `[batch, H, W, C]`."""
@@ -20,23 +23,21 @@ def random_pixels(exported: export.Exported, batch: int) -> np.ndarray:
 
 
 def relative_difference(
-    exported: export.Exported, model: nnx.Module, dataset: ConfigDict, batch: int = 8
+    program: Program, model: nnx.Module, dataset: ConfigDict, pixels: np.ndarray
 ) -> float:
-    """The largest difference of the outputs on noise, over the largest output of the model."""
-    pixels = random_pixels(exported, batch)
+    """The largest difference of the outputs, over the largest output of the model."""
     images = (pixels.astype(np.float32) / 255 - np.float32(dataset.mean)) / np.float32(dataset.std)
     graph, state = nnx.split(model)
     expected = jax.jit(lambda state, x: nnx.merge(graph, state)(x, train=False))(state, images)
-    difference = jnp.abs(exported.call(pixels) - expected).max()
-    return float(difference / jnp.abs(expected).max())
+    return float(jnp.abs(program(pixels) - expected).max() / jnp.abs(expected).max())
 
 
-def latency_ms(exported: export.Exported, batch: int) -> float:
+def latency_ms(program: Program, pixels: np.ndarray) -> float:
     """Median milliseconds of a call on the default device, compilation and copies in aside."""
-    call, pixels = jax.jit(exported.call), jax.device_put(random_pixels(exported, batch))
+    on_device = jax.device_put(pixels)
     times = []
     for _ in range(_WARM_UP + _RUNS):
         started = time.perf_counter()
-        jax.block_until_ready(call(pixels))
+        jax.block_until_ready(program(on_device))
         times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times[_WARM_UP:])

@@ -8,12 +8,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from dwconv_jax.export.artefact import PLATFORMS, export_model
-from dwconv_jax.export.check import latency_ms, relative_difference
+from dwconv_jax.export.check import latency_ms, random_pixels, relative_difference
 from dwconv_jax.training import loop
 
 # Folded norms round differently. More than this is not rounding.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
-_LATENCY_BATCHES = (1, 32)
+_ONE, _MANY = 1, 32  # images, of which latencies are told
 
 
 def export_run(config: ConfigDict, workdir: str, out: str, checkpoint: str = "latest") -> str:
@@ -46,11 +46,13 @@ def export_run(config: ConfigDict, workdir: str, out: str, checkpoint: str = "la
     dataset = config.dataset
     shape = (dataset.image_size, dataset.image_size, model.in_channels)
     exported = export_model(model, shape, mean=dataset.mean, std=dataset.std)
-    difference = relative_difference(exported, model, dataset)
+    program = jax.jit(exported.call)
+    one, many = (random_pixels(exported, batch) for batch in (_ONE, _MANY))
+    difference = relative_difference(program, model, dataset, many)
     if not difference <= _TOLERANCE[config.model.dtype]:
         raise ValueError(f"the program differs from the model by {difference:.1e}: not written")
     _write(path, bytes(exported.serialize()), shape, run.task.class_names)
-    speeds = (f"{latency_ms(exported, batch):.2f} ms for {batch}" for batch in _LATENCY_BATCHES)
+    speeds = (f"{latency_ms(program, pixels):.2f} ms for {len(pixels)}" for pixels in (one, many))
     return (
         f"wrote {path}: {config.model.name}, step {int(state.step)}, for {', '.join(PLATFORMS)}, "
         f"{path.stat().length / 1e6:.1f} MB\n"

@@ -31,15 +31,17 @@ _DYNAMICS = ("none", "pooled", "centre", "attention")
 class LocallyConnected(nnx.Module):
     """Local attention, depth-wise convolution and all between, as one layer (paper section 3).
 
-    | known as | flags |
-    |---|---|
-    | depth-wise convolution | `connectivity="sliding", dynamic="none"` |
-    | dynamic (homogeneous) | `connectivity="sliding", dynamic="pooled"` |
-    | i-dynamic (inhomogeneous) | `connectivity="sliding", dynamic="centre", groups=...` |
-    | local attention (Swin) | `connectivity="window", dynamic="attention", groups=num_heads` |
-    | local MLP | `connectivity="window", dynamic="none", groups=...` |
-    | spatial MLP (Mixer) | `connectivity="global", dynamic="none", groups=1, map_size=...` |
-    | global attention (ViT) | `connectivity="global", dynamic="attention", map_size=...` |
+    ========================= ===============================================================
+    known as                  flags
+    ========================= ===============================================================
+    depth-wise convolution    `connectivity="sliding", dynamic="none"`
+    dynamic (homogeneous)     `connectivity="sliding", dynamic="pooled"`
+    i-dynamic (inhomogeneous) `connectivity="sliding", dynamic="centre", groups=...`
+    local attention (Swin)    `connectivity="window", dynamic="attention", groups=num_heads`
+    local MLP                 `connectivity="window", dynamic="none", groups=...`
+    spatial MLP (Mixer)       `connectivity="global", dynamic="none", groups=1, map_size=...`
+    global attention (ViT)    `connectivity="global", dynamic="attention", map_size=...`
+    ========================= ===============================================================
 
     Static and pooled weights come with a bias for each channel, attention with an output
     projection, as in the reference.

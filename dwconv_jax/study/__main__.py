@@ -29,6 +29,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     # TensorFlow takes seconds to import: not before the flags are parsed.
+    import jax
+
     from dwconv_jax.study.cells import run_cell
     from dwconv_jax.study.run import run_all
     from dwconv_jax.training import logs, loop
@@ -37,6 +39,8 @@ def main(argv: list[str]) -> None:
     study, workdir = _CONFIG.value, epath.Path(_WORKDIR.value).absolute()
     try:
         if _CELL.value is not None:
+            # The seeds of a cell run the same programs, which take longer to compile than to run.
+            jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
             run_cell(study, workdir, _CELL.value)
         else:
             command = [sys.executable, "-m", "dwconv_jax.study", *sys.argv[1:]]

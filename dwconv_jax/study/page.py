@@ -37,12 +37,15 @@ def write_study_page(path: epath.Path, study: ConfigDict, rows: Sequence[Row]) -
             sections.append(Section(question, figures=[comparison(found)]))
     sections.append(
         Section(
-            "Published on ImageNet",
+            "Published",
             "Other data, other sizes and other budgets: nothing above says what these models would "
             "do there. Only numbers whose source could be read are given.",
-            table=[published.HEADER, *published.IMAGENET],
         )
     )
+    sections += [
+        Section(f"Published: {measured_on}", table=table)
+        for measured_on, table in published.TABLES.items()
+    ]
     write_page(path, "What matters in local attention?", _summary(study, rows), sections)
 
 

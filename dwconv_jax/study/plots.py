@@ -24,7 +24,7 @@ def accuracy_against(rows: Sequence[Row], value: Callable[[Row], float], label: 
     values = [value(row) for row in rows]
     if max(values) > 2 * min(values):
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_xlabel(label)

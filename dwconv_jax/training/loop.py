@@ -86,7 +86,9 @@ class Run:
           strict: refuses weights with another head or other windows, rather than adapting them.
         """
         if self.config.init_from is None:
-            return jax.jit(self._random_state, out_shardings=self.shardings)()
+            # The key is an argument, so that runs of every seed share one program.
+            key = jax.random.key(self.config.seed)
+            return jax.jit(self._random_state, out_shardings=self.shardings)(key)
         model = self.task.create_model(nnx.Rngs(self.config.seed))
         load_initial_weights(model, self.config.init_from, strict=strict)
         return jax.device_put(self._state_of(model), self.shardings)
@@ -96,8 +98,8 @@ class Run:
         weights = jax.device_get(state.inference_weights)
         return self.model.merge(*jax.tree.map(jnp.asarray, weights))
 
-    def _random_state(self) -> TrainState:
-        return self._state_of(self.task.create_model(nnx.Rngs(self.config.seed)))
+    def _random_state(self, key: jax.Array) -> TrainState:
+        return self._state_of(self.task.create_model(nnx.Rngs(key)))
 
     def _state_of(self, model: nnx.Module) -> TrainState:
         averages = self.config.ema_decay is not None

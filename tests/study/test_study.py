@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,22 +30,23 @@ def study(data_dir):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory, data_dir):
-    """Where the first cell has finished."""
+def workdir(tmp_path_factory, trained_run, data_dir):
+    """Where the first cell was stopped between the end of its training and its result."""
     study = small.get_config()
     study.base.dataset.data_dir = data_dir
     workdir = epath.Path(tmp_path_factory.mktemp("study"))
+    shutil.copytree(trained_run[1], workdir / "pooled" / "seed_0")
     cells.run_cell(study, workdir, 0)
     return workdir
 
 
 def test_a_finished_cell_says_what_it_is(workdir, study):
-    result = json.loads((workdir / "static" / "seed_0" / "result.json").read_text())
-    logged = (workdir / "static" / "seed_0" / "metrics.jsonl").read_text().splitlines()
-    assert result["accuracy"] == json.loads(logged[-1])["accuracy"]
+    result = json.loads((workdir / "pooled" / "seed_0" / "result.json").read_text())
+    logged = (workdir / "pooled" / "seed_0" / "metrics.jsonl").read_text().splitlines()
+    assert result["accuracy"] == pytest.approx(json.loads(logged[-1])["accuracy"], abs=1e-6)
     speeds = [json.loads(line).get("images_per_second") for line in logged]
     assert result["step_ms"] == pytest.approx(464e3 / np.median([s for s in speeds[1:] if s]))
-    assert result["parameters"] == 4_586 and result["device_count"] == 8
+    assert result["parameters"] == 5_398 and result["device_count"] == 8
 
 
 def test_a_finished_cell_is_not_run_again(workdir, study, monkeypatch):
@@ -57,17 +59,22 @@ def test_a_finished_cell_is_not_run_again(workdir, study, monkeypatch):
         cells.run_cell(study, workdir, 0)
 
 
-# Stands for the command of a cell: it leaves what a run of the pooled cell leaves.
+def test_a_cell_that_is_not_there_is_refused(study, tmp_path):
+    with pytest.raises(ValueError, match=r"--cell=2 must be in 0\.\.1"):
+        cells.run_cell(study, epath.Path(tmp_path), 2)
+
+
+# Stands for the command of a cell: it leaves what a run of the static cell leaves.
 _PRETEND = """
 import json, pathlib, sys
 
 assert sys.argv[-1] == "--cell=1"
 workdir, config = pathlib.Path(sys.argv[1]), sys.argv[2]
-pooled = workdir / "pooled" / "seed_0"
-pooled.mkdir(parents=True)
-(pooled / "config.json").write_text(config)
-result = json.loads((workdir / "static" / "seed_0" / "result.json").read_text())
-(pooled / "result.json").write_text(json.dumps(result | {"parameters": 9_999}))
+static = workdir / "static" / "seed_0"
+static.mkdir(parents=True)
+(static / "config.json").write_text(config)
+result = json.loads((workdir / "pooled" / "seed_0" / "result.json").read_text())
+(static / "result.json").write_text(json.dumps(result | {"parameters": 9_999}))
 """
 
 
@@ -76,8 +83,8 @@ def test_what_is_left_is_run_and_all_is_gathered(workdir, study, capsys):
     run_all(study, workdir, [sys.executable, "-c", _PRETEND, str(workdir), config], jobs=2)
     rows = list(csv.DictReader((workdir / "table.csv").read_text().splitlines()))
     assert [(row["cell"], row["parameters"]) for row in rows] == [
-        ("static", "4586"),
-        ("pooled", "9999"),
+        ("pooled", "5398"),
+        ("static", "9999"),
     ]
     assert (workdir / "table.md").read_text() in capsys.readouterr().out
     page = (workdir / "report.html").read_text()
@@ -88,9 +95,9 @@ def test_what_is_left_is_run_and_all_is_gathered(workdir, study, capsys):
 
 def test_a_cell_that_fails_is_named(study, tmp_path):
     command = [sys.executable, "-c", "import sys; sys.exit('out of memory')"]
-    with pytest.raises(ValueError, match=r"2 cells failed: static, pooled; see .*/static\.log"):
+    with pytest.raises(ValueError, match=r"2 cells failed: pooled, static; see .*/pooled\.log"):
         run_all(study, epath.Path(tmp_path), command, jobs=1)
-    assert "out of memory" in (tmp_path / "pooled.log").read_text()
+    assert "out of memory" in (tmp_path / "static.log").read_text()
 
 
 @pytest.mark.slow
@@ -99,9 +106,6 @@ def test_the_command_runs_a_study(tmp_path, data_dir):
     assert finished.returncode == 0, finished.stderr
     assert "2 of 2 cells to run, 1 at a time" in finished.stderr
     assert "| static |" in finished.stdout and "| pooled |" in finished.stdout
-
-
-def test_mistakes_are_named(tmp_path):
     refused = call(f"--workdir={tmp_path}", "--cell=2")
     assert refused.returncode == 1
     assert refused.stderr.strip().splitlines()[-1] == "error: --cell=2 must be in 0..1"
@@ -136,7 +140,7 @@ def test_rows_are_means_and_spreads_over_seeds():
 def test_only_what_has_finished_is_shown(study, tmp_path):
     study.seeds = (0, 1)
     for seed, accuracy in ((0, 0.5), (1, None)):
-        config = cell_config(study, 1, seed)
+        config = cell_config(study, 0, seed)
         directory = tmp_path / "pooled" / f"seed_{seed}"
         directory.mkdir(parents=True)
         (directory / "config.json").write_text(config.to_json_best_effort())
@@ -146,5 +150,5 @@ def test_only_what_has_finished_is_shown(study, tmp_path):
     assert [(row.cell, len(row.results)) for row in rows] == [("pooled", 1)]
     write_study_page(epath.Path(tmp_path) / "report.html", study, rows)
     page = (tmp_path / "report.html").read_text()
-    assert "1 of 2 cells on digits, 1 runs of 1 epochs" in page
+    assert "1 of 2 cells on digits, 1 runs of 4 epochs" in page
     assert "Where do the weights come from?" not in page

@@ -18,7 +18,7 @@ from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering, check_pallas
 def locally_connected(
     x: jax.Array, weights: jax.Array, connectivity: Connectivity, lowering: Lowering = "auto"
 ) -> jax.Array:
-    """The channel-wise locally connected operator (paper section 2, design equation).
+    """The channel-wise locally connected operator (paper section 2)::
 
         y[b, i, c] = sum over j in N(i) of  w[b, i, j, g(c)] * x[b, j, c]
 

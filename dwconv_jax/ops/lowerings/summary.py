@@ -10,9 +10,9 @@ def lowerings() -> dict[str, str | bool]:
     """What `locally_connected` does on the default platform, for float32.
 
     Returns:
-      The platform; the lowering of each strategy: "depthwise" (sliding weights that positions
-      share), "per_position" (sliding weights of their own) and "blocks" (windows and the whole
-      map); whether the compiled kernel for CPU was built ("cpu_kernel"); and the strategies that
+      The platform; the lowerings of "depthwise" (sliding weights that positions share),
+      "per_position" (sliding weights of their own) and "blocks" (windows and the whole map);
+      whether the compiled kernel for CPU was built ("cpu_kernel"); and the strategies that
       `lowering="pallas"` covers on TPU ("pallas").
     """
     platform = jax.default_backend()
