@@ -28,7 +28,12 @@ def config(data_dir, monkeypatch):
     config = scenes_detection.get_config()
     config.model.update(embed_dim=8, depths=(1, 1), pyramid_features=8, hidden_features=8)
     config.model.settings.update(
-        train_candidates=20, train_proposals=16, candidates=20, proposals=16, roi_samples=8
+        train_candidates=20,
+        train_proposals=16,
+        candidates=20,
+        proposals=16,
+        roi_samples=8,
+        max_detections=20,
     )
     config.dataset.update(data_dir=data_dir, canvases=((32, 32),), scale=(32, 32))
     config.dataset.train_shortest = (32,)
