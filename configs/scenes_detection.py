@@ -13,37 +13,40 @@ def get_config():
     config = base_config("detection")
     config.model.update(
         name="cascade_mask_rcnn_dwnet_tiny",
-        patch_size=2,
-        embed_dim=24,
+        embed_dim=32,
         depths=(1, 1, 2, 1),
         window_size=7,
         drop_path_rate=0.0,
         pyramid_features=32,
         hidden_features=128,
         settings=dict(
-            # Objects of up to 56 pixels, which is all, are seen at stride 2.
+            # Objects of up to 56 pixels, which is all, are seen at stride 4, and most of them are
+            # as large as its anchors or those of the next level.
+            anchor_scale=7.0,
             finest_scale=28.0,
-            train_candidates=200,
-            train_proposals=200,
-            candidates=100,
-            proposals=100,
-            roi_samples=48,
-            max_detections=20,
+            train_candidates=100,
+            train_proposals=100,
+            candidates=60,
+            proposals=60,
+            # There are at most five objects: more regions would cost time and teach little.
+            anchor_samples=64,
+            roi_samples=16,
+            max_detections=15,
         ),
     )
     config.dataset.update(
         name="scenes/digits", num_train=3_000, num_classes=10, train_shortest=(96,), max_objects=5
     )
-    config.num_epochs = 12
-    config.batch_size = 16
+    config.num_epochs = 6
+    config.batch_size = 8
     config.eval_batch_size = 20
     config.optimizer.update(
-        learning_rate=1e-3,
-        warmup_learning_rate=1e-6,
-        min_learning_rate=1e-5,
-        warmup_epochs=1.0,
+        learning_rate=2e-3,
+        warmup_learning_rate=2e-6,
+        min_learning_rate=2e-5,
+        warmup_epochs=0.4,
     )
-    config.log_every_steps = 50
-    config.eval_every_steps = 748
-    config.checkpoint_every_steps = 748
+    config.log_every_steps = 75
+    config.eval_every_steps = 750
+    config.checkpoint_every_steps = 375
     return config

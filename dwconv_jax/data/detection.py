@@ -243,7 +243,7 @@ class DetectionDataset(Dataset):
 
     def _picture_entry(self, encoded: tf.Tensor) -> Example:
         image = _decode_image(encoded)
-        views = evaluation_views(np.array(image.shape[None, :2]), self._config)
+        views = evaluation_views(np.array([image.shape.as_list()[:2]]), self._config)
         canvas = smallest_canvas(views.size, self._config.canvases)
         entry = self._evaluation_entry(image, tf.constant(views.size[0]), tf.constant(canvas[0]))
         return {**entry, "image_id": tf.constant(0)}

@@ -96,8 +96,22 @@ def rpn_outputs(levels, maps):
     return outputs
 
 
+def heads(model, pyramid, box_rois, mask_rois):
+    """What each head says of given regions."""
+    values = {}
+    for stage in STAGES:
+        logits, codes = model.classify(stage, pyramid, box_rois[stage])
+        values[f"stage{stage}/cls_score"] = logits.reshape(-1, logits.shape[-1])
+        values[f"stage{stage}/bbox_pred"] = codes.reshape(len(values["stage0/cls_score"]), -1)
+        features = model.pool(pyramid, box_rois[stage][:, :4], 7)[:4]
+        values[f"stage{stage}/bbox_feats"] = features.transpose(0, 3, 1, 2)
+        masks = model.mask_heads[stage](model.pool(pyramid, mask_rois, 14))
+        values[f"mask/stage{stage}_logits"] = masks[::5].transpose(0, 3, 1, 2)
+    return values
+
+
 @functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
-def evaluate(graph, state, images, size, scale):
+def evaluate(graph, state, images, size, scale, box_rois, mask_rois):
     model = nnx.merge(graph, state)
     maps = model.backbone.features(images, False, None, model.padded_size(size, False))
     pyramid = model.features(images, size)
@@ -110,13 +124,20 @@ def evaluate(graph, state, images, size, scale):
         **rpn_outputs(levels, pyramid.levels),
     }
     resized = model.select(pyramid, boxes, scores, valid)
-    return values, proposals, resized, model.select(pyramid, boxes, scores, valid, scale)
+    found = model.select(pyramid, boxes, scores, valid, scale)
+    return values, proposals, resized, found, heads(model, pyramid, box_rois, mask_rois)
 
 
 @pytest.fixture(scope="module")
-def evaluated(model, batch):
+def evaluated(model, batch, expected):
+    """All of prediction, compiled once."""
     graph, state = nnx.split(model)
-    return evaluate(graph, state, batch["image"], batch["size"], batch["scale"])
+    box_rois, (mask_rois,) = (
+        [expected[f"eval/{name}/rois"].reshape(2, -1, 5)[..., 1:] for name in names]
+        for names in ([f"stage{stage}" for stage in STAGES], ["mask"])
+    )
+    inputs = batch["image"], batch["size"], batch["scale"]
+    return evaluate(graph, state, *inputs, box_rois, mask_rois)
 
 
 def test_maps(evaluated, expected):
@@ -127,7 +148,7 @@ def test_maps(evaluated, expected):
 
 
 def test_proposals(evaluated, expected):
-    _, proposals, _, _ = evaluated
+    proposals = evaluated[1]
     assert bool(proposals.valid.all())
     both = jnp.concatenate([proposals.boxes, proposals.scores[..., None]], -1)
     for i in range(2):
@@ -152,30 +173,9 @@ def test_detections(evaluated, expected, batch, prefix):
         assert flipped <= 1e-3 < pasted.mean()
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
-def heads(graph, state, images, size, box_rois, mask_rois):
-    model = nnx.merge(graph, state)
-    pyramid = model.features(images, size)
-    values = {}
-    for stage in STAGES:
-        logits, codes = model.classify(stage, pyramid, box_rois[stage])
-        values[f"stage{stage}/cls_score"] = logits.reshape(-1, logits.shape[-1])
-        values[f"stage{stage}/bbox_pred"] = codes.reshape(len(values["stage0/cls_score"]), -1)
-        features = model.pool(pyramid, box_rois[stage][:, :4], 7)[:4]
-        values[f"stage{stage}/bbox_feats"] = features.transpose(0, 3, 1, 2)
-        masks = model.mask_heads[stage](model.pool(pyramid, mask_rois, 14))
-        values[f"mask/stage{stage}_logits"] = masks[::5].transpose(0, 3, 1, 2)
-    return values
-
-
-def test_heads_alone(model, batch, expected):
+def test_heads_alone(evaluated, expected):
     """Each head on the regions that the reference gave it."""
-    graph, state = nnx.split(model)
-    box_rois, mask_rois = (
-        [expected[f"eval/{name}/rois"].reshape(2, -1, 5)[..., 1:] for name in names]
-        for names in ([f"stage{stage}" for stage in STAGES], ["mask"])
-    )
-    actual = heads(graph, state, batch["image"], batch["size"], box_rois, mask_rois[0])
+    actual = evaluated[4]
     assert_golden(actual, {name: expected[f"eval/{name}"] for name in actual}, FORWARD)
 
 

@@ -189,6 +189,16 @@ def test_evaluation_is_exact(make_config: MakeConfig) -> None:
     assert len(content["annotations"]) == 11
 
 
+def test_a_huge_picture_is_a_batch(make_config: MakeConfig, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("RGB", (9000, 4500), (255, 0, 0)).save(path)
+    batch = data.load_detection(make_config()).picture(str(path))
+    assert batch["image"].shape == (1, 64, 96, 3)
+    assert batch["original_size"].tolist() == [[4500, 9000]]
+    assert batch["size"].tolist() == [[48, 96]]
+    np.testing.assert_allclose(batch["image"][0, :48], np.tile([[[1.0, 0, 0]]], (48, 96, 1)))
+
+
 def test_other_layouts(make_config: MakeConfig, root: pathlib.Path) -> None:
     (root / "images").mkdir()
     (root / "train").rename(root / "images" / "train")

@@ -12,6 +12,7 @@ import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS
 from dwconv_jax.tasks.detection_losses import Objects, detection_loss
 from tests.golden import QUICK
+from tests.models.drawn import drawn
 from tests.numerics import assert_close
 
 # Written out rather than read from the table.
@@ -29,7 +30,7 @@ EXPECTED = {
 TINY = dict(
     num_classes=3,
     embed_dim=8,
-    depths=(1, 1, 1, 1),
+    depths=(1, 1),
     window_size=3,
     pyramid_features=8,
     hidden_features=16,
@@ -62,13 +63,11 @@ def test_every_variant_is_listed():
 
 @pytest.fixture(scope="module")
 def model():
-    model = dwconv_jax.create_model(
-        "cascade_mask_rcnn_dynamic_dwnet_tiny", **TINY, rngs=nnx.Rngs(0)
+    return drawn(
+        lambda: dwconv_jax.create_model(
+            "cascade_mask_rcnn_dynamic_dwnet_tiny", **TINY, rngs=nnx.Rngs(0)
+        )
     )
-    # Else all boxes are alike, and ties decide.
-    for head in (model.rpn.objectness, model.rpn.regression):
-        head.kernel[...] = 0.3 * jax.random.normal(jax.random.key(1), head.kernel.shape)
-    return model
 
 
 def test_a_picture_in_a_batch_gives_what_it_gives_alone(model, rng):
@@ -144,6 +143,13 @@ def test_objects_give_every_loss(train):
     assert len(losses) == 11 and min(losses.values()) > 0
     assert float(loss) == pytest.approx(sum(losses.values()), rel=1e-5)
     assert float(jnp.abs(grads["mask_heads"][2]["logits"]["kernel"][...]).max()) > 0
+
+
+def test_objects_that_have_no_place(train):
+    """Without width, outside of the picture, inverted: nothing to learn, and nothing breaks."""
+    boxes = [[[8, 8, 40, 40], [20, 20, 20, 50]], [[70, 70, 99, 99], [30, 30, 20, 10]]]
+    given = objects([1, 0], [2, 2])._replace(boxes=jnp.array(boxes, jnp.float32))
+    assert finite(train(given))
 
 
 def test_the_place_of_padding_does_not_matter(train):

@@ -13,6 +13,7 @@ from dwconv_jax.tasks.detection import Detection
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import validate
 from tests.golden import QUICK
+from tests.models.drawn import drawn
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,14 @@ def config(data_dir, monkeypatch):
     monkeypatch.setattr(Scenes.BUILDER_CONFIGS[0], "num_train", 16)
     monkeypatch.setattr(Scenes.BUILDER_CONFIGS[0], "num_test", 12)
     config = scenes_detection.get_config()
-    config.model.update(
-        patch_size=4, embed_dim=8, depths=(1, 1, 1, 1), pyramid_features=8, hidden_features=8
-    )
+    config.model.update(embed_dim=8, depths=(1, 1), pyramid_features=8, hidden_features=8)
     config.model.settings.update(
-        train_candidates=20, train_proposals=16, candidates=20, proposals=16, roi_samples=8
+        train_candidates=20,
+        train_proposals=16,
+        candidates=20,
+        proposals=16,
+        roi_samples=8,
+        max_detections=20,
     )
     config.dataset.update(data_dir=data_dir, canvases=((32, 32),), scale=(32, 32))
     config.dataset.train_shortest = (32,)
@@ -50,7 +54,7 @@ def test_a_run_ends_with_the_metrics_of_its_checkpoint(config, tmp_path):
 
 def test_predictions_are_in_pixels_of_the_original(config):
     task = Detection(config)
-    model = task.create_model(nnx.Rngs(0))
+    model = drawn(lambda: task.create_model(nnx.Rngs(0)))
     graph, state = nnx.split(model)
     batch = next(task.eval_batches())
 

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import tracemalloc
 
 import jax
 import numpy as np
@@ -173,6 +174,23 @@ def test_results_are_coco_entries():
     assert {e["image_id"] for e in entries} == {17}
     assert entries[0]["bbox"] == [30, 40, 50, 70]
     assert json.loads(json.dumps(entries)) == entries
+
+
+def test_masks_of_a_huge_picture_are_not_held_together():
+    size, count = (3000, 4000), 12
+    row = {
+        "boxes": np.tile(np.float32([100, 200, 3900, 2900]), (count, 1)),
+        "scores": np.ones(count, np.float32),
+        "classes": np.zeros(count, np.int32),
+        "masks": np.ones((count, 28, 28), np.float32),
+    }
+    tracemalloc.start()
+    entries = to_results(row, 0, np.array(size))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(entries) == count and entries[0]["segmentation"]["size"] == list(size)
+    float_masks = 4 * 3800 * 2700  # of one
+    assert peak < 3 * float_masks < count * size[0] * size[1]
 
 
 _PROCESS = """
