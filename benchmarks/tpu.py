@@ -25,7 +25,15 @@ IMAGES = 128  # on a chip: they fill the lanes
 STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
 KERNEL = 7
 LOWERINGS = ("auto", "pallas")
-WHAT = ("forward", "gradient in x", "gradient in weights", "block, evaluation", "block, training")
+OPERATOR = ("forward", "gradient in x", "gradient in weights")
+WHAT = (
+    *OPERATOR,
+    *(f"pooled, {what}" for what in OPERATOR),
+    *(f"centre, {what}" for what in OPERATOR),
+    "block, evaluation",
+    "block, training",
+)
+GROUPS = 32  # of centre-predicted weights
 _UNITS_IN_VECTOR, _LANES = 4, 1024
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -44,9 +52,17 @@ class Row:
 
 
 def operator(what: str, size: int, channels: int, lowering: str) -> Program:
-    """The static depth-wise convolution, or one of its gradients."""
+    """The sliding operator with static, pooled or centre-predicted weights, or a gradient of it."""
     x = jax.ShapeDtypeStruct((IMAGES, size, size, channels), jnp.bfloat16)
-    weights = jax.ShapeDtypeStruct((1, 1, 1, KERNEL**2, channels), jnp.bfloat16)
+    dynamic, _, what = what.rpartition(", ")
+    match dynamic:
+        case "pooled":
+            shape = (IMAGES, 1, 1, KERNEL**2, channels)
+        case "centre":
+            shape = (IMAGES, size**2, 1, KERNEL**2, GROUPS)
+        case _:
+            shape = (1, 1, 1, KERNEL**2, channels)
+    weights = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
 
     def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
         return ops.locally_connected(x, weights, ops.Sliding(KERNEL), lowering)

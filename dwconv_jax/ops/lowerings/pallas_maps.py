@@ -23,7 +23,7 @@ from dwconv_jax.ops.lowerings.toeplitz import LANES, Plan
 
 _BLOCK_BYTES = 2**21  # of a map, unless its smallest block is larger
 _MOST_CHANNELS = 64  # of a block with images in the lanes
-_WORDS_TOGETHER = 64
+_WORDS_TOGETHER = 128
 VMEM_BYTES = 110 * 2**20
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
 
