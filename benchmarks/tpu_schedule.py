@@ -81,9 +81,7 @@ def _issued(bundles: list[str]) -> tuple[float, bool]:
         exact &= trips is not None
         for i in body:
             weights[i] *= trips or 1
-        if (
-            trips and grid and math.prod(grid) < trips
-        ):  # filled and drained without work
+        if trips and grid and math.prod(grid) < trips:  # filled and drained without work
             for i in _skipped(bundles, body, starts):
                 weights[i] *= math.prod(grid) / trips
         for guarded, share in _guards(bundles, body, starts, grid):

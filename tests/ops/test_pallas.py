@@ -84,9 +84,7 @@ DYNAMIC = [
 
 
 @pytest.mark.parametrize(("shape", "groups", "connectivity", "dtype"), DYNAMIC, ids=str)
-def test_dynamic_weights_equal_the_definition(
-    rng, interpreted, shape, groups, connectivity, dtype
-):
+def test_dynamic_weights_equal_the_definition(rng, interpreted, shape, groups, connectivity, dtype):
     batch, height, width, channels = shape
     blocks, _, taps = connectivity.block_shape(height, width)
     weights = (batch, 1 if groups is None else blocks, 1, taps, groups or channels)

@@ -21,6 +21,6 @@ def check_pallas(connectivity: Connectivity, dynamic: str, per_position: bool) -
     found = f"{connectivity} with dynamic={dynamic!r} weights"
     found += " of each position" if per_position else ""
     raise ValueError(
-        "lowering='pallas' has kernels for sliding connectivity, with dynamic weights or static ones "
-        f"that all positions share, got {found}; use lowering='auto'"
+        "lowering='pallas' has kernels for sliding connectivity, with dynamic weights or "
+        f"static ones that positions share, got {found}; use lowering='auto'"
     )
