@@ -14,7 +14,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 import dwconv_jax
 from dwconv_jax import ops
-from dwconv_jax.ops.lowerings import pallas_depthwise
+from dwconv_jax.ops.lowerings import pallas_depthwise, pallas_rows
 from tests.numerics import assert_close
 
 # bfloat16 results are rounded to 2**-9; the definition gets the same rounded operands in float32.
@@ -23,8 +23,10 @@ TOLERANCE = {"float32": 1e-6, "bfloat16": 4e-3}
 
 @pytest.fixture
 def interpreted(monkeypatch):
-    # Channels written out side by side are what compiling the interpreted kernels takes.
+    # Work written out side by side is what compiling the interpreted kernels takes.
     monkeypatch.setattr(pallas_depthwise, "_MOST_TOGETHER", 2)
+    monkeypatch.setattr(pallas_rows, "_MOST_IN_STRIP", 4)
+    monkeypatch.setattr(pallas_rows, "_MOST_IN_PART", 2)
     with pltpu.force_tpu_interpret_mode():
         yield
 

@@ -26,7 +26,8 @@ TILE = 16  # sublanes of a bfloat16 register
 _MOST_TILES, _RING_BYTES = 8, 2**24  # of a block; rather one tile than a larger ring
 # Sums, a tile each, that one step of a loop works on, so that one's latencies hide behind another's
 # work; and those that share what they load, as many as registers hold.
-_MOST_IN_STRIP, _MOST_IN_PART = 14, 7
+_MOST_IN_STRIP, _MOST_IN_PART = 56, 7
+_MOST_COLUMNS = 8  # that are copied at once
 
 Row = Callable[[jax.Array], jax.Array]
 
@@ -235,24 +236,31 @@ def read_row(layout: RowLayout, map_ref, row_ref, turn_ref) -> None:
     """Copies a row of a map between its padding, with the members of a group apart."""
 
     def read_column(column: jax.Array) -> None:
-        turn_ref[column] = map_ref[column].astype(jnp.float32)
+        values = map_ref[column].astype(jnp.float32)
+        if layout.members == 1:
+            row_ref[column + layout.columns_ahead, 0] = values
+            return
+        turn_ref[column] = values
         for member in range(layout.members):
             groups = pl.ds(member, row_ref.shape[2], stride=layout.members)
             row_ref[column + layout.columns_ahead, member] = turn_ref[column, groups]
 
-    for_each((layout.shape[2],), read_column)
+    _for_each_column(layout, read_column)
 
 
 def write_row(layout: RowLayout, row_ref, map_ref, turn_ref) -> None:
     """The inverse of `read_row`."""
 
     def write_column(column: jax.Array) -> None:
+        if layout.members == 1:
+            map_ref[column] = row_ref[column + layout.columns_ahead, 0].astype(map_ref.dtype)
+            return
         for member in range(layout.members):
             groups = pl.ds(member, row_ref.shape[2], stride=layout.members)
             turn_ref[column, groups] = row_ref[column + layout.columns_ahead, member]
         map_ref[column] = turn_ref[column].astype(map_ref.dtype)
 
-    for_each((layout.shape[2],), write_column)
+    _for_each_column(layout, write_column)
 
 
 def clear(ref, axes: int) -> None:
@@ -270,6 +278,12 @@ def for_each(counts: tuple[int, ...], work: Callable[..., None], *at: jax.Array)
         work(*at)
     else:
         lax.fori_loop(0, counts[len(at)], lambda i, _: for_each(counts, work, *at, i), None)
+
+
+def _for_each_column(layout: RowLayout, work: Callable[[jax.Array], None]) -> None:
+    columns = layout.shape[2]
+    unroll = _largest_divisor(columns, _MOST_COLUMNS)
+    lax.fori_loop(0, columns, lambda column, _: work(column), None, unroll=unroll)
 
 
 def _largest_divisor(size: int, most: int) -> int:
