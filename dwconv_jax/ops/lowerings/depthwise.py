@@ -40,7 +40,7 @@ def depthwise(
         if kernel.shape[0] == 1:
             return pallas_depthwise.convolve(x, kernel[0], dilation)
         weights = kernel.reshape(len(kernel), 1, 1, -1, kernel.shape[-1])
-        return pallas_dynamic.mix(x, weights, Sliding(kernel.shape[1:3], dilation))
+        return pallas_dynamic.mix(x, weights, Sliding((kernel.shape[1], kernel.shape[2]), dilation))
 
     # A program for any batch size is one to export: it must run where the compiled kernel is not,
     # and grouped convolutions, whose groups would be the images', do not take such a size.

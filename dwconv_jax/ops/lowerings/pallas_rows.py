@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,11 +41,11 @@ class Part(NamedTuple):
 
     def columns(self, first: jax.Array) -> pl.Slice:
         """Its columns, where the strip starts at `first`."""
-        return pl.ds(first + self.column, self.width)
+        return pl.Slice(first + self.column, self.width)
 
     def sublanes(self, first_tile: jax.Array) -> pl.Slice:
         """Its sublanes, where the strip starts at `first_tile`."""
-        return pl.ds(pl.multiple_of((first_tile + self.tile) * TILE, TILE), TILE)
+        return pl.Slice(pl.multiple_of((first_tile + self.tile) * TILE, TILE), TILE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ class RowLayout:
 
     def places(self, columns: pl.Slice) -> pl.Slice:
         """Where a row of weights holds those of some columns."""
-        return columns if self.per_position else pl.ds(0, 1)
+        return columns if self.per_position else pl.Slice(0, 1)
 
     def enter(self, a: jax.Array) -> jax.Array:
         """A map or weights, batch first, as the kernel sees them: padded to whole blocks."""
@@ -159,8 +159,11 @@ class RowLayout:
     def weight_spec(self, row: Row) -> pl.BlockSpec:
         """Rows of weights, or the one row that positions share."""
         block = (None, self._weight_map[1], self._taps, self._tiles * TILE, LANES)
-        row = row if self.per_position else lambda step: 0
-        return pl.BlockSpec(block, lambda lanes, sublanes, step: (row(step), 0, 0, sublanes, lanes))
+
+        def index(lanes: jax.Array, sublanes: jax.Array, step: jax.Array) -> tuple[Any, ...]:
+            return row(step) if self.per_position else 0, 0, 0, sublanes, lanes
+
+        return pl.BlockSpec(block, index)
 
     def arriving(self, step: jax.Array) -> jax.Array:
         """The row that arrives at a step."""
@@ -186,9 +189,12 @@ class RowLayout:
         row = (self.shape[2] + 2 * self.columns_ahead, self.members, self._tiles * TILE, LANES)
         turn = (self.shape[2], self.members * self._tiles * TILE, LANES)
         scratch = ((self.slots, *row), row, turn)
-        blocks = [size for spec in (*inputs, output) for size in [spec.block_shape[1:]] * 2]
-        words = sum(map(math.prod, (*scratch, *blocks)))
-        check_memory(4 * words, "the rows that a kernel spans", self.shape, self.dtype)
+        check_memory(
+            4 * sum(map(math.prod, scratch)) + 2 * sum(map(self._block_bytes, (*inputs, output))),
+            "the rows that a kernel spans",
+            self.shape,
+            self.dtype,
+        )
         images, groups = self.shape[0], self.groups
         sublanes, lanes = (images, groups) if self.channels_in_lanes else (groups, images)
         grid = pl.cdiv(lanes, LANES), pl.cdiv(sublanes, self._tiles * TILE)
@@ -205,6 +211,10 @@ class RowLayout:
             ),
             name=kernel.__name__.strip("_"),
         )(*map(self.enter, operands))
+
+    def _block_bytes(self, spec: pl.BlockSpec) -> int:
+        sizes = (size for size in spec.block_shape or () if isinstance(size, int))
+        return math.prod(sizes) * self.dtype.itemsize
 
     @property
     def _tiles(self) -> int:
