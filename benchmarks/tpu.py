@@ -20,12 +20,18 @@ from flax import nnx
 
 from dwconv_jax import ops
 from dwconv_jax.models.blocks import DWBlock
+from dwconv_jax.ops.lowerings.shifted_sums import shifted_sum
 
 IMAGES = 128  # on a chip: they fill the lanes
 STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
 KERNEL = 7
 LOWERINGS = ("auto", "pallas")
-WHAT = ("forward", "gradient in x", "gradient in weights", "block, evaluation", "block, training")
+WEIGHTS = ("static", "pooled", "centre")
+OPERATOR = ("forward", "gradient in x", "gradient in weights")
+BLOCK = ("block, evaluation", "block, training")
+WHAT = (*(f"{weights}, {what}" for weights in WEIGHTS for what in OPERATOR), *BLOCK)
+SUMS = "shifted sums"  # XLA's better form for pooled weights on small maps
+GROUPS = 32  # of centre-predicted weights
 _UNITS_IN_VECTOR, _LANES = 4, 1024
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -44,11 +50,19 @@ class Row:
 
 
 def operator(what: str, size: int, channels: int, lowering: str) -> Program:
-    """The static depth-wise convolution, or one of its gradients."""
+    """The sliding operator with static, pooled or centre-predicted weights, or a gradient of it."""
     x = jax.ShapeDtypeStruct((IMAGES, size, size, channels), jnp.bfloat16)
-    weights = jax.ShapeDtypeStruct((1, 1, 1, KERNEL**2, channels), jnp.bfloat16)
+    kind, what = what.split(", ")
+    shapes = {
+        "static": (1, 1, 1, KERNEL**2, channels),
+        "pooled": (IMAGES, 1, 1, KERNEL**2, channels),
+        "centre": (IMAGES, size**2, 1, KERNEL**2, GROUPS),
+    }
+    weights = jax.ShapeDtypeStruct(shapes[kind], jnp.bfloat16)
 
     def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
+        if lowering == SUMS:
+            return shifted_sum(x, weights.reshape(IMAGES, KERNEL, KERNEL, channels), (1, 1))
         return ops.locally_connected(x, weights, ops.Sliding(KERNEL), lowering)
 
     def gradient_in_x(x: jax.Array, g: jax.Array, weights: jax.Array) -> jax.Array:
@@ -103,7 +117,7 @@ def programs(only: str) -> Iterator[tuple[str, str, str, Program, float]]:
     for size, channels in reversed(STAGES):
         case = f"{size}x{size}x{channels}"
         for what in WHAT:
-            for lowering in LOWERINGS:
+            for lowering in (*LOWERINGS, SUMS) if what == "pooled, forward" else LOWERINGS:
                 if only not in f"{case} {what} {lowering}":
                     continue
                 if what.startswith("block"):
@@ -213,7 +227,7 @@ def main(options: argparse.Namespace) -> None:
     """Estimates what `--chips` and `--only` select; writes files also after an interruption."""
     jax.config.update("jax_platforms", "cpu")
     print(f"## TPU by static estimate, bfloat16, {IMAGES} images on a chip, jax {jax.__version__}")
-    print("\n'auto' is XLA's native convolution; nothing was run\n")
+    print("\n'auto' is what XLA makes of it; nothing was run\n")
     print("| " + " | ".join(_HEADER) + " |\n" + "|---" * len(_HEADER) + "|", flush=True)
     rows: list[Row] = []
     try:

@@ -28,6 +28,7 @@ from dwconv_jax.ops.connectivity import Pair
 
 STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
 KERNEL = 7
+GROUPS = 32  # of centre-predicted weights
 _PAIRS, _CALLS = 20, 20  # of each row; calls of a lowering in a pair
 # Both round bfloat16 operands and results, and sum in another order.
 _AGREEMENT = 3e-2
@@ -45,7 +46,7 @@ class Row:
 
 
 def operator(lowering: str, train: bool) -> Callable[..., Any]:
-    """The static depth-wise convolution, or its two gradients."""
+    """The sliding operator, or its two gradients."""
 
     def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
         return ops.locally_connected(x, weights, ops.Sliding(KERNEL), lowering)
@@ -115,13 +116,19 @@ def measure(size: int, channels: int, images: int, repeats: Pair) -> list[Row]:
     """All rows of one stage."""
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (images, size, size, channels), jnp.bfloat16)
-    weights = jax.random.normal(keys[1], (1, 1, 1, KERNEL**2, channels), jnp.bfloat16)
+    shapes = {
+        "static": (1, 1, 1, KERNEL**2, channels),
+        "pooled": (images, 1, 1, KERNEL**2, channels),
+        "centre": (images, size**2, 1, KERNEL**2, min(GROUPS, channels)),
+    }
     case, rows = f"{size}x{size}x{channels}", []
     for train, what in ((False, "forward"), (True, "gradients")):
         both = [operator(lowering, train) for lowering in ("auto", "pallas")]
-        rows.append(compare(case, what, both, (x, weights), repeats))
+        for kind, shape in shapes.items():
+            weights = jax.random.normal(keys[1], shape, jnp.bfloat16)
+            rows.append(compare(case, f"{kind}, {what}", both, (x, weights), repeats))
         both = [block(channels, lowering, train) for lowering in ("auto", "pallas")]
-        rows.append(compare(case, f"block {what}", both, (x,), repeats))
+        rows.append(compare(case, f"block, {what}", both, (x,), repeats))
     return rows
 
 

@@ -9,6 +9,7 @@ bandwidth.
 
 import dataclasses
 import math
+import operator
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,11 @@ from pathlib import Path
 _BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s+(?P<label>[A-Z]{2}:)?\s*:?\s*(?:>\s*)*\{")
 _STARTS = re.compile(r"Start(?:/End empty)? region (\d+)")
 _BACK_EDGE = re.compile(r"sbr\.rel \(!%(p\d+)\w*\) target = \$region(\d+)")
-_SKIP = re.compile(r"sbr\.rel \(%p\d+\w*\) target = \$region(\d+)")
-_EXIT_TEST = r"%{}\w* = scmp\.ge\.s32\.totalorder %(\w+), (\d+) /\* loop exit test"
+_SKIP = re.compile(r"sbr\.rel \(%(p\d+)\w*\) target = \$region(\d+)")
+_EXIT_TEST = r"%{}\w* = scmp\.ge\.s32\.totalorder (?:\(%\w+\), )?%(\w+), (\d+) /\* loop exit test"
 _STEP = r"%{} = sadd\.s32 (\d+), "
+_COMPARED = r"%{}\w* = scmp\.(\w+)\.s32\.totalorder %(\w+), (\d+)"
+_AXIS = r"%{} = sphi [^;]*iter bound = (\d+)"
 _GRID = re.compile(r"iteration_bounds: \(([\d, ]+)\)")
 _PROFILE_NAME = re.compile(r"^HLO: (?:ROOT )?%?([\w.\-]+) =")
 # A slot that takes one instruction a cycle, so that its denominator counts cycles.
@@ -74,13 +77,16 @@ def _issued(bundles: list[str]) -> tuple[float, bool]:
             continue
         body = range(start, min(len(bundles), edge + 1 + _DELAY_SLOTS))
         text = "\n".join(bundles[i] for i in body)
-        trips, steps = _trips(text, branch[1]), _grid_steps(text)
+        trips, grid = _trips(text, branch[1]), _grid(text)
         exact &= trips is not None
         for i in body:
             weights[i] *= trips or 1
-        if trips and steps and steps < trips:  # filling and draining a pipeline skips the work
+        if trips and grid and math.prod(grid) < trips:  # filled and drained without work
             for i in _skipped(bundles, body, starts):
-                weights[i] *= steps / trips
+                weights[i] *= math.prod(grid) / trips
+        for guarded, share in _guards(bundles, body, starts, grid):
+            for i in guarded:
+                weights[i] *= share
     return sum(weights), exact
 
 
@@ -93,21 +99,45 @@ def _trips(body: str, predicate: str) -> int | None:
     return -(-int(test[2]) // (int(step[1]) if step else 1))
 
 
-def _grid_steps(body: str) -> int | None:
-    """Steps of the grid that a pipelined loop runs over; None for an ordinary loop."""
+def _grid(body: str) -> tuple[int, ...]:
+    """The grid that a pipelined loop runs over; empty for an ordinary loop."""
     grids = [tuple(map(int, re.findall(r"\d+", bounds))) for bounds in _GRID.findall(body)]
-    return math.prod(max(grids, key=len)) if grids else None
+    return max(grids, key=len, default=())
+
+
+def _jumps(
+    bundles: list[str], body: range, starts: dict[str, int]
+) -> Iterator[tuple[str, int, int]]:
+    """Forward branches in a loop: predicate, bundle and target."""
+    for i in body:
+        branch = _SKIP.search(bundles[i])
+        target = starts.get(branch[2], 0) if branch else 0
+        if branch and i < target < body.stop:
+            yield branch[1], i, target
 
 
 def _skipped(bundles: list[str], body: range, starts: dict[str, int]) -> list[int]:
     """Bundles of a loop that its outermost forward branches jump over."""
     skipped: list[int] = []
-    for i in body:
-        branch = _SKIP.search(bundles[i])
-        target = starts.get(branch[1], 0) if branch else 0
-        if i < target < body.stop and i not in skipped:
+    for _, i, target in _jumps(bundles, body, starts):
+        if i not in skipped:
             skipped += range(i + 1, target)
     return skipped
+
+
+def _guards(
+    bundles: list[str], body: range, starts: dict[str, int], grid: tuple[int, ...]
+) -> Iterator[tuple[range, float]]:
+    """Bundles that only some steps of a grid run (`pl.when`), and the share of those steps."""
+    text = "\n".join(bundles[i] for i in body)
+    for predicate, i, target in _jumps(bundles, body, starts):
+        compared = re.search(_COMPARED.format(predicate), text)
+        axis = compared and re.search(_AXIS.format(compared[2]), text)
+        if compared and axis and int(axis[1]) < len(grid):
+            jumps = getattr(operator, compared[1])
+            places = range(grid[int(axis[1])])
+            runs = sum(not jumps(place, int(compared[3])) for place in places)
+            yield range(i + 1, target), runs / len(places)
 
 
 def _stalls(dump: Path) -> dict[str, float]:

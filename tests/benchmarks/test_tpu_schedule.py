@@ -50,6 +50,17 @@ def test_bundles_count_as_often_as_their_loops_run(dump):
     assert found == {"kernel.1": tpu_schedule.Kernel((2 + outer + inner) * stalls, True)}
 
 
+def test_what_some_steps_skip_counts_in_the_others_only(dump):
+    """`pl.when(step < 1)` around the inner loop, where steps are the grid's last axis of 4."""
+    path = dump / "123-kernel.1-71-final_bundles.txt"
+    axis = "%s9_s9 = sphi %s0, %s2 /* phi copy :: iteration index, stage = 1 iter bound = 1 */"
+    guard = "%p4_p0 = scmp.ge.s32.totalorder %s9_s9, 1"
+    path.write_text(BUNDLES.replace("%s1 = sphi %s0, %s2 }", f"{axis}  ;;  {guard} }}"))
+    bundles, outer, inner = 18, 6 * (2 + 7), 4 * 10 * 7 / 4
+    stalls = 36 / bundles
+    assert tpu_schedule.kernels(dump)["kernel.1"].cycles == (2 + outer + inner) * stalls
+
+
 def test_unknown_trip_counts_are_admitted(dump):
     path = dump / "123-kernel.1-71-final_bundles.txt"
     path.write_text(BUNDLES.replace(", 20 /* loop exit test */", ", %s5 /* loop exit test */"))

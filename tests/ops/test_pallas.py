@@ -14,7 +14,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 import dwconv_jax
 from dwconv_jax import ops
-from dwconv_jax.ops.lowerings import pallas_depthwise
+from dwconv_jax.ops.lowerings import pallas_depthwise, pallas_rows
 from tests.numerics import assert_close
 
 # bfloat16 results are rounded to 2**-9; the definition gets the same rounded operands in float32.
@@ -22,7 +22,11 @@ TOLERANCE = {"float32": 1e-6, "bfloat16": 4e-3}
 
 
 @pytest.fixture
-def interpreted():
+def interpreted(monkeypatch):
+    # Work written out side by side is what compiling the interpreted kernels takes.
+    monkeypatch.setattr(pallas_depthwise, "_MOST_TOGETHER", 2)
+    monkeypatch.setattr(pallas_rows, "_MOST_IN_STRIP", 4)
+    monkeypatch.setattr(pallas_rows, "_MOST_IN_PART", 2)
     with pltpu.force_tpu_interpret_mode():
         yield
 
@@ -71,6 +75,24 @@ def test_static_depthwise_equals_the_definition(rng, interpreted, shape, connect
     check(rng, connectivity, shape, (1, 1, 1, taps, shape[-1]), dtype)
 
 
+# (map, groups, kernel, dtype), where groups of weights are None if positions share them: images in
+# the lanes and in the sublanes; several members of a group, strips of a row and steps of kernel.
+DYNAMIC = [
+    ((2, 3, 5, 6), None, ops.Sliding(3), "bfloat16"),
+    ((3, 2, 4, 128), None, ops.Sliding((3, 2), dilation=(1, 2)), "float32"),
+    ((2, 3, 4, 6), 2, ops.Sliding(3), "bfloat16"),
+    ((2, 4, 3, 17), 17, ops.Sliding((1, 5)), "float32"),
+]
+
+
+@pytest.mark.parametrize(("shape", "groups", "connectivity", "dtype"), DYNAMIC, ids=str)
+def test_dynamic_weights_equal_the_definition(rng, interpreted, shape, groups, connectivity, dtype):
+    batch, height, width, channels = shape
+    blocks, _, taps = connectivity.block_shape(height, width)
+    weights = (batch, 1 if groups is None else blocks, 1, taps, groups or channels)
+    check(rng, connectivity, shape, weights, dtype)
+
+
 def test_scale_bias_and_relu_fuse(rng, interpreted):
     x, kernel = normal(rng, "float32", 2, 3, 3, 5), normal(rng, "float32", 3, 3, 5)
     affine = normal(rng, "float32", 5, 2)
@@ -116,8 +138,11 @@ _SHARDED_PROGRAM = """
 """
 
 
-def test_a_model_takes_it(rng, interpreted):
-    layer = functools.partial(dwconv_jax.LocallyConnected, 4, kernel_size=3)
+@pytest.mark.parametrize("dynamic", ["none", "centre"])
+def test_a_layer_takes_it(rng, interpreted, dynamic):
+    layer = functools.partial(
+        dwconv_jax.LocallyConnected, 4, kernel_size=3, dynamic=dynamic, groups=4
+    )
     x = normal(rng, "float32", 1, 3, 3, 4)
     rngs = [nnx.Rngs(0) for _ in range(2)]
     expected = layer(rngs=rngs[0])(x)
@@ -129,12 +154,21 @@ def test_a_model_takes_it(rng, interpreted):
     [
         (dict(lowering="mosaic"), "lowering must be one of 'auto', 'pallas', got 'mosaic'"),
         (dict(lowering="pallas", connectivity="window"), r"got Window\(.*use lowering='auto'"),
-        (dict(lowering="pallas", dynamic="attention", groups=2), "dynamic='attention'"),
+        (
+            dict(lowering="pallas", share_positions=False, map_size=(3, 3)),
+            r"dynamic='none' weights of each position; use",
+        ),
     ],
 )
 def test_what_it_does_not_cover_is_refused(flags, message):
     with pytest.raises(ValueError, match=message):
         dwconv_jax.LocallyConnected(4, **flags, rngs=nnx.Rngs(0))
+
+
+def test_rows_too_long_for_fast_memory_are_refused():
+    x, weights = jnp.zeros((1, 1, 9000, 1)), jnp.zeros((1, 9000, 1, 9, 1))
+    with pytest.raises(ValueError, match=r"rows.*maps float32\[1, 9000\] need \d+ MiB; use"):
+        ops.locally_connected(x, weights, ops.Sliding(3), "pallas")
 
 
 def test_maps_too_large_for_fast_memory_are_refused():

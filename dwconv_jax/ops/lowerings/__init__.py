@@ -46,7 +46,7 @@ def locally_connected(
     dtype = jnp.result_type(x, weights)
     x, weights = x.astype(dtype), weights.astype(dtype)
     if lowering == "pallas":
-        dynamic = "none" if len(weights) == 1 else "pooled"
+        dynamic = "pooled" if len(weights) == len(x) else "none"
         check_pallas(connectivity, dynamic, per_position=weights.shape[1] != 1)
     if not isinstance(connectivity, Sliding):
         return block_mix(x, weights, connectivity)
@@ -57,4 +57,5 @@ def locally_connected(
         kernel = weights.reshape(copies, *connectivity.kernel_size, groups)
         kernel = jnp.repeat(kernel, channels // groups, axis=-1)
         return depthwise(x, kernel, connectivity.dilation, lowering)
-    return per_position(x, weights.reshape(copies, height, width, taps, groups), connectivity)
+    weights = weights.reshape(copies, height, width, taps, groups)
+    return per_position(x, weights, connectivity, lowering)

@@ -5,13 +5,14 @@ CPU; so both are given here, with a lowering for each platform, or by Pallas whe
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import export, lax
 
-from dwconv_jax.ops.connectivity import Pair
-from dwconv_jax.ops.lowerings import cpu_kernel, pallas_depthwise
+from dwconv_jax.ops.connectivity import Pair, Sliding
+from dwconv_jax.ops.lowerings import cpu_kernel, pallas_depthwise, pallas_dynamic
 from dwconv_jax.ops.lowerings.native_conv import native_conv
 from dwconv_jax.ops.lowerings.selection import Lowering
 from dwconv_jax.ops.lowerings.shifted_sums import shifted_kernel_gradient, shifted_sum
@@ -36,7 +37,10 @@ def depthwise(
       ValueError: where `lowering="pallas"` has no kernel.
     """
     if lowering == "pallas":
-        return pallas_depthwise.convolve(x, kernel[0], dilation)
+        if kernel.shape[0] == 1:
+            return pallas_depthwise.convolve(x, kernel[0], dilation)
+        weights = kernel.reshape(len(kernel), 1, 1, -1, kernel.shape[-1])
+        return pallas_dynamic.mix(x, weights, Sliding((kernel.shape[1], kernel.shape[2]), dilation))
 
     # A program for any batch size is one to export: it must run where the compiled kernel is not,
     # and grouped convolutions, whose groups would be the images', do not take such a size.
@@ -72,9 +76,13 @@ def kernel_gradient(
       `[*shape, C]`.
     """
     copies, kernel_size = shape[0], shape[1:]
-    if lowering == "pallas":
+    if lowering == "pallas" and copies == 1:
         gradient = pallas_depthwise.kernel_gradient(x, g, kernel_size, dilation)
         return gradient.astype(x.dtype)[None]
+    if lowering == "pallas":
+        taps = (1, 1, math.prod(kernel_size), x.shape[-1])
+        products = pallas_dynamic.tap_products(x, g, taps, Sliding(kernel_size, dilation))
+        return products.reshape(*shape, x.shape[-1]).astype(x.dtype)
 
     def on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
         by_kernel = cpu_kernel.is_usable(x.dtype)

@@ -26,7 +26,7 @@ from dwconv_jax.ops.lowerings.toeplitz import LANES, Plan, Product, make_plan
 _SUBLANES = 8
 # Channels whose matrices hold about this many rows are worked on together, so that one's latencies
 # hide behind another's work.
-_ROWS_TOGETHER, _MOST_TOGETHER = 1024, 16
+_ROWS_TOGETHER, _MOST_TOGETHER = 2048, 16
 
 
 def convolve(

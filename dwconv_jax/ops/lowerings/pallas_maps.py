@@ -23,9 +23,25 @@ from dwconv_jax.ops.lowerings.toeplitz import LANES, Plan
 
 _BLOCK_BYTES = 2**21  # of a map, unless its smallest block is larger
 _MOST_CHANNELS = 64  # of a block with images in the lanes
-_WORDS_TOGETHER = 64
-_VMEM_BYTES = 110 * 2**20
+_WORDS_TOGETHER = 128
+VMEM_BYTES = 110 * 2**20
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
+
+
+def check_dtype(dtype: jnp.dtype) -> None:
+    """ValueError for a dtype that kernels do not take."""
+    if dtype not in _DTYPES:
+        legal = " or ".join(map(str, _DTYPES))
+        raise ValueError(f"lowering='pallas' takes {legal}, got {dtype}")
+
+
+def check_memory(needed: int, kept: str, shape: tuple[int, ...], dtype: jnp.dtype) -> None:
+    """ValueError where a kernel for maps of that shape needs more bytes of fast memory."""
+    if needed > VMEM_BYTES:
+        raise ValueError(
+            f"lowering='pallas' keeps {kept} in fast memory, {VMEM_BYTES >> 20} MiB of it; maps "
+            f"{dtype}[{shape[1]}, {shape[2]}] need {needed >> 20} MiB; use lowering='auto'"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +57,9 @@ class MapLayout:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a dtype that kernels do not take and maps that are too large."""
-        if self.dtype not in _DTYPES:
-            legal = " or ".join(map(str, _DTYPES))
-            raise ValueError(f"lowering='pallas' takes {legal}, got {self.dtype}")
-        self._check_memory(2 * 2 * self._block_bytes)  # one map in, one out, double-buffered
+        check_dtype(self.dtype)
+        # one map in, one out, double-buffered
+        check_memory(4 * self._block_bytes, "whole maps", self.shape, self.dtype)
 
     @property
     def channels_in_lanes(self) -> bool:
@@ -141,22 +156,15 @@ class MapLayout:
           ValueError: if fast memory cannot hold them.
         """
         own = sum(math.prod(s.shape) * jnp.dtype(s.dtype).itemsize for s in scratch)
-        self._check_memory(2 * maps * self._block_bytes + own)
+        needed = 2 * maps * self._block_bytes + own
+        check_memory(needed, "whole maps", self.shape, self.dtype)
         return pltpu.CompilerParams(
-            dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=_VMEM_BYTES
+            dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=VMEM_BYTES
         )
 
     @property
     def _block_bytes(self) -> int:
         return math.prod(self.shape[1:3]) * self.channels * LANES * self.dtype.itemsize
-
-    def _check_memory(self, needed: int) -> None:
-        if needed > _VMEM_BYTES:
-            raise ValueError(
-                f"lowering='pallas' keeps whole maps in fast memory, {_VMEM_BYTES >> 20} MiB of "
-                f"it; maps {self.dtype}[{self.shape[1]}, {self.shape[2]}] need {needed >> 20} MiB; "
-                "use lowering='auto'"
-            )
 
 
 def read_rows(plan: Plan, layout: MapLayout, map_ref, rows_ref, owned: bool) -> None:

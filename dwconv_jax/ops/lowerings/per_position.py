@@ -4,6 +4,7 @@ The k*k-fold neighbourhood of the activations is never materialised: each tap is
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.lowerings import pallas_dynamic
 from dwconv_jax.ops.lowerings.fusions import compute_once
+from dwconv_jax.ops.lowerings.selection import Lowering
 
 
 def _pad(x: jax.Array, connectivity: Sliding) -> jax.Array:
@@ -44,18 +47,26 @@ def _wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def per_position(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def per_position(
+    x: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering = "auto"
+) -> jax.Array:
     """Mixes `x` by weights of its own at every position.
 
     Args:
       x: `[B, H, W, C]`.
       weights: `[B or 1, H, W, K, G]`.
       connectivity: the sliding kernel, `K` taps.
+      lowering: "auto", or "pallas" for TPU and weights of each image.
 
     Returns:
       `[B, H, W, C]`.
+
+    Raises:
+      ValueError: where `lowering="pallas"` has no kernel.
     """
+    if lowering == "pallas":
+        return pallas_dynamic.mix(x, weights, connectivity)
     _, height, width, channels = x.shape
     padded, weights = _pad(_wide(x), connectivity), _wide(weights)
 
@@ -66,8 +77,14 @@ def per_position(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax
     return _sum_over_taps(product, connectivity, like=x)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def tap_products(x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def tap_products(
+    x: jax.Array,
+    g: jax.Array,
+    groups: int,
+    connectivity: Sliding,
+    lowering: Lowering = "auto",
+) -> jax.Array:
     """Products of every position of `g` with the positions of `x` that it sees.
 
     The adjoint of `per_position` in its weights; with queries for `g` and keys for `x`, the logits
@@ -78,10 +95,14 @@ def tap_products(x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding)
       g: `[B, H, W, C]`.
       groups: `G`; products are summed over the channels of a group.
       connectivity: the sliding kernel, `K` taps.
+      lowering: as for `per_position`.
 
     Returns:
       `[B, H, W, K, G]`.
     """
+    if lowering == "pallas":
+        shape = (*x.shape[1:3], math.prod(connectivity.kernel_size), groups)
+        return pallas_dynamic.tap_products(x, g, shape, connectivity)
     at_once, in_turn = (
         functools.partial(form, groups=groups, connectivity=connectivity)
         for form in (taps_at_once, _taps_in_turn)
@@ -121,13 +142,26 @@ def _taps_in_turn(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Slid
     return lax.fori_loop(0, kh * kw, write_tap, out)
 
 
-def _seen_by(g: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def seen_by(
+    g: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering = "auto"
+) -> jax.Array:
     """Every position collects from the positions that saw it, with the weight they used.
 
-    The adjoint of `per_position` in `x`: `[B, H, W, C]` and `[B or 1, H, W, K, G]` to
-    `[B, H, W, C]`. Products are shifted, not their factors: padded weights would need more memory
-    than the weights themselves.
+    The adjoint of `per_position` in `x`. Products are shifted, not their factors: padded weights
+    would need more memory than the weights themselves.
+
+    Args:
+      g: `[B, H, W, C]`.
+      weights: `[B or 1, H, W, K, G]`.
+      connectivity: the sliding kernel, `K` taps.
+      lowering: as for `per_position`.
+
+    Returns:
+      `[B, H, W, C]`.
     """
+    if lowering == "pallas":
+        return pallas_dynamic.seen_by(g, weights, connectivity)
     wide_g, weights, channels = _wide(g), _wide(weights), g.shape[-1]
     ph, pw = connectivity.padding
 
@@ -140,28 +174,56 @@ def _seen_by(g: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Arr
     return _sum_over_taps(product, connectivity, like=g)
 
 
-def _per_position_fwd(x: jax.Array, weights: jax.Array, connectivity: Sliding):
-    return per_position(x, weights, connectivity), (x, weights)
+# Each of the three is linear in both arrays, and the other two are its derivatives.
+Two = tuple[jax.Array, jax.Array]
 
 
-def _per_position_bwd(connectivity: Sliding, residuals: tuple[jax.Array, jax.Array], g: jax.Array):
+def _weight_gradient(
+    x: jax.Array, g: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering
+) -> jax.Array:
+    gradient = tap_products(x, g, weights.shape[-1], connectivity, lowering)
+    return gradient if len(weights) == len(x) else gradient.sum(0, keepdims=True)
+
+
+def _per_position_fwd(
+    x: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering
+) -> tuple[jax.Array, Two]:
+    return per_position(x, weights, connectivity, lowering), (x, weights)
+
+
+def _per_position_bwd(
+    connectivity: Sliding, lowering: Lowering, residuals: Two, g: jax.Array
+) -> Two:
     x, weights = residuals
-    weight_gradient = tap_products(x, g, weights.shape[-1], connectivity)
-    if weights.shape[0] != x.shape[0]:
-        weight_gradient = weight_gradient.sum(0, keepdims=True)
-    return _seen_by(g, weights, connectivity), weight_gradient
+    x_gradient = seen_by(g, weights, connectivity, lowering)
+    return x_gradient, _weight_gradient(x, g, weights, connectivity, lowering)
 
 
-def _tap_products_fwd(x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding):
-    return tap_products(x, g, groups, connectivity), (x, g)
+def _seen_by_fwd(
+    g: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering
+) -> tuple[jax.Array, Two]:
+    return seen_by(g, weights, connectivity, lowering), (g, weights)
+
+
+def _seen_by_bwd(connectivity: Sliding, lowering: Lowering, residuals: Two, t: jax.Array) -> Two:
+    g, weights = residuals
+    g_gradient = per_position(t, weights, connectivity, lowering)
+    return g_gradient, _weight_gradient(t, g, weights, connectivity, lowering)
+
+
+def _tap_products_fwd(
+    x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding, lowering: Lowering
+) -> tuple[jax.Array, Two]:
+    return tap_products(x, g, groups, connectivity, lowering), (x, g)
 
 
 def _tap_products_bwd(
-    groups: int, connectivity: Sliding, residuals: tuple[jax.Array, jax.Array], t: jax.Array
-):
+    groups: int, connectivity: Sliding, lowering: Lowering, residuals: Two, t: jax.Array
+) -> Two:
     x, g = residuals
-    return _seen_by(g, t, connectivity), per_position(x, t, connectivity)
+    return seen_by(g, t, connectivity, lowering), per_position(x, t, connectivity, lowering)
 
 
 per_position.defvjp(_per_position_fwd, _per_position_bwd)
+seen_by.defvjp(_seen_by_fwd, _seen_by_bwd)
 tap_products.defvjp(_tap_products_fwd, _tap_products_bwd)

@@ -16,11 +16,11 @@ def check_pallas(connectivity: Connectivity, dynamic: str, per_position: bool) -
       dynamic: where the weights come from, as `LocallyConnected` spells it.
       per_position: whether each position has weights of its own.
     """
-    if isinstance(connectivity, Sliding) and not per_position and dynamic == "none":
+    if isinstance(connectivity, Sliding) and not (per_position and dynamic == "none"):
         return
     found = f"{connectivity} with dynamic={dynamic!r} weights"
     found += " of each position" if per_position else ""
     raise ValueError(
-        "lowering='pallas' has a kernel for sliding connectivity with static weights that all "
-        f"positions share, got {found}; use lowering='auto'"
+        "lowering='pallas' has kernels for sliding connectivity, with dynamic weights or "
+        f"static ones that positions share, got {found}; use lowering='auto'"
     )

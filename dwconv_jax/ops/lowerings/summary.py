@@ -28,5 +28,5 @@ def lowerings() -> dict[str, str | bool]:
         "per_position": "sums of shifted products",
         "blocks": "matrix products",
         "cpu_kernel": cpu_kernel.is_built(),
-        "pallas": "depthwise with static weights",
+        "pallas": "depthwise, and per_position with dynamic weights",
     }
