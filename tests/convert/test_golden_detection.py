@@ -16,7 +16,7 @@ from dwconv_jax.models import create_model
 from dwconv_jax.ops.masks import paste_masks
 from dwconv_jax.tasks.detection_losses import Objects, anchor_losses, cascade_losses
 from tests import golden
-from tests.golden import QUICK, assert_golden
+from tests.golden import assert_golden
 from tests.numerics import assert_close
 
 FORWARD, GRADIENT = 1e-4, 5e-3
@@ -110,7 +110,7 @@ def heads(model, pyramid, box_rois, mask_rois):
     return values
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def evaluate(graph, state, images, size, scale, box_rois, mask_rois):
     model = nnx.merge(graph, state)
     maps = model.backbone.features(images, False, None, model.padded_size(size, False))
@@ -183,7 +183,7 @@ def test_heads_alone(evaluated, expected):
 def trained(model, batch, objects):
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def compute(params, images, size, objects):
         merged = nnx.merge(graph, params, rest, copy=True)

@@ -57,7 +57,7 @@ def run(module, entries, x, grad_output, train, residual=False):
     return y, grad_input, grads, stats
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6), compiler_options=golden.QUICK)
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
 def compute(graph, params, rest, x, grad_output, train, residual):
     def apply(params, x):
         module = nnx.merge(graph, params, rest, copy=True)

@@ -15,7 +15,7 @@ from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import DenseBackbone, create_model
 from dwconv_jax.tasks.segmentation import segmentation_loss
 from tests import golden
-from tests.golden import QUICK, assert_golden
+from tests.golden import assert_golden
 
 FORWARD, GRADIENT = 1e-4, 5e-3
 
@@ -36,7 +36,7 @@ def backbones():
     return golden.load("seg_backbone")
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "train"), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnames=("graph", "train"))
 def features(graph, state, images, train):
     model = nnx.merge(graph, state, copy=True)
     maps = model.features(images, train)
@@ -92,7 +92,7 @@ def model(expected):
     return load_torch(model, expected.under("param"))
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def evaluate(graph, state, images):
     model = nnx.merge(graph, state)
     logits, auxiliary_logits = model.head_logits(images)
@@ -122,7 +122,7 @@ def test_training(model, expected):
     images = to_nhwc(expected["input"])
     labels = jnp.asarray(expected["labels"][:, 0])
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def compute(params):
         merged = nnx.merge(graph, params, rest, copy=True)

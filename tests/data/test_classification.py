@@ -47,8 +47,8 @@ def test_each_channel_is_normalised_with_its_own_numbers(folder_config: MakeConf
     np.testing.assert_allclose(batch["image"], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("shuffle_buffer", [100, 1437])
-@pytest.mark.parametrize("start_step", [1, 14, 33])  # an epoch has 14 steps
+# An epoch has 14 steps.
+@pytest.mark.parametrize(("start_step", "shuffle_buffer"), [(1, 100), (14, 1437), (33, 100)])
 def test_resuming_gives_the_same_batches_bit_for_bit(
     make_config: MakeConfig, shuffle_buffer: int, start_step: int
 ) -> None:
@@ -148,8 +148,9 @@ def test_skipped_images_are_not_decoded(folder_config: MakeConfig) -> None:
     assert next(mine)["label"] == labels[4]
 
 
-@pytest.mark.parametrize("process_count", [1, 2, 3])
-@pytest.mark.parametrize("batch_size", [48, 60, 354, 366])
+@pytest.mark.parametrize(
+    ("batch_size", "process_count"), [(48, 1), (60, 2), (354, 3), (366, 2), (48, 3)]
+)
 def test_evaluation_leaves_nothing_out(
     digits: data.ClassificationDataset, batch_size: int, process_count: int
 ) -> None:

@@ -19,8 +19,6 @@ import numpy as np
 
 from tests.numerics import assert_close
 
-# Half the time to compile, the same numbers.
-QUICK = {"xla_backend_optimization_level": 0}
 FOLDER = Path(__file__).parent
 SAMPLES = 1024
 

@@ -1,7 +1,5 @@
 """Maps on canvases: what counts is computed as if there were nothing else."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,6 @@ from flax import nnx
 from dwconv_jax.layers import BatchNorm, LocallyConnected
 from dwconv_jax.layers.extents import inside, keep_inside, roll_inside, round_up
 from dwconv_jax.models import DenseBackbone
-from tests.golden import QUICK
 from tests.numerics import assert_close
 
 
@@ -65,7 +62,7 @@ def test_a_canvas_changes_nothing(block, mixer, rng):
     """Maps and batch statistics of two images, on a canvas and cut to their size."""
     graph, state = nnx.split(backbone(block, **mixer))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def features(state, images, extent=None):
         model = nnx.merge(graph, state, copy=True)
         maps = model.features(images, True, None, extent)

@@ -11,7 +11,6 @@ from flax import nnx
 import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS
 from dwconv_jax.tasks.detection_losses import Objects, detection_loss
-from tests.golden import QUICK
 from tests.models.drawn import drawn
 from tests.numerics import assert_close
 
@@ -73,7 +72,7 @@ def model():
 def test_a_picture_in_a_batch_gives_what_it_gives_alone(model, rng):
     graph, state = nnx.split(model)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def detect(state, images, size, scale):
         return nnx.merge(graph, state)(images, size, scale)
 
@@ -111,7 +110,7 @@ def objects(*classes):
 def train(model):
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def compute(params, images, size, objects, key):
         merged = nnx.merge(graph, params, rest, copy=True)

@@ -8,6 +8,7 @@ from flax import nnx
 import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
 from dwconv_jax.models.blocks import DropPath
+from tests.models.drawn import drawn
 
 # Written out rather than read from the table: parameters, and multiply-adds at 224x224 in G.
 EXPECTED = {
@@ -61,12 +62,15 @@ def test_parameters_and_multiply_adds(name):
     ],
 )
 def test_any_input_size(name, overrides):
+    model = drawn(lambda: dwconv_jax.create_model(name, **TINY, **overrides, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+
     @jax.jit
-    def apply(images):
-        model = dwconv_jax.create_model(name, **TINY, **overrides, rngs=nnx.Rngs(0))
+    def apply(state, images):
+        model = nnx.merge(graph, state)
         return model(images), model.features(images)
 
-    logits, maps = apply(jax.random.normal(jax.random.key(0), (2, 50, 37, 3)))
+    logits, maps = apply(state, jax.random.normal(jax.random.key(0), (2, 50, 37, 3)))
     assert logits.shape == (2, 5) and logits.dtype == jnp.float32
     assert [m.shape for m in maps] == [
         (2, 13, 10, 8), (2, 7, 5, 16), (2, 4, 3, 32), (2, 2, 2, 64)

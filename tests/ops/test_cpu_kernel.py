@@ -13,6 +13,7 @@ from dwconv_jax.ops.lowerings import cpu_kernel
 from dwconv_jax.ops.lowerings.shifted_sums import shifted_kernel_gradient, shifted_sum
 from tests.numerics import assert_close, relative_error
 
+pytestmark = pytest.mark.usefixtures("optimized")
 needs_kernel = pytest.mark.skipif(not cpu_kernel.is_built(), reason="the kernel was not built")
 
 # (map, kernel size, dilation): odd maps, tails of 16 channels, oblong and large kernels, kernels

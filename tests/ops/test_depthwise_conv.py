@@ -10,6 +10,8 @@ from dwconv_jax import ops
 from dwconv_jax.layers import DepthwiseConv
 from tests.numerics import assert_close
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def native(x, kernel, dilation=(1, 1)):
     return lax.conv_general_dilated(

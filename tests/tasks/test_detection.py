@@ -1,7 +1,5 @@
 """The detection task: a run of the training loop, its evaluation, and what it refuses."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from dwconv_jax.data.scenes import Scenes
 from dwconv_jax.tasks.detection import Detection
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import validate
-from tests.golden import QUICK
 from tests.models.drawn import drawn
 
 
@@ -58,7 +55,7 @@ def test_predictions_are_in_pixels_of_the_original(config):
     graph, state = nnx.split(model)
     batch = next(task.eval_batches())
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def evaluate(state, batch):
         return task.evaluate(nnx.merge(graph, state), batch)
 

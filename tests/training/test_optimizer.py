@@ -56,7 +56,7 @@ def five_steps(model, adamw, clip_norm):
     step = make_train_step(
         CrossEntropy(), ModelDef(model), optimizer, schedule, seed=0, accumulation_steps=1
     )
-    step = jax.jit(step, compiler_options=golden.QUICK)
+    step = jax.jit(step)
     state, history = initial_state(model, optimizer), []
     for images, labels in zip(adamw["inputs"], adamw["labels"], strict=True):
         batch = {"image": jnp.asarray(images.transpose(0, 2, 3, 1)), "label": jnp.asarray(labels)}
