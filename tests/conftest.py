@@ -1,8 +1,11 @@
 """Every test sees 8 virtual CPU devices and strict rank promotion."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
+from jax._src.interpreters.partial_eval import DynamicJaxprTracer
 
 from tests.training import tiny
 
@@ -11,6 +14,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compilation is what the time goes to; `optimized` is for tests of what users compile.
 jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the processes that tests start
+# Flax asks the counters of its Rngs for a sharding; of a traced one JAX then prints the program so
+# far into a message that nobody reads, which is most of the time that it takes to trace a model.
+DynamicJaxprTracer._origin_msg = lambda tracer: ""
 jax.config.update("jax_default_matmul_precision", "highest")
 
 

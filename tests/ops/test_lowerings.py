@@ -12,8 +12,6 @@ from dwconv_jax.ops.lowerings.native_conv import native_conv
 from dwconv_jax.ops.lowerings.per_position import tap_products, taps_at_once
 from tests.numerics import assert_close
 
-pytestmark = pytest.mark.usefixtures("optimized")
-
 # bfloat16 has 8 bits of mantissa: operands and results are rounded to 2**-9 of their size, and a
 # gradient sums products of values rounded twice.
 TOLERANCE = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}
