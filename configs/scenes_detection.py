@@ -4,6 +4,7 @@
 
 tfds data set `scenes/digits`, made from what scikit-learn ships: 3,000 scenes of 96x96 pixels to
 train and 500 to test, of other digits on other parts of the photographs; ten classes of objects.
+Not yet run to its end.
 """
 
 from dwconv_jax.training import base_config

@@ -4,9 +4,9 @@
 
 tfds data set `scenes/digits`, made from what scikit-learn ships: 3,000 scenes of 96x96 pixels to
 train and 500 to test, of other digits on other parts of the photographs; ten digits and the ground.
-The network sees them at 64x64; its predictions are counted at 96x96, which bounds the mean IoU by
-0.93. The ground is 86 % of all pixels, so that predicting it everywhere has 0.078: after
-300 steps that is still the number, while the training loss falls. Not yet run to its end.
+The network sees crops of 48x48 out of 64x64; its predictions are counted at 96x96, which bounds the
+mean IoU by 0.93. The ground is 86 % of all pixels, so that predicting it everywhere has 0.078. Not
+yet run to its end: after 2,400 steps of a run of 4,800 the mean IoU was 0.102.
 """
 
 from dwconv_jax.training import base_config
@@ -24,8 +24,14 @@ def get_config():
         head_features=32,
         auxiliary_features=32,
     )
-    config.dataset.update(name="scenes/digits", scale=(64, 64), crop_size=64, shuffle_buffer=3_000)
-    config.num_epochs = 8
+    config.dataset.update(
+        name="scenes/digits",
+        scale=(64, 64),
+        crop_size=48,
+        max_class_share=0.75,  # more digits, for less computation
+        shuffle_buffer=3_000,
+    )
+    config.num_epochs = 13
     config.batch_size = 8
     config.eval_batch_size = 50
     config.optimizer.update(
