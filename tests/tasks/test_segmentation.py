@@ -62,7 +62,7 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
 
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     pictures.mkdir()
-    for name, size in (("a.png", (64, 48)), ("b.jpg", (64, 48))):
+    for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40))):
         Image.new("RGB", size, (9, 99, 9)).save(pictures / name)
     predict(config, str(tmp_path), str(pictures), str(out), "best")
     assert sorted(path.name for path in out.iterdir()) == [

@@ -126,13 +126,14 @@ def test_a_run_leaves_checkpoints_and_logs(undisturbed):
 
 def test_a_killed_run_continues_to_the_same_bits(undisturbed, tmp_path, data_dir):
     workdir = tmp_path / "killed"
-    process = start(data_dir, workdir)
-    while not (workdir / "checkpoints" / "4").exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    for checkpoint in (2, 6):
+        process = start(data_dir, workdir)
+        while not (workdir / "checkpoints" / str(checkpoint)).exists():
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
     output = finish(start(data_dir, workdir))
     assert re.search(r"resuming .* from step \d+", output)
     assert without_speed(workdir) == without_speed(undisturbed[0])
