@@ -11,10 +11,10 @@ demo: $(INSTALLED)  ## trains a dynamic depth-wise network on real handwritten d
 	$(BIN)/python -m dwconv_jax.report --workdir=runs/digits
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## the wide sweeps that `make test` leaves out
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 check: $(INSTALLED) docs
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -30,9 +31,16 @@ def optimized():
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
+def shared_dir(tmp_path_factory, worker_id):
+    """A folder of all workers of this session."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir(shared_dir):
     """Where tfds keeps what it prepares."""
-    return str(tmp_path_factory.mktemp("tfds"))
+    return str(shared_dir / "tfds")
 
 
 @pytest.fixture
@@ -44,14 +52,17 @@ def config(data_dir):
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory, data_dir):
-    """The config and the workdir of a run that has finished."""
+def trained_run(shared_dir, data_dir):
+    """The config and the workdir of a run that has finished; the workers make it once."""
     from dwconv_jax.training import loop  # TensorFlow comes with it
 
     config = tiny.get_config()
     config.dataset.data_dir = data_dir
-    workdir = tmp_path_factory.mktemp("runs") / "trained"
-    loop.train(config, str(workdir))
+    workdir, finished = shared_dir / "trained", shared_dir / "trained.finished"
+    with filelock.FileLock(shared_dir / "trained.lock"):
+        if not finished.exists():
+            loop.train(config, str(workdir))
+            finished.touch()
     return config, workdir
 
 

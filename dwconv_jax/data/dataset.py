@@ -9,7 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from dwconv_jax.data.config import DatasetConfig
-from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, training_stream
+from dwconv_jax.data.stream import (
+    Example,
+    Source,
+    Split,
+    local_batch_size,
+    plain_graphs,
+    training_stream,
+)
 
 Batch = dict[str, np.ndarray]
 
@@ -46,6 +53,7 @@ class Dataset(abc.ABC):
             )
         return self.num_train // batch_size
 
+    @plain_graphs
     def train_spec(self) -> dict[str, tf.TensorSpec]:
         """Shape and dtype of what a training batch holds of one example."""
         split, seed = self._source.train, tf.zeros([2], tf.int64)
@@ -170,7 +178,8 @@ class Dataset(abc.ABC):
         step = 0
         while True:
             if iterator is None:  # at the start, and after a failure
-                iterator = batches_from(step).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+                batches = plain_graphs(batches_from)(step)
+                iterator = batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
             try:
                 batch = next(iterator, None)
             except tf.errors.OpError as error:

@@ -168,9 +168,12 @@ class DetectionDataset(Dataset):
             entry = self._evaluation_entry(image, example["size"], example["canvas"])
             return {**entry, "image_id": example["index"], "mask": example["mask"]}
 
-        entries = own.map(load, tf.data.AUTOTUNE, deterministic=True)
+        def batches_from(step: int) -> tf.data.Dataset:
+            entries = own.skip(step * share).map(load, tf.data.AUTOTUNE, deterministic=True)
+            return entries.batch(share, drop_remainder=True)
+
         return self._to_host(
-            lambda step: entries.batch(share, drop_remainder=True).skip(step),
+            batches_from,
             split,
             lambda step: own.skip(step * share).take(share),
             needs_all=True,

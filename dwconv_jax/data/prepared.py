@@ -11,7 +11,7 @@ from dwconv_jax.data.config import (
     check_channels,
     unknown,
 )
-from dwconv_jax.data.stream import Example, Source, Split, described_split
+from dwconv_jax.data.stream import Example, Source, Split, described_split, plain_graphs
 
 # An example's index is its position in this order of reading, so the order is spelt out; it is the
 # one of a plain `tfds.load`.
@@ -123,6 +123,7 @@ def _how_to_prepare(config: DatasetConfig, builder: tfds.core.DatasetBuilder) ->
     return advice
 
 
+@plain_graphs
 def open_split(
     config: ShuffledConfig,
     field: str,

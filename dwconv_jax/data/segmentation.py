@@ -85,20 +85,21 @@ class SegmentationDataset(Dataset):
             batch = window.map(lambda e: {**e, "mask": tf.ones([])}).concatenate(filling)
             return batch.take(batch_size).skip(process_index * share).take(share)
 
-        examples = split.examples.group_by_window(
-            lambda example: _shape_key(self._eval_shapes(_image_size(split.read(example)[0]))),
-            one_shape,
-            window_size=batch_size,
-        )
+        def key(example: Example) -> tf.Tensor:
+            return _shape_key(self._eval_shapes(_image_size(split.read(example)[0])))
 
         def load(example: Example) -> Example:
             entry = self._evaluation_pair(*self._decode(split, example))
             labels = tf.where(example["mask"] > 0, entry["label"], augment.IGNORED)
             return {**entry, "label": labels, "mask": example["mask"]}
 
-        pairs = examples.map(load, tf.data.AUTOTUNE, deterministic=True)
+        def batches_from(step: int) -> tf.data.Dataset:
+            examples = split.examples.group_by_window(key, one_shape, window_size=batch_size)
+            pairs = examples.map(load, tf.data.AUTOTUNE, deterministic=True)
+            return pairs.batch(share, drop_remainder=True).skip(step)
+
         return self._to_host(
-            lambda step: pairs.batch(share, drop_remainder=True).skip(step),
+            batches_from,
             split,
             # A picture that cannot be read has no shape, and so no place among the batches.
             lambda _: split.examples,

@@ -8,6 +8,10 @@ import tensorflow as tf
 
 Example = dict[str, tf.Tensor]
 
+# Decorates what makes data sets: TensorFlow would look for control flow to rewrite in every
+# function of theirs, which takes seconds at each start; there is none.
+plain_graphs = tf.autograph.experimental.do_not_convert
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
