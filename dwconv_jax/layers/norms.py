@@ -110,8 +110,9 @@ class BatchNorm(nnx.Module):
             )
 
         keep, new = self.momentum, 1 - self.momentum
-        self.mean[...] = keep * self.mean[...] + new * mean.mean(0)
-        self.var[...] = keep * self.var[...] + new * unbiased
+        # Not `[...] =`: of a traced array Flax then asks what only an error message of JAX's tells.
+        self.mean.set_value(keep * self.mean[...] + new * mean.mean(0))
+        self.var.set_value(keep * self.var[...] + new * unbiased)
         return mean, var
 
 
