@@ -55,6 +55,9 @@ class Checkpoints:
         context = ocp.Context()
         # A lambda, because Orbax copies a context with all objects in it, but not functions.
         context.asynchronous.post_finalization_callback = lambda: self._complete()
+        # Devices that hold copies of an array share the work of saving it. Of the many small arrays
+        # of a model that costs more than it saves: a program for each shape, while training waits.
+        context.array_options.saving.min_slice_bytes_for_replica_parallel = 2**20
         try:
             self._checkpointer = ocp.training.Checkpointer(
                 self._directory,

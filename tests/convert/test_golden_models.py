@@ -20,9 +20,9 @@ from tests import golden
 # What the originals' configs say in other words; Swin's last map is smaller than its windows.
 MODELS = {
     "dwnet": dict(),
-    "dynamic_dwnet": dict(),
     "i_dynamic_dwnet": dict(channels_per_group=(3, 6, 12, 24)),
     "swin": dict(window_size=(4, 4, 4, 2), num_heads=(1, 2, 4, 8)),
+    "dynamic_dwnet": dict(),
 }
 
 
@@ -44,7 +44,10 @@ def model(expected):
 
 
 @pytest.fixture(scope="module")
-def results(model, expected, optimized):
+def results(model, expected, request):
+    # Compiled without optimisations, one of its gradients that nearly cancels is off by 5e-3.
+    if expected.config["model"] == "dynamic_dwnet":
+        request.getfixturevalue("optimized")
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     images = jnp.asarray(expected["input"].transpose(0, 2, 3, 1))
     return compute(graph, params, rest, images, jnp.asarray(expected["labels"]))
