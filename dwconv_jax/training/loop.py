@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from etils import epath
 from flax import nnx
 from jax.experimental import multihost_utils
@@ -91,7 +92,7 @@ class Run:
             return jax.jit(self._random_state, out_shardings=self.shardings)(key)
         model = self.task.create_model(nnx.Rngs(self.config.seed))
         load_initial_weights(model, self.config.init_from, strict=strict)
-        return jax.device_put(self._state_of(model), self.shardings)
+        return jax.device_put(_state_of(self.config, model, self.optimizer), self.shardings)
 
     def model_of(self, state: TrainState) -> Any:
         """The model with the weights to evaluate of a state, by itself on the default device."""
@@ -99,11 +100,7 @@ class Run:
         return self.model.merge(*jax.tree.map(jnp.asarray, weights))
 
     def _random_state(self, key: jax.Array) -> TrainState:
-        return self._state_of(self.task.create_model(nnx.Rngs(key)))
-
-    def _state_of(self, model: nnx.Module) -> TrainState:
-        averages = self.config.ema_decay is not None
-        return initial_state(model, self.optimizer, averages=averages)
+        return _state_of(self.config, self.task.create_model(nnx.Rngs(key)), self.optimizer)
 
 
 def prepare(config: ConfigDict, workdir: str) -> Run:
@@ -147,12 +144,9 @@ def assemble(
     schedule = learning_rate_schedule(config, task.steps_per_epoch)
     model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
     optimizer = make_optimizer(config, schedule, model)
+    graph, arrays = nnx.split(model)
     state = jax.eval_shape(
-        lambda: initial_state(
-            task.create_model(nnx.Rngs(config.seed)),
-            optimizer,
-            averages=config.ema_decay is not None,
-        )
+        lambda arrays: _state_of(config, nnx.merge(graph, arrays), optimizer), arrays
     )
     shardings = state_sharding(mesh, state)
     return Run(
@@ -364,6 +358,12 @@ class Evaluator:
 def _evaluate(run: Run, state: TrainState) -> dict[str, float]:
     metrics, _ = Evaluator(run)(state)
     return metrics
+
+
+def _state_of(
+    config: ConfigDict, model: nnx.Module, optimizer: optax.GradientTransformation
+) -> TrainState:
+    return initial_state(model, optimizer, averages=config.ema_decay is not None)
 
 
 def _check_workdir(config: ConfigDict, workdir: epath.Path) -> None:
