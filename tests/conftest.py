@@ -22,14 +22,6 @@ DynamicJaxprTracer._origin_msg = lambda tracer: ""
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
-# These go first, so that the workers end together.
-SLOWEST = ("test_loop.py", "test_notebook.py", "test_documents.py", "test_segmentation.py")
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in SLOWEST)
-
-
 @pytest.fixture(scope="module")
 def optimized():
     """The tests of a module compile with all optimisations, as users do."""

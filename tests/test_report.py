@@ -23,7 +23,7 @@ def test_the_page_holds_the_run(trained_run):
     assert np.isclose(
         float(accuracy) / 100, float(re.search('"accuracy": ([^,]+)', logged)[1]), atol=1e-4
     )
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 7
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 

@@ -46,7 +46,7 @@ def test_a_finished_cell_says_what_it_is(workdir, study):
     assert result["accuracy"] == pytest.approx(json.loads(logged[-1])["accuracy"], abs=1e-6)
     speeds = [json.loads(line).get("images_per_second") for line in logged]
     assert result["step_ms"] == pytest.approx(464e3 / np.median([s for s in speeds[1:] if s]))
-    assert result["parameters"] == 1_150 and result["device_count"] == 8
+    assert result["parameters"] == 5_398 and result["device_count"] == 8
 
 
 def test_a_finished_cell_is_not_run_again(workdir, study, monkeypatch):
@@ -83,7 +83,7 @@ def test_what_is_left_is_run_and_all_is_gathered(workdir, study, capsys):
     run_all(study, workdir, [sys.executable, "-c", _PRETEND, str(workdir), config], jobs=2)
     rows = list(csv.DictReader((workdir / "table.csv").read_text().splitlines()))
     assert [(row["cell"], row["parameters"]) for row in rows] == [
-        ("pooled", "1150"),
+        ("pooled", "5398"),
         ("static", "9999"),
     ]
     assert (workdir / "table.md").read_text() in capsys.readouterr().out

@@ -16,12 +16,6 @@ from tests.convert.released import abstract_model, filled_model, random_state_di
 SMALL = dict(patch_size=2, embed_dim=8, depths=(1, 1), window_size=3, in_channels=1)
 
 
-@pytest.fixture
-def config(config):
-    config.model.depths = SMALL["depths"]
-    return config
-
-
 def released_model(**overrides):
     return abstract_model("dynamic_dwnet_tiny", **SMALL, **overrides)
 

@@ -9,7 +9,7 @@ def get_config():
         name="dynamic_dwnet_tiny",
         patch_size=2,
         embed_dim=8,
-        depths=(1,),
+        depths=(1, 1),
         window_size=3,
         drop_path_rate=0.2,
     )
