@@ -28,6 +28,7 @@ def get_config():
         name="scenes/digits",
         scale=(56, 56),
         crop_size=56,
+        scale_range=(0.85, 1.2),
         shuffle_buffer=3_000,
     )
     config.num_epochs = 16
@@ -37,8 +38,8 @@ def get_config():
     # only after hundreds of steps, with small ones: a second moment that remembers a thousand steps
     # (b2=0.999) keeps these from being followed.
     config.optimizer.update(
-        learning_rate=5e-3,
-        warmup_learning_rate=5e-6,
+        learning_rate=3e-3,
+        warmup_learning_rate=3e-6,
         min_learning_rate=2e-5,
         warmup_epochs=0.25,
         b2=0.95,

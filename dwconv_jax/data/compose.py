@@ -16,7 +16,8 @@ _ATTEMPTS = 10
 _MIN_VISIBLE = 0.75  # of every item's mask
 _OPAQUE = 0.5  # from this opacity on, a pixel belongs to the item
 _SHARPNESS = 4.0  # of outlines: items of a few pixels grow soft
-_GREY = 127.5
+_GROUND = 0.5  # of a photograph's light that scenes keep: what lies on it is lighter
+_TINT = (155, 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,8 @@ def compose(
 ) -> Scene:
     """Puts random items down on a random crop of a photograph; later ones cover earlier ones.
 
-    Items have random sizes, rotations, places (part of one may lie outside) and tints. One that
-    would hide too much of another is put down elsewhere, or left out.
+    Photographs are darkened, and items have random light tints, sizes, rotations and places (part of
+    one may lie outside). One that would hide too much of another is put down elsewhere, or left out.
 
     Args:
         items: to draw from.
@@ -72,7 +73,8 @@ def compose(
         size: height and width of the scene.
         rng: decides everything.
     """
-    canvas = _crop(photographs[int(rng.integers(len(photographs)))], size, rng).astype(np.float32)
+    photograph = photographs[int(rng.integers(len(photographs)))]
+    canvas = _GROUND * _crop(photograph, size, rng).astype(np.float32)
     instances = np.zeros((size, size), np.uint8)
     areas: list[int] = []
     labels: list[int] = []
@@ -141,9 +143,7 @@ def _onto_canvas(layer: Array, top: int, left: int, size: int) -> Array:
 
 
 def _paint(canvas: Array, shade: Array, opacity: Array, rng: np.random.Generator) -> Array:
-    """Blends a tinted item over the canvas: light on dark ground, dark on light ground."""
-    tint = rng.uniform(0, 100, 3)
-    if canvas[opacity >= _OPAQUE].mean() < _GREY:
-        tint = 255 - tint
+    """Blends a tinted item over the canvas."""
+    tint = rng.uniform(*_TINT, 3).astype(np.float32)
     opacity = opacity[..., None]
-    return (1 - opacity) * canvas + opacity * shade[..., None] * tint.astype(np.float32)
+    return (1 - opacity) * canvas + opacity * shade[..., None] * tint

@@ -42,8 +42,11 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
     left part of scikit-learn's photographs, test scenes hold test items on the right part.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
-    RELEASE_NOTES = {"1.1.0": "Items are larger, and less of them is covered."}  # noqa: RUF012
+    VERSION = tfds.core.Version("1.2.0")
+    RELEASE_NOTES = {  # noqa: RUF012  (as tfds spells it)
+        "1.1.0": "Items are larger, and less of them is covered.",
+        "1.2.0": "Items are light, and the photographs under them dark.",
+    }
     BUILDER_CONFIGS = [  # noqa: RUF012  (as tfds spells it)
         ScenesConfig(
             name="digits",
