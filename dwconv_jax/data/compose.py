@@ -64,8 +64,9 @@ def compose(
 ) -> Scene:
     """Puts random items down on a random crop of a photograph; later ones cover earlier ones.
 
-    Photographs are darkened, and items have random light tints, sizes, rotations and places (part of
-    one may lie outside). One that would hide too much of another is put down elsewhere, or left out.
+    Photographs are darkened; items have random light tints, sizes, rotations and places (part of
+    one may lie outside). One that would hide too much of another is put down elsewhere, or left
+    out.
 
     Args:
         items: to draw from.

@@ -31,6 +31,8 @@ from dwconv_jax.tasks.task import SHEET_SIZE, Prediction, Task
 
 # The weight of the auxiliary head's loss (mmseg).
 _AUXILIARY_WEIGHT = 0.4
+# A class of this name is not tinted in pictures.
+_BACKGROUND = "background"
 
 
 @flax.struct.dataclass
@@ -85,21 +87,19 @@ class Segmentation(Task):
 
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Crops as training sees them, tinted with their labels."""
-        palette = make_palette(self.num_classes)
         pairs = zip(batch["image"][:SHEET_SIZE], batch["label"], strict=False)
         return contact_sheet(
-            [label_overlay(to_pixels(x, self._config.dataset), y, palette) for x, y in pairs]
+            [self._overlay(to_pixels(x, self._config.dataset), y) for x, y in pairs]
         )
 
     def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
         """Each picture beside its labels and beside the predicted ones."""
-        palette = make_palette(self.num_classes)
         pictures = []
         for i, (height, width) in enumerate(batch["size"]):
             view = Image.fromarray(to_pixels(batch["views"][0][i], self._config.dataset))
             image = np.asarray(view.resize((width, height)))
             maps = (x[i, :height, :width] for x in (batch["label"], predictions))
-            overlays = (label_overlay(image, labels, palette) for labels in maps)
+            overlays = (self._overlay(image, labels) for labels in maps)
             pictures.append(np.concatenate([image, *overlays], axis=1))
         return pictures
 
@@ -108,19 +108,34 @@ class Segmentation(Task):
 
         Where a data set counts from 1 and 0 is no class (`zero_is_ignored`), so do label maps.
         """
-        palette = make_palette(self.num_classes)
         for path, batch, output in predictions:
             height, width = batch["size"][0]
             labels = output[:height, :width]
             with path.open("rb") as file, Image.open(file) as picture:
                 image = np.asarray(picture.convert("RGB"))
-            overlay = label_overlay(image, labels, palette)
-            seen = np.unique(labels)
-            overlay = add_legend(overlay, seen, self.class_names, palette)
+            overlay = add_legend(
+                self._overlay(image, labels),
+                np.setdiff1d(labels, self._untinted),
+                self.class_names,
+                self._palette,
+            )
             stored = labels + np.uint8(self._config.dataset.zero_is_ignored)
             for name, pixels in ((path.stem, stored), (f"{path.stem}_overlay", overlay)):
                 with (out / f"{name}.png").open("wb") as file:
                     Image.fromarray(pixels).save(file, format="PNG")
+
+    @property
+    def _palette(self) -> np.ndarray:
+        return make_palette(self.num_classes)
+
+    @property
+    def _untinted(self) -> list[int]:
+        return [i for i, name in enumerate(self.class_names) if name == _BACKGROUND]
+
+    def _overlay(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """A picture in the colours of its labels; what is "background" keeps its own."""
+        shown = np.where(np.isin(labels, self._untinted), IGNORED, labels)
+        return label_overlay(image, shown, self._palette)
 
 
 def segmentation_loss(

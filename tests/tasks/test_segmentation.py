@@ -78,6 +78,16 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
         predict(config, str(tmp_path), str(spoilt), str(out), "best")
 
 
+def test_the_ground_keeps_its_colours_in_pictures(config):
+    task = Segmentation(config)
+    batch = next(task.eval_batches())
+    picture, *_ = task.draw(batch, np.zeros_like(batch["label"]))
+    image, labelled, predicted = np.split(picture, 3, axis=1)
+    np.testing.assert_array_equal(predicted, image)
+    tinted, objects = (labelled != image).any(-1), batch["label"][0] != 0
+    assert not tinted[~objects].any() and tinted[objects].mean() > 0.9
+
+
 def test_pictures_must_be_there(config, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none: there is no such folder"):
         predict(config, str(tmp_path), str(tmp_path / "none"), str(tmp_path), "best")
