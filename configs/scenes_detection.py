@@ -2,7 +2,7 @@
 
     python main.py --config=configs/scenes_detection.py --workdir=runs/scenes_detection
 
-tfds data set `scenes/digits`, made from what scikit-learn ships: 3,000 scenes of 96x96 pixels to
+tfds data set `scenes/digits`, made from what scikit-learn ships: 6,000 scenes of 96x96 pixels to
 train and 500 to test, of other digits on other parts of the photographs; ten classes of objects.
 Not yet run to its end.
 """
@@ -36,16 +36,17 @@ def get_config():
         ),
     )
     config.dataset.update(
-        name="scenes/digits", num_train=3_000, num_classes=10, train_shortest=(96,), max_objects=5
+        name="scenes/digits", num_train=6_000, num_classes=10, train_shortest=(96,), max_objects=5
     )
-    config.num_epochs = 6
+    config.num_epochs = 3
     config.batch_size = 8
     config.eval_batch_size = 20
     config.optimizer.update(
         learning_rate=2e-3,
         warmup_learning_rate=2e-6,
         min_learning_rate=2e-5,
-        warmup_epochs=0.4,
+        warmup_epochs=0.2,
+        b2=0.95,  # as in scenes_segmentation.py
     )
     config.log_every_steps = 75
     config.eval_every_steps = 750

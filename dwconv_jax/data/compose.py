@@ -9,11 +9,11 @@ from PIL import Image
 
 Array = np.ndarray
 
-_COUNT = (2, 6)  # items of a scene: at least, and fewer than
-_SIDE = (0.33, 0.5)  # of an item, over the scene's
-_ANGLE = 20.0  # degrees each way: a 6 does not become a 9
+_COUNT = (2, 5)  # items of a scene: at least, and fewer than
+_SIDE = (0.38, 0.55)  # of an item, over the scene's
+_ANGLE = 15.0  # degrees each way: a 6 does not become a 9
 _ATTEMPTS = 10
-_MIN_VISIBLE = 0.75  # of every item's mask
+_MIN_VISIBLE = 0.8  # of every item's mask
 _OPAQUE = 0.5  # from this opacity on, a pixel belongs to the item
 _SHARPNESS = 4.0  # of outlines: items of a few pixels grow soft
 _GROUND = 0.5  # of a photograph's light that scenes keep: what lies on it is lighter

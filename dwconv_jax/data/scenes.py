@@ -29,12 +29,12 @@ class ScenesConfig(tfds.core.BuilderConfig):
     classes: tuple[str, ...]
     inked: bool
     size: int = 96
-    num_train: int = 3000
+    num_train: int = 6000
     num_test: int = 500
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
-    """Two to five real items at random sizes, angles and places on a crop of a real photograph.
+    """Two to four real items at random sizes, angles and places on a crop of a real photograph.
 
     Items of the config's data set cover each other; `instances` says which one is seen at a pixel
     (0: the photograph, i + 1: the i-th of `objects`), `annotation` its class (0: the photograph,
@@ -44,8 +44,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES = {  # noqa: RUF012  (as tfds spells it)
-        "1.1.0": "Items are larger, and less of them is covered.",
-        "1.2.0": "Items are light, and the photographs under them dark.",
+        "1.2.0": "Fewer, larger and lighter items, less turned and covered, on dark photographs.",
     }
     BUILDER_CONFIGS = [  # noqa: RUF012  (as tfds spells it)
         ScenesConfig(
