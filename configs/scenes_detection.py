@@ -2,7 +2,7 @@
 
     python main.py --config=configs/scenes_detection.py --workdir=runs/scenes_detection
 
-tfds data set `scenes/digits`, made from what scikit-learn ships: 6,000 scenes of 96x96 pixels to
+tfds data set `scenes/digits`, made from what scikit-learn ships: 6,000 scenes of 64x64 pixels to
 train and 500 to test, of other digits on other parts of the photographs; ten classes of objects.
 Not yet run to its end.
 """
@@ -21,8 +21,8 @@ def get_config():
         pyramid_features=32,
         hidden_features=128,
         settings=dict(
-            # Objects of up to 56 pixels, which is all, are seen at stride 4, and most of them are
-            # as large as its anchors or those of the next level.
+            # Objects of up to 40 pixels, which is all, are seen at stride 4, and most of them are
+            # as large as its anchors.
             anchor_scale=7.0,
             finest_scale=28.0,
             train_candidates=100,
@@ -35,9 +35,7 @@ def get_config():
             max_detections=15,
         ),
     )
-    config.dataset.update(
-        name="scenes/digits", num_train=6_000, num_classes=10, train_shortest=(96,), max_objects=5
-    )
+    config.dataset.update(name="scenes/digits", num_train=6_000, num_classes=10, max_objects=5)
     config.num_epochs = 3
     config.batch_size = 8
     config.eval_batch_size = 20

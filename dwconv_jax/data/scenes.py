@@ -28,7 +28,7 @@ class ScenesConfig(tfds.core.BuilderConfig):
 
     classes: tuple[str, ...]
     inked: bool
-    size: int = 96
+    size: int = 64
     num_train: int = 6000
     num_test: int = 500
 
@@ -44,7 +44,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES = {  # noqa: RUF012  (as tfds spells it)
-        "1.2.0": "Fewer, larger and lighter items, less turned and covered, on dark photographs.",
+        "1.2.0": "Small scenes of fewer, larger and lighter items on dark photographs.",
     }
     BUILDER_CONFIGS = [  # noqa: RUF012  (as tfds spells it)
         ScenesConfig(

@@ -8,9 +8,12 @@ from ml_collections.config_dict import placeholder
 
 from dwconv_jax.ops.checks import check_choice
 
-# Fields that do not change what a run computes: a resumed run may differ in them.
+# Fields that do not change what a run learns: a resumed run, or an evaluation, may differ in them.
 OPERATIONAL = {
     "checkpoint_every_steps",
+    "dataset.eval_flip",
+    "dataset.eval_scales",
+    "dataset.eval_split",
     "eval_batch_size",
     "eval_every_steps",
     "keep_checkpoints",
@@ -55,8 +58,8 @@ def _segmentation_dataset() -> dict[str, Any]:
         num_train=placeholder(int),  # where the data is not at hand: --mode=compile
         num_classes=placeholder(int),
         zero_is_ignored=False,
-        crop_size=96,
-        scale=(96, 96),
+        crop_size=64,
+        scale=(64, 64),
         scale_range=(1.0, 1.0),
         max_class_share=1.0,
         flip=False,
@@ -81,11 +84,11 @@ def _detection_dataset() -> dict[str, Any]:
         num_train=placeholder(int),  # where the data is not at hand: --mode=compile
         num_classes=placeholder(int),  # likewise
         max_objects=5,
-        canvases=((96, 96),),
-        scale=(96, 96),
-        train_shortest=(96,),
+        canvases=((64, 64),),
+        scale=(64, 64),
+        train_shortest=(64,),
         crop_shortest=(),
-        crop_range=(64, 96),
+        crop_range=(48, 64),
         flip=False,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
@@ -236,7 +239,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     """What makes two configs different runs, a line a field; operational fields aside."""
     lines = []
     for name in sorted(old.keys() | new.keys()):
-        if not prefix and name in OPERATIONAL:
+        if f"{prefix}{name}" in OPERATIONAL:
             continue
         a, b = old.get(name), new.get(name)
         if isinstance(a, dict) and isinstance(b, dict):

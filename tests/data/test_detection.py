@@ -329,8 +329,14 @@ def scenes_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_scenes(make_config: MakeConfig, scenes_dir: str) -> None:
     """Boxes and masks are those of the instance maps."""
-    fields = dict(name="scenes/digits", data_dir=scenes_dir, eval_split="test", scale=(96, 96))
-    plain = dict(train_shortest=(96,), crop_shortest=(), flip=False, max_objects=6)
+    fields = dict(
+        name="scenes/digits",
+        data_dir=scenes_dir,
+        eval_split="test",
+        scale=(64, 64),
+        canvases=((64, 64),),
+    )
+    plain = dict(train_shortest=(64,), crop_shortest=(), flip=False, max_objects=6)
     dataset = data.load_detection(make_config(**fields, **plain))
     assert dataset.class_names == tuple("0123456789")
     assert (dataset.num_train, dataset.num_eval) == (12, 5)
@@ -342,7 +348,7 @@ def test_scenes(make_config: MakeConfig, scenes_dir: str) -> None:
         count = len(example["objects"]["label"])
         assert batch["classes"][i].tolist()[:count] == example["objects"]["label"].tolist()
         assert (batch["classes"][i, count:] == -1).all()
-        top_left_first = example["objects"]["bbox"][:, [1, 0, 3, 2]] * 96
+        top_left_first = example["objects"]["bbox"][:, [1, 0, 3, 2]] * 64
         np.testing.assert_allclose(batch["boxes"][i, :count], top_left_first, atol=2e-3)
         masks = np.unpackbits(batch["masks"][i], axis=-1)
         for k in range(6):

@@ -293,13 +293,13 @@ def few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_scenes")
 def test_scenes_are_prepared_on_the_spot(make_config: MakeConfig, scenes_dir: str) -> None:
-    fields = dict(name="scenes/digits", data_dir=scenes_dir, scale=(96, 96), num_classes=None)
+    fields = dict(name="scenes/digits", data_dir=scenes_dir, scale=(64, 64), num_classes=None)
     config = make_config(**fields, train_split="train", eval_split="test")
     dataset = data.load_segmentation(config)
     assert dataset.class_names == ("background", *"0123456789")
     assert (dataset.num_train, dataset.num_eval) == (12, 5)
     (first, second) = dataset.eval_batches(4)
-    assert first["views"][0].shape == (4, 96, 96, 3)
+    assert first["views"][0].shape == (4, 64, 64, 3)
     assert second["mask"].tolist() == [1, 0, 0, 0]
 
 
@@ -313,7 +313,7 @@ def test_scenes_hold_exact_objects(make_config: MakeConfig, scenes_dir: str) -> 
             rows, cols = np.nonzero(instances == i + 1)
             assert (example["annotation"][rows, cols, 0] == label + 1).all()
             expected = [rows.min(), cols.min(), rows.max() + 1, cols.max() + 1]
-            np.testing.assert_allclose(box * 96, expected, atol=1e-4)
+            np.testing.assert_allclose(box * 64, expected, atol=1e-4)
         assert len(objects["label"]) == instances.max()
 
 

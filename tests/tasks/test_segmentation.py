@@ -58,7 +58,7 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     assert sheet.step == 0
     (first, _) = events.Tensors("predictions/0")
     width, height, _ = first.tensor_proto.string_val
-    assert (int(width), int(height)) == (3 * 96, 96)  # picture, labels, predicted labels
+    assert (int(width), int(height)) == (3 * 64, 64)  # picture, labels, predicted labels
 
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     pictures.mkdir()
