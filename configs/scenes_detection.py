@@ -1,10 +1,13 @@
 """Detection of real digits on real photographs, with masks: offline.
 
-    python main.py --config=configs/scenes_detection.py --workdir=runs/scenes_detection
+    JAX_NUM_CPU_DEVICES=2 python main.py --config=configs/scenes_detection.py \
+        --workdir=runs/scenes_detection
 
 tfds data set `scenes/digits`, made from what scikit-learn ships: 6,000 scenes of 64x64 pixels to
 train and 500 to test, of other digits on other parts of the photographs; ten classes of objects.
-Not yet run to its end.
+Ends at an average precision of 0.736 for boxes and 0.688 for masks on the held-out scenes, after 15
+minutes on two CPU cores, one of which another program used most of the time; after 750 of the 2,250
+steps, five minutes, it was at 0.603 and 0.571.
 """
 
 from dwconv_jax.training import base_config
