@@ -117,6 +117,8 @@ def test_evaluation(model, expected, prefix, images):
         )
 
 
+# Without optimisations the gradient of the patch embedding, which nearly cancels, is off by 1e-2.
+@pytest.mark.usefixtures("optimized")
 def test_training(model, expected):
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     images = to_nhwc(expected["input"])
