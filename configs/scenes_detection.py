@@ -32,7 +32,7 @@ def get_config():
             train_proposals=100,
             candidates=60,
             proposals=60,
-            # There are at most five objects: more regions would cost time and teach little.
+            # There are at most four objects: more regions would cost time and teach little.
             anchor_samples=64,
             roi_samples=16,
             max_detections=15,

@@ -17,7 +17,7 @@ _MIN_VISIBLE = 0.8  # of every item's mask
 _OPAQUE = 0.5  # from this opacity on, a pixel belongs to the item
 _SHARPNESS = 4.0  # of outlines: items of a few pixels grow soft
 _GROUND = 0.5  # of a photograph's light that scenes keep: what lies on it is lighter
-_TINT = (155, 255)
+_TINT = (155, 255)  # of an item, in each colour
 
 
 @dataclasses.dataclass(frozen=True)

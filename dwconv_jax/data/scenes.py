@@ -44,6 +44,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES = {  # noqa: RUF012  (as tfds spells it)
+        "1.1.0": "Items are larger, and less of them is covered.",
         "1.2.0": "Small scenes of fewer, larger and lighter items on dark photographs.",
     }
     BUILDER_CONFIGS = [  # noqa: RUF012  (as tfds spells it)

@@ -71,7 +71,13 @@ def test_weights_that_are_not_there_are_named(config, tmp_path):
         loop.prepare(config, str(tmp_path / "run"))
 
 
-def test_differences_ignore_how_a_run_is_watched_and_evaluated():
-    old = {"seed": 0, "log_every_steps": 1, "dataset": {"name": "a", "eval_scales": [1.0]}}
-    new = {"seed": 1, "log_every_steps": 9, "dataset": {"name": "b", "eval_scales": [0.5, 1.0]}}
-    assert differences(old, new) == ["dataset.name: 'a' there, 'b' now", "seed: 0 there, 1 now"]
+def test_differences_ignore_how_a_run_is_watched():
+    old = {"seed": 0, "log_every_steps": 1, "model": {"name": "a", "depths": [1]}}
+    new = {"seed": 1, "log_every_steps": 9, "model": {"name": "a", "depths": [2]}}
+    assert differences(old, new) == ["model.depths: [1] there, [2] now", "seed: 0 there, 1 now"]
+
+
+def test_differences_ignore_how_a_run_is_evaluated():
+    old = {"dataset": {"name": "a", "eval_scales": [1.0]}}
+    new = {"dataset": {"name": "b", "eval_scales": [0.5, 1.0]}}
+    assert differences(old, new) == ["dataset.name: 'a' there, 'b' now"]
