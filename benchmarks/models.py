@@ -12,15 +12,29 @@ from flax import nnx
 import dwconv_jax
 from benchmarks.session import Session, parser, session, using
 from benchmarks.timing import compile_function, timer
+from dwconv_jax.models.fold import fold_batch_norms
 
 BATCH, SIZE = 8, 224
-MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "swin_tiny")
+KERNEL_MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny")  # whose operator the compiled kernel knows
+MODELS = (*KERNEL_MODELS, "i_dynamic_dwnet_tiny", "swin_tiny")
 OPTIMIZER = optax.adamw(1e-3, weight_decay=0.05)
 
 
-def evaluation(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The logits of a batch, and the arguments to call it with."""
-    graph, state = nnx.split(dwconv_jax.create_model(name, rngs=nnx.Rngs(0)))
+Case = tuple[Callable[..., Any], tuple[Any, ...]]  # a call and its arguments
+
+
+def evaluation(name: str) -> Case:
+    """The logits of a batch."""
+    return _logits(dwconv_jax.create_model(name, rngs=nnx.Rngs(0)))
+
+
+def folded_evaluation(name: str) -> Case:
+    """The same of the model that `export` writes, whose batch norms are part of its weights."""
+    return _logits(fold_batch_norms(dwconv_jax.create_model(name, rngs=nnx.Rngs(0))))
+
+
+def _logits(model: nnx.Module) -> Case:
+    graph, state = nnx.split(model)
 
     def evaluate(state: nnx.State, images: jax.Array) -> jax.Array:
         return nnx.merge(graph, state)(images)
@@ -28,8 +42,8 @@ def evaluation(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     return evaluate, (state, jax.random.normal(jax.random.key(1), (BATCH, SIZE, SIZE, 3)))
 
 
-def training(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """A step of AdamW, and the arguments: what it updates and the batch."""
+def training(name: str) -> Case:
+    """A step of AdamW on what it updates and a batch."""
     model = dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
     graph, *states = nnx.split(model, nnx.Param, ...)
     parameters, rest = states
@@ -68,11 +82,18 @@ def peers(name: str) -> dict[str, dict[str, Any]]:
     return {"PyTorch": {}, "PyTorch compiled": {"compiled": True}, **others}
 
 
-def measure(run: Session, name: str, train: bool, lowering: str) -> None:
+PHASES = {
+    "evaluation": evaluation,
+    "evaluation, norms folded": folded_evaluation,
+    "training step": training,
+}
+
+
+def measure(run: Session, name: str, what: str, lowering: str) -> None:
     """A row for each peer."""
-    what, build = ("training step", training) if train else ("evaluation", evaluation)
+    train = what == "training step"
     with using(lowering):
-        function, arguments = build(name)
+        function, arguments = PHASES[what](name)
         compiled, seconds = compile_function(function, *arguments, donate=(0,) if train else ())
     call = stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     details = {"name": name, "batch": BATCH, "size": SIZE, "train": train}
@@ -85,11 +106,11 @@ def main(options: argparse.Namespace) -> None:
     """Measures what `--only` selects."""
     with session(f"Models, {SIZE}x{SIZE}, batch {BATCH}, float32", options) as run:
         for name in MODELS:
-            sliding = name in ("dwnet_tiny", "dynamic_dwnet_tiny")
-            for train in (False, True):
-                for lowering in run.lowerings() if sliding else ["XLA"]:
-                    if name.startswith(options.only):
-                        measure(run, name, train, lowering)
+            if not name.startswith(options.only):
+                continue
+            for what in PHASES if name != "swin_tiny" else ("evaluation", "training step"):
+                for lowering in run.lowerings() if name in KERNEL_MODELS else ["XLA"]:
+                    measure(run, name, what, lowering)
 
 
 if __name__ == "__main__":

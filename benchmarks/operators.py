@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from benchmarks import growth
 from benchmarks.session import Session, parser, session
 from benchmarks.timing import Timer, compile_function, timer
 from dwconv_jax import ops
@@ -204,17 +205,18 @@ def issue_26266(run: Session) -> None:
         run.against(label, ours, (x, kernel), "dense lax.conv", peer)
 
 
-def growth(run: Session) -> None:
-    """Cost over the size of the map (7x7 kernel) and over the kernel's (56x56 map), 96 channels."""
-    sizes = [(size, KERNEL) for size in (14, 28, 56, 112, 224)]
-    kernels = [(56, kernel) for kernel in (3, 5, 11, 15, 21, 31)]
-    for size, kernel in [*sizes, *kernels]:
+def cost_growth(run: Session) -> None:
+    """Cost over the size of the map and over the kernel's, 96 channels, one image."""
+    for size, kernel in growth.CASES:
         x, taps = normal(1, size, size, 96), normal(kernel, kernel, 96)
         call, arguments = passes(ops.depthwise_conv, (x, taps), train=True)
+        case = growth.case_name(size, kernel)
         for lowering in run.lowerings():
-            label = (f"growth {size}x{size}, k={kernel}", WHAT[True], lowering)
             details = torch_details(x, kernel) | {"train": True}
-            run.against_torch(label, call, arguments, "static", details)
+            run.against_torch((case, WHAT[True], lowering), call, arguments, "static", details)
+        conv = nnx_conv(x, kernel, train=True)
+        run.against((case, WHAT[True], "XLA"), call, arguments, "nnx.Conv", conv)
+    growth.draw(run.output.with_name(f"{run.output.name}_growth.png"), run.rows)
 
 
 CASES = {
@@ -222,7 +224,7 @@ CASES = {
     "issue 23713": issue_23713,
     "issue 13800": issue_13800,
     "issue 26266": issue_26266,
-    "growth": growth,
+    "growth": cost_growth,
 }
 
 

@@ -23,7 +23,7 @@ class Session:
     """Measures and prints rows; writes them when the program ends."""
 
     def __init__(self, title: str, options: argparse.Namespace, torch: TorchPeer | None):
-        self.pairs, self.torch = options.pairs, torch
+        self.pairs, self.output, self.torch = options.pairs, options.output, torch
         self.facts = report.machine(os.cpu_count() or 1, torch.version if torch else None)
         self.rows: list[report.Row] = []
         report.print_heading(title, self.facts)
