@@ -68,9 +68,10 @@ def parts(options: argparse.Namespace) -> None:
             return part(nnx.merge(graph, state), *arguments)
 
         compiled, seconds = compile_function(call, state, *arguments)
+        results = jax.block_until_ready(compiled(state, *arguments))  # and warms up
         milliseconds = 1e3 * timer(lambda: compiled(state, *arguments))(_REPEATS)
         print(f"| {name} | {milliseconds:.1f} | {seconds:.1f} |", flush=True)
-        return compiled(state, *arguments)
+        return results
 
     print(f"\n## {options.model}, one image of {options.size}x{options.size}, forward\n")
     print("| part | ms | compile s |\n|---|---|---|")

@@ -40,6 +40,7 @@ def machine(threads: int, torch_version: str | None) -> dict[str, Any]:
         "jax": jax.__version__,
         "flax": flax.__version__,
         "torch": torch_version or "not found",
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "not set"),
     }
 
 

@@ -68,6 +68,7 @@ def compare(ours: Timer, peer: Timer, peer_process: TorchPeer | None, pairs: int
         load.start()
         pair = []
         for side, count in zip((ours, peer), repeats, strict=True):
+            side(1)  # memory that the other side let go of may be slow to come by (README)
             pair.append(side(count))
             time.sleep(0.003)  # lets the other side's spinning threads go to sleep
         (disturbed if load.was_seen() else clean).append(pair)

@@ -96,7 +96,8 @@ def model(name, batch, size, train, compiled=False) -> Call:
     """A whole model: evaluation, or a full training step with AdamW."""
     module = torch_models.create(name)
     if compiled:
-        module.compile()
+        torch._dynamo.config.recompile_limit = 64  # blocks share code: beyond 8 they stay eager
+        module.compile(dynamic=False)
     images, labels = torch.randn(batch, 3, size, size), torch.arange(batch)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.05)
     module.train(train)
