@@ -66,12 +66,13 @@ def test_any_number_of_groups(rng, connectivity, per_block, groups):
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_large_kernels_loop_over_rows(rng, batched):
-    args = operands(rng, ops.Sliding(11), (2, 6, 9, 4), 4, batched, False, jnp.float32)
-    check(ops.locally_connected, ops.Sliding(11), *args, 1e-5)
+    connectivity = ops.Sliding(11, dilation=(2, 1))
+    args = operands(rng, connectivity, (2, 6, 9, 4), 4, batched, False, jnp.float32)
+    check(ops.locally_connected, connectivity, *args, 1e-5)
 
 
 def test_wide_maps_take_several_fusions_a_row(rng):
-    args = operands(rng, ops.Sliding(3), (1, 3, 130, 2), 2, False, False, jnp.float32)
+    args = operands(rng, ops.Sliding(3), (1, 3, 131, 2), 2, False, False, jnp.float32)
     check(ops.locally_connected, ops.Sliding(3), *args, 1e-5)
 
 

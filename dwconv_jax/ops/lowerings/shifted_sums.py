@@ -15,9 +15,12 @@ from dwconv_jax.ops.lowerings.fusions import compute_once
 # Above this many taps the unrolled sum costs more to compile than a loop over kernel rows to run.
 _MAX_UNROLLED_TAPS = 81
 # Products that one fusion of XLA:CPU adds up well: with far fewer or far more it is 3 to 9 times
-# slower. A step of the kernel gradient takes at least the first number and at most the second, a
-# fusion at most the third.
+# slower. A step of a loop takes at least the first number and at most the second, a fusion of the
+# kernel gradient at most the third.
 _FEWEST_PRODUCTS, _MOST_PRODUCTS, _FUSED_PRODUCTS = 24, 56, 28
+# Columns that a step of the kernel gradient takes at most: of 224 it makes 77 ms where two steps of
+# 112 take 12.
+_MOST_COLUMNS = 112
 
 
 def _pad(x: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
@@ -53,13 +56,26 @@ def shifted_sum(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
         sums = (kernel_row(padded[:, r], kernel[:, i]) for i, r in enumerate(rows))
         return functools.reduce(jnp.add, sums).astype(x.dtype)
 
-    def add_row(i: jax.Array, total: jax.Array) -> jax.Array:
-        rows = lax.dynamic_slice_in_dim(padded, i * dh, height, axis=1)
-        return total + kernel_row(rows, lax.dynamic_index_in_dim(kernel, i, axis=1, keepdims=False))
-
     if kh * kw <= _MAX_UNROLLED_TAPS:
         return compute_once(unrolled, like=x)
-    return lax.fori_loop(0, kh, add_row, jnp.zeros(x.shape, wide)).astype(x.dtype)
+
+    rows_at_once = _rows_at_once(kh, kw)
+    missing = -kh % rows_at_once  # rows of zeros end the kernel, and let it look further down
+    kernel = jnp.pad(kernel, ((0, 0), (0, missing), (0, 0), (0, 0)))
+    padded = jnp.pad(padded, ((0, 0), (0, dh * missing), (0, 0), (0, 0)))
+
+    def add_rows(step: jax.Array, total: jax.Array) -> jax.Array:
+        first = step * rows_at_once
+        taps = lax.dynamic_slice_in_dim(kernel, first, rows_at_once, axis=1)
+        seen = lax.dynamic_slice_in_dim(
+            padded, first * dh, height + dh * (rows_at_once - 1), axis=1
+        )
+        rows = (slice(i * dh, i * dh + height) for i in range(rows_at_once))
+        sums = (kernel_row(seen[:, r], taps[:, i]) for i, r in enumerate(rows))
+        return total + functools.reduce(jnp.add, sums)
+
+    total = jnp.zeros(x.shape, wide)
+    return lax.fori_loop(0, kernel.shape[1] // rows_at_once, add_rows, total).astype(x.dtype)
 
 
 def shifted_kernel_gradient(
@@ -67,8 +83,8 @@ def shifted_kernel_gradient(
 ) -> jax.Array:
     """The gradient with respect to the kernel of each image, for CPU.
 
-    Loops over rows of the map and unrolls their positions, so that a fusion holds enough products;
-    the accumulator keeps the batch axis, which threads and devices split.
+    Loops over rows of the map, wide ones in parts, and unrolls their positions, so that a fusion
+    holds enough products; the accumulator keeps the batch axis, which threads and devices split.
 
     Args:
       x: `[B, H, W, C]`.
@@ -82,17 +98,20 @@ def shifted_kernel_gradient(
     batch, height, width, channels = x.shape
     (kh, kw), (dh, dw) = kernel_size, dilation
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    rows = _rows_at_once(height, width)
-    missing = ((0, 0), (0, -height % rows), (0, 0), (0, 0))
+    rows, parts = _rows_at_once(height, width), -(-width // _MOST_COLUMNS)
+    columns = -(-width // parts)
+    missing = ((0, 0), (0, -height % rows), (0, parts * columns - width), (0, 0))
     padded = jnp.pad(_pad(x.astype(wide), kernel_size, dilation), missing)
     g = jnp.pad(g.astype(wide), missing)
     span_h, span_w = dh * (kh - 1) + 1, dw * (kw - 1) + 1
-    positions = [(r, u) for r in range(rows) for u in range(width)]
+    positions = [(r, u) for r in range(rows) for u in range(columns)]
     fusions = -(-len(positions) // _FUSED_PRODUCTS)
 
     def add_rows(step: jax.Array, total: jax.Array) -> jax.Array:
-        seen = lax.dynamic_slice_in_dim(padded, step * rows, rows + span_h - 1, axis=1)
-        g_rows = lax.dynamic_slice_in_dim(g, step * rows, rows, axis=1)
+        first = (0, step // parts * rows, step % parts * columns, 0)
+        window = (batch, rows + span_h - 1, columns + span_w - 1, channels)
+        seen = lax.dynamic_slice(padded, first, window)
+        g_rows = lax.dynamic_slice(g, first, (batch, rows, columns, channels))
         for i in range(fusions):
             products = (
                 seen[:, r : r + span_h : dh, u : u + span_w : dw] * g_rows[:, r, u][:, None, None]
@@ -102,11 +121,11 @@ def shifted_kernel_gradient(
         return total
 
     total = jnp.zeros((batch, kh, kw, channels), wide)
-    return lax.fori_loop(0, g.shape[1] // rows, add_rows, total)
+    return lax.fori_loop(0, g.shape[1] // rows * parts, add_rows, total)
 
 
 def _rows_at_once(height: int, width: int) -> int:
-    """Map rows that a step of the kernel gradient takes; if possible, they divide the height."""
+    """Rows of a map or a kernel that a step of a loop takes; if possible, they divide the height."""
     fewest, most = -(-_FEWEST_PRODUCTS // width), _MOST_PRODUCTS // width
     dividing = (rows for rows in range(fewest, most + 1) if height % rows == 0)
     return next(dividing, min(fewest, height))
