@@ -24,7 +24,10 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    axes_of = (("positions of the map, 7x7 kernel", MAPS), ("taps of the kernel, 56x56 map", KERNELS))
+    axes_of = (
+        ("positions of the map, 7x7 kernel", MAPS),
+        ("taps of the kernel, 56x56 map", KERNELS),
+    )
     for axes, (label, cases) in zip(panels, axes_of, strict=True):
         side = 0 if cases is MAPS else 1
         for name, times in _curves(rows).items():

@@ -125,7 +125,7 @@ def shifted_kernel_gradient(
 
 
 def _rows_at_once(height: int, width: int) -> int:
-    """Rows of a map or a kernel that a step of a loop takes; if possible, they divide the height."""
+    """Rows of a map or kernel that a step of a loop takes; if possible, they divide the height."""
     fewest, most = -(-_FEWEST_PRODUCTS // width), _MOST_PRODUCTS // width
     dividing = (rows for rows in range(fewest, most + 1) if height % rows == 0)
     return next(dividing, min(fewest, height))
