@@ -25,11 +25,10 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
     axes_of = (
-        ("positions of the map, 7x7 kernel", MAPS),
-        ("taps of the kernel, 56x56 map", KERNELS),
+        ("positions of the map, 7x7 kernel", MAPS, 0),
+        ("taps of the kernel, 56x56 map", KERNELS, 1),
     )
-    for axes, (label, cases) in zip(panels, axes_of, strict=True):
-        side = 0 if cases is MAPS else 1
+    for axes, (label, cases, side) in zip(panels, axes_of, strict=True):
         for name, times in _curves(rows).items():
             points = [(case[side] ** 2, times[case]) for case in cases if case in times]
             axes.loglog(*zip(*points, strict=True), marker="o", label=name)
@@ -54,7 +53,7 @@ def _curves(rows: Sequence[Row]) -> dict[str, dict[tuple[int, int], float]]:
 def _straight(
     rows: Sequence[Row], cases: Sequence[tuple[int, int]], side: int
 ) -> tuple[list[int], list[float]]:
-    """A line of slope one through the smallest case of the first contestant."""
+    """A line of slope one through the largest case of the first contestant."""
     times = next(iter(_curves(rows).values()))
     ends = [cases[0][side] ** 2, cases[-1][side] ** 2]
     return ends, [times[cases[-1]] * end / ends[-1] for end in ends]

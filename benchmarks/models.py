@@ -19,7 +19,6 @@ KERNEL_MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny")  # whose operator the compi
 MODELS = (*KERNEL_MODELS, "i_dynamic_dwnet_tiny", "swin_tiny")
 OPTIMIZER = optax.adamw(1e-3, weight_decay=0.05)
 
-
 Case = tuple[Callable[..., Any], tuple[Any, ...]]  # a call and its arguments
 
 
@@ -91,9 +90,10 @@ PHASES = {
 
 def measure(run: Session, name: str, what: str, lowering: str) -> None:
     """A row for each peer."""
-    train = what == "training step"
+    build = PHASES[what]
+    train = build is training
     with using(lowering):
-        function, arguments = PHASES[what](name)
+        function, arguments = build(name)
         compiled, seconds = compile_function(function, *arguments, donate=(0,) if train else ())
     call = stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     details = {"name": name, "batch": BATCH, "size": SIZE, "train": train}

@@ -30,9 +30,7 @@ def get_config(variant: str = "dwnet_tiny"):
     check_choice("variant of configs/imagenet.py", variant, tuple(VARIANTS))
     config = base_config()
     size = variant.rsplit("_", 1)[1]
-    config.model.update(
-        name=variant, drop_path_rate=DROP_PATH_RATES[size], dtype="bfloat16", remat=False
-    )
+    config.model.update(name=variant, drop_path_rate=DROP_PATH_RATES[size], dtype="bfloat16")
     # What one of the authors' GPUs saw: batch norms and mixtures are over these images.
     images_of_a_gpu = 64 if size == "base" else 128
     if "dwnet" in variant:

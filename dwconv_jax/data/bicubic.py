@@ -13,7 +13,7 @@ def resize(image: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor:
     """Resizes `[height, width, channels]`; antialiased where it shrinks, and within 0..255.
 
     Pillow rounds after each axis; here nothing is rounded. An image that has the size is left as it
-    is, which is worth it for small ones: the 60 operations below are most of what they cost.
+    is, which is worth it for small ones: the many operations below are most of what they cost.
 
     Args:
         image: any real dtype, values in 0..255.
