@@ -7,6 +7,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from dwconv_jax.training.command_line import parse_flags
+from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with a variant after a colon where it takes one."
@@ -54,6 +55,7 @@ def main(argv: list[str]) -> None:
     """Runs a mode; what the user can mend ends in one sentence."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    reuse_host_memory()
     if _COORDINATOR.value == "auto":
         jax.distributed.initialize()
     elif _COORDINATOR.value is not None:

@@ -23,6 +23,7 @@ from dwconv_jax.data.dataset import Batch
 from dwconv_jax.tasks.classification import Classification
 from dwconv_jax.training import loop
 from dwconv_jax.training.checkpoint import Checkpoints
+from dwconv_jax.training.host_memory import reuse_host_memory
 from dwconv_jax.training.mesh import to_devices
 from dwconv_jax.training.writers import read_jsonl
 
@@ -132,6 +133,7 @@ def print_table(times: dict[str, list[float]]) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """Measures on the processors that this process may use."""
+    reuse_host_memory()
     cores = len(os.sched_getaffinity(0))
     facts = machine(cores, None)
     print("## The loop on digits\n\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + "\n")

@@ -15,6 +15,7 @@ from benchmarks import report
 from benchmarks.peers import TorchPeer, start_torch
 from benchmarks.timing import Comparison, Timer, compare, compile_function, timer
 from dwconv_jax.ops.lowerings import cpu_kernel
+from dwconv_jax.training.host_memory import reuse_host_memory
 
 Label = tuple[str, str, str]  # case, what, lowering
 
@@ -94,7 +95,11 @@ def using(lowering: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def session(title: str, options: argparse.Namespace) -> Iterator[Session]:
-    """A session with the peer running; files are written at the end, also after an interruption."""
+    """A session with the peer running; files are written at the end, also after an interruption.
+
+    Our side reuses memory as main.py does; the peer does as the environment says.
+    """
+    reuse_host_memory()
     torch = start_torch(options.torch_python, os.cpu_count() or 1)
     with torch or contextlib.nullcontext():
         running = Session(title, options, torch)

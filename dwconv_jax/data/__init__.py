@@ -1,6 +1,12 @@
 """Data sets as iterators of NumPy batches: tfds builders and tf.data pipelines, no JAX."""
 
-import tensorflow as tf
+import os
+
+# oneDNN makes a program for each new shape of a matrix product, and every crop has its own. It
+# listens only before TensorFlow is imported; what the user says comes first.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import tensorflow as tf  # noqa: E402
 
 # TensorFlow only reads data here. Without this it would claim the GPU's memory before JAX does.
 tf.config.set_visible_devices([], "GPU")

@@ -14,6 +14,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from dwconv_jax.training.command_line import parse_flags
+from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A study_*.py of configs/.")
 _WORKDIR = flags.DEFINE_string(
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> None:
         if _CELL.value is not None:
             # The seeds of a cell run the same programs, which take longer to compile than to run.
             jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+            reuse_host_memory()
             run_cell(study, workdir, _CELL.value)
         else:
             command = [sys.executable, "-m", "dwconv_jax.study", *sys.argv[1:]]
