@@ -41,7 +41,6 @@ def machine(threads: int, torch_version: str | None) -> dict[str, Any]:
         "flax": flax.__version__,
         "torch": torch_version or "not found",
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "not set"),
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": os.environ.get("JAX_CPU_ENABLE_ASYNC_DISPATCH", "not set"),
     }
 
 
