@@ -6,7 +6,7 @@ import os
 # listens only before TensorFlow is imported; what the user says comes first.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
 # TensorFlow only reads data here. Without this it would claim the GPU's memory before JAX does.
 tf.config.set_visible_devices([], "GPU")
