@@ -1,5 +1,6 @@
 """Products over channels: linear layers as timm initialises them, 1x1 convolutions as PyTorch."""
 
+import functools
 import math
 from typing import Any
 
@@ -11,17 +12,47 @@ from jax import lax
 from dwconv_jax.layers.initializers import conv_init, linear_init
 
 
+def product_over_channels(
+    x: jax.Array, kernel: jax.Array, dimension_numbers: lax.DotDimensionNumbers, **options: Any
+) -> jax.Array:
+    """`lax.dot_general` for `nnx.Linear`; on CPU by rows, for the sake of the kernel's gradient.
+
+    Given maps, XLA:CPU turns the whole cotangent around for that gradient, which then takes up to
+    three times as long. TPUs have layouts of maps that rows would break up.
+
+    Args:
+      x: `[..., C_in]`.
+      kernel: `[C_in, C_out]`.
+      dimension_numbers: those of the product over the last axis of `x`.
+      **options: for `lax.dot_general`.
+
+    Returns:
+      `[..., C_out]`.
+    """
+
+    def by_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        rows = x.reshape(-1, x.shape[-1])
+        y = lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
+        return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+    def of_maps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.dot_general(x, kernel, dimension_numbers, **options)
+
+    return lax.platform_dependent(x, kernel, cpu=by_rows, default=of_maps)
+
+
+_linear = functools.partial(nnx.Linear, dot_general=product_over_channels)
+
+
 def linear(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:
     """A linear layer with normal(0.02) weights and zero bias."""
-    return nnx.Linear(in_features, out_features, kernel_init=linear_init, rngs=rngs, **kwargs)
+    return _linear(in_features, out_features, kernel_init=linear_init, rngs=rngs, **kwargs)
 
 
 def pointwise(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:
     """A 1x1 convolution, `[..., C_in]` to `[..., C_out]`, initialised as PyTorch's `Conv2d`."""
     init = conv_init(in_features)
-    return nnx.Linear(
-        in_features, out_features, kernel_init=init, bias_init=init, rngs=rngs, **kwargs
-    )
+    return _linear(in_features, out_features, kernel_init=init, bias_init=init, rngs=rngs, **kwargs)
 
 
 @jax.checkpoint
