@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("optimized")
 needs_kernel = pytest.mark.skipif(not cpu_kernel.is_built(), reason="the kernel was not built")
 
 # (map, kernel size, dilation): odd maps, tails of 16 channels, oblong and large kernels, kernels
-# larger than the map, strips of tall maps, taps that never meet the map.
+# larger than the map, strips of tall maps, taps that never meet the map, none that does.
 CASES = [
     ((2, 5, 7, 6), (3, 3), (1, 1)),
     ((2, 14, 15, 40), (7, 7), (1, 1)),
@@ -28,6 +28,7 @@ CASES = [
     ((1, 190, 60, 16), (7, 7), (3, 1)),
     ((2, 1, 1, 5), (7, 7), (3, 3)),
     ((1, 3, 3, 16), (3, 3), (5, 5)),
+    ((2, 1, 17, 5), (2, 2), (2, 2)),
 ]
 
 

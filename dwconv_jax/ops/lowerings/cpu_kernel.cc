@@ -43,13 +43,18 @@ constexpr int64_t kStripLines = 3072;
 // single float32 accumulator would grow with the size of the map.
 constexpr int64_t kPartialSum = 64;
 
-// out[t] += sum over r < rows, s < taps of a[r * a_row + s] * x[r * x_row + s * x_tap + t * x_out]
+// The line at out + t * out_step becomes, or with `add` grows by, the sum over r < rows, s < taps
+// of a[r * a_row + s] * x[r * x_row + s * x_tap + t * x_out].
 struct Sum {
   const Line* x;
   int64_t x_row, x_tap, x_out;
   const Line* a;
   int64_t a_row;
   int64_t rows, taps;
+  float* out;
+  int64_t out_step;  // floats
+  bool add;
+  int64_t rows_at_once = std::max<int64_t>(1, kPartialSum / taps);
 };
 
 template <int kLanes>
@@ -58,13 +63,13 @@ struct Simd {
 };
 
 template <int kLanes, int kOutputs>
-__attribute__((always_inline)) inline void CorrelateLanes(const Sum& sum, int64_t x_out, int lane,
-                                                          Line* out) {
+__attribute__((always_inline)) inline void CorrelateLanes(const Sum& sum, int64_t x_out, int lane) {
   using Vector = typename Simd<kLanes>::Vector;
-  const int64_t rows_at_once = std::max<int64_t>(1, kPartialSum / sum.taps);
-  for (int64_t begin = 0; begin < sum.rows; begin += rows_at_once) {
+  bool add = sum.add;
+  int64_t begin = 0;
+  do {  // once also where no row of the kernel sees the map: then the sum is zero
     Vector partial[kOutputs] = {};
-    for (int64_t r = begin; r < std::min(begin + rows_at_once, sum.rows); ++r) {
+    for (int64_t r = begin; r < std::min(begin + sum.rows_at_once, sum.rows); ++r) {
       const Line* a = sum.a + r * sum.a_row;
       const Line* x = sum.x + r * sum.x_row;
       for (int64_t s = 0; s < sum.taps; ++s, ++a, x += sum.x_tap) {
@@ -77,29 +82,35 @@ __attribute__((always_inline)) inline void CorrelateLanes(const Sum& sum, int64_
     }
 #pragma GCC unroll 16
     for (int t = 0; t < kOutputs; ++t) {
-      *reinterpret_cast<Vector*>(out[t].value + lane) += partial[t];
+      float* out = sum.out + t * sum.out_step + lane;  // not aligned where it is part of a map
+      Vector before = {};
+      if (add) std::memcpy(&before, out, sizeof(Vector));
+      partial[t] += before;
+      std::memcpy(out, &partial[t], sizeof(Vector));
     }
-  }
+    begin += sum.rows_at_once;
+    add = true;
+  } while (begin < sum.rows);
 }
 
 template <int kLanes, int kOutputs>
-__attribute__((always_inline)) inline void Correlate(const Sum& sum, Line* out) {
+__attribute__((always_inline)) inline void Correlate(const Sum& sum) {
   for (int lane = 0; lane < kBlock; lane += kLanes) {
     if (sum.x_out == 1) {  // a constant makes all addresses immediate
-      CorrelateLanes<kLanes, kOutputs>(sum, 1, lane, out);
+      CorrelateLanes<kLanes, kOutputs>(sum, 1, lane);
     } else {
-      CorrelateLanes<kLanes, kOutputs>(sum, sum.x_out, lane, out);
+      CorrelateLanes<kLanes, kOutputs>(sum, sum.x_out, lane);
     }
   }
 }
 
 // One function for each number of outputs; entry 0 is for one output.
-using CorrelateTable = std::array<void (*)(const Sum&, Line*), kMaxOutputs>;
+using CorrelateTable = std::array<void (*)(const Sum&), kMaxOutputs>;
 
 #define DWCONV_CORRELATE(name, lanes, attribute)                              \
   template <int kOutputs>                                                     \
-  attribute void Correlate##name(const Sum& sum, Line* out) {                 \
-    Correlate<lanes, kOutputs>(sum, out);                                     \
+  attribute void Correlate##name(const Sum& sum) {                            \
+    Correlate<lanes, kOutputs>(sum);                                          \
   }                                                                           \
   template <int... kIndex>                                                    \
   CorrelateTable Table##name(std::integer_sequence<int, kIndex...>) {         \
@@ -203,6 +214,14 @@ void Store(const Line& from, int64_t channels, float* to) {
   std::memcpy(to, &from, std::min<int64_t>(channels, kBlock) * sizeof(float));
 }
 
+// Lines of a block lie apart in a map, where the processor does not foresee them. A hint may point
+// anywhere, also beyond the map.
+void Prefetch(const float* line) {
+#ifdef __GNUC__
+  __builtin_prefetch(line);
+#endif
+}
+
 // Packs `rows` map rows of one channel block, each as `left` zeros, its positions, `right` zeros.
 void Pack(const float* map, const Shape& shape, int64_t channels, int64_t rows, int64_t left,
           int64_t right, Line* to) {
@@ -219,31 +238,49 @@ std::vector<Line>& Scratch(int64_t lines) {
   return scratch;
 }
 
+// Sums `size` outputs, of which `count` positions of `channels` channels have a place in `sum.out`.
+void CorrelateAside(Sum sum, int64_t size, int64_t count, int64_t channels) {
+  Line out[kMaxOutputs];
+  float* to = std::exchange(sum.out, out[0].value);
+  const int64_t step = std::exchange(sum.out_step, kBlock);
+  kCorrelate[size - 1](sum);
+  for (int64_t t = 0; t < count; ++t) Store(out[t], channels, to + t * step);
+}
+
 // One strip of rows of one channel block of one image. All pointers are at that image and block.
-void ConvolveStrip(const Shape& shape, int64_t channels, const float* x, const float* kernel,
+void ConvolveStrip(const Shape& shape, int64_t channels, const float* x, const Line* taps,
                    int64_t begin, int64_t end, float* y) {
   const Pieces pieces(shape.width);
   const int64_t line_width = pieces.number * pieces.size + shape.span_w();
   const int64_t top = std::max<int64_t>(0, begin - shape.pad_h());
   const int64_t bottom = std::min(shape.height, end + shape.pad_h());
-  std::vector<Line>& scratch = Scratch(shape.taps() + (bottom - top) * line_width);
-  Line* taps = scratch.data();
-  Line* packed = taps + shape.taps();
-  for (int64_t k = 0; k < shape.taps(); ++k) Load(kernel + k * shape.channels, channels, taps + k);
-  Pack(x + top * shape.width * shape.channels, shape, channels, bottom - top, shape.pad_w(),
-       line_width - shape.pad_w() - shape.width, packed);
+  const int64_t row = shape.width * shape.channels;
+  Line* packed = Scratch((bottom - top) * line_width).data();
 
+  int64_t next = top;  // to be packed
   for (int64_t h = begin; h < end; ++h) {
+    const int64_t needed = std::min(bottom, h + shape.pad_h() + 1);
+    Pack(x + next * row, shape, channels, needed - next, shape.pad_w(),
+         line_width - shape.pad_w() - shape.width, packed + (next - top) * line_width);
+    next = needed;
+
     const int64_t first = shape.first_row(h), last = shape.last_row(h);
     const int64_t seen = h - shape.pad_h() + first * shape.dilation_h - top;
     Sum sum{packed + seen * line_width, shape.dilation_h * line_width, shape.dilation_w, 1,
-            taps + first * shape.kernel_w, shape.kernel_w, last - first, shape.kernel_w};
+            taps + first * shape.kernel_w, shape.kernel_w, last - first, shape.kernel_w,
+            nullptr, shape.channels, false};
     for (int64_t w = 0; w < shape.width; w += pieces.size, sum.x += pieces.size) {
-      Line out[kMaxOutputs] = {};
-      kCorrelate[pieces.size - 1](sum, out);
-      float* to = y + (h * shape.width + w) * shape.channels;
       const int64_t count = std::min(pieces.size, shape.width - w);
-      for (int64_t t = 0; t < count; ++t) Store(out[t], channels, to + t * shape.channels);
+      sum.out = y + h * row + w * shape.channels;
+      for (int64_t t = 0; t < count; ++t) {
+        Prefetch(x + next * row + (w + t) * shape.channels);
+        Prefetch(sum.out + t * shape.channels);
+      }
+      if (count == pieces.size && channels >= kBlock) {
+        kCorrelate[pieces.size - 1](sum);
+      } else {
+        CorrelateAside(sum, pieces.size, count, channels);
+      }
     }
   }
 }
@@ -275,10 +312,12 @@ void KernelGradientBlock(const Shape& shape, int64_t channels, const float* x, c
       const int64_t last = std::min(end, shape.last_seen(i));
       const int64_t seen = first + i * shape.dilation_h - shape.pad_h() - top;
       Sum sum{packed_x + seen * line_width, line_width, 1, shape.dilation_w,
-              packed_g + (first - begin) * shape.width, shape.width, last - first, shape.width};
+              packed_g + (first - begin) * shape.width, shape.width, last - first, shape.width,
+              total[i * total_width].value, kBlock, true};
       for (int64_t j = 0; j < total_width; j += pieces.size) {
-        kCorrelate[pieces.size - 1](sum, total + i * total_width + j);
+        kCorrelate[pieces.size - 1](sum);
         sum.x += pieces.size * shape.dilation_w;
+        sum.out += pieces.size * kBlock;
       }
     }
   }
@@ -302,15 +341,25 @@ ffi::Error Convolve(ffi::ThreadPool pool, Array x, Array kernel, Result y, int64
   const float *from = x.typed_data(), *weights = kernel.typed_data();
   float* to = y->typed_data();
   const int64_t image = shape.height * shape.width * shape.channels;
-  const int64_t per_image = kernel.dimensions()[0] == 1 ? 0 : shape.taps() * shape.channels;
+  const int64_t copies = kernel.dimensions()[0];
   const int64_t strip = StripRows(shape, shape.width + shape.span_w());
   const int64_t strips = (shape.height + strip - 1) / strip, blocks = shape.blocks();
+  thread_local std::vector<Line> packed;
+  packed.resize(copies * blocks * shape.taps());
+  Line* taps = packed.data();
+  ParallelFor(pool, copies * blocks, [&](int64_t i) {
+    const int64_t block = i % blocks * kBlock;
+    const float* from = weights + i / blocks * shape.taps() * shape.channels + block;
+    for (int64_t k = 0; k < shape.taps(); ++k) {
+      Load(from + k * shape.channels, shape.channels - block, taps + i * shape.taps() + k);
+    }
+  });
   ParallelFor(pool, shape.batch * strips * blocks, [&](int64_t i) {
     const int64_t block = i % blocks * kBlock, begin = i / blocks % strips * strip;
     const int64_t b = i / blocks / strips;
     ConvolveStrip(shape, shape.channels - block, from + b * image + block,
-                  weights + b * per_image + block, begin, std::min(begin + strip, shape.height),
-                  to + b * image + block);
+                  taps + ((copies == 1 ? 0 : b * blocks) + i % blocks) * shape.taps(), begin,
+                  std::min(begin + strip, shape.height), to + b * image + block);
   });
   return ffi::Error::Success();
 }
