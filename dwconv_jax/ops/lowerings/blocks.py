@@ -45,5 +45,6 @@ def block_mix(x: jax.Array, weights: jax.Array, connectivity: Window | Global) -
     squeezed = weights.reshape(
         *(size for size in weights.shape[:2] if size != 1), *weights.shape[2:]
     )
-    mixed = jnp.einsum(f"{b}{n}qkg,bnkgd->bnqgd", squeezed, seen, preferred_element_type=seen.dtype)
+    # In this order: with the weights first XLA:CPU multiplies transposed matrices, half as fast.
+    mixed = jnp.einsum(f"bnkgd,{b}{n}qkg->bnqgd", seen, squeezed, preferred_element_type=seen.dtype)
     return merge(mixed.reshape(*mixed.shape[:3], channels), connectivity, height, width)
