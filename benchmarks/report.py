@@ -83,17 +83,24 @@ def _draw_ratios(path: Path, rows: Sequence[Row]) -> None:
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     ratios = np.array([row.times.ratio for row in rows])
     ends = np.array([(row.times.ratio_low, row.times.ratio_high) for row in rows])
     figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(rows)), layout="constrained")
-    axes.barh(range(len(rows)), ratios, xerr=np.abs(ends.T - ratios), color="tab:blue")
+    colors = ["tab:blue" if ratio >= 1 else "tab:orange" for ratio in ratios]
+    bars = dict(left=1, xerr=np.abs(ends.T - ratios), color=colors)  # from "as fast as the peer"
+    axes.barh(range(len(rows)), ratios - 1, **bars)
     labels = [f"{row.case}, {row.what}, {row.lowering} / {row.peer}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_xlabel("peer's time / ours")
+    axes.margins(x=0.05)
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.set_xlabel("peer's time / ours; blue: ours ahead")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

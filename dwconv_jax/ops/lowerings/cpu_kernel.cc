@@ -335,13 +335,13 @@ Shape MakeShape(const Array& x, Array::Dimensions kernel, int64_t dilation_h, in
   return {d[0], d[1], d[2], d[3], kernel[1], kernel[2], dilation_h, dilation_w};
 }
 
-ffi::Error Convolve(ffi::ThreadPool pool, Array x, Array kernel, Result y, int64_t dilation_h,
+ffi::Error Convolve(ffi::ThreadPool pool, Array x, Array weights, Result y, int64_t dilation_h,
                     int64_t dilation_w) {
-  const Shape shape = MakeShape(x, kernel.dimensions(), dilation_h, dilation_w);
-  const float *from = x.typed_data(), *weights = kernel.typed_data();
+  const Shape shape = MakeShape(x, weights.dimensions(), dilation_h, dilation_w);
+  const float *from = x.typed_data(), *kernels = weights.typed_data();
   float* to = y->typed_data();
   const int64_t image = shape.height * shape.width * shape.channels;
-  const int64_t copies = kernel.dimensions()[0];
+  const int64_t copies = weights.dimensions()[0];
   const int64_t strip = StripRows(shape, shape.width + shape.span_w());
   const int64_t strips = (shape.height + strip - 1) / strip, blocks = shape.blocks();
   thread_local std::vector<Line> packed;
@@ -349,9 +349,9 @@ ffi::Error Convolve(ffi::ThreadPool pool, Array x, Array kernel, Result y, int64
   Line* taps = packed.data();
   ParallelFor(pool, copies * blocks, [&](int64_t i) {
     const int64_t block = i % blocks * kBlock;
-    const float* from = weights + i / blocks * shape.taps() * shape.channels + block;
+    const float* kernel = kernels + i / blocks * shape.taps() * shape.channels + block;
     for (int64_t k = 0; k < shape.taps(); ++k) {
-      Load(from + k * shape.channels, shape.channels - block, taps + i * shape.taps() + k);
+      Load(kernel + k * shape.channels, shape.channels - block, taps + i * shape.taps() + k);
     }
   });
   ParallelFor(pool, shape.batch * strips * blocks, [&](int64_t i) {
