@@ -89,8 +89,8 @@ def _draw_ratios(path: Path, rows: Sequence[Row]) -> None:
     ends = np.array([(row.times.ratio_low, row.times.ratio_high) for row in rows])
     figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(rows)), layout="constrained")
     colors = ["tab:blue" if ratio >= 1 else "tab:orange" for ratio in ratios]
-    bars = dict(left=1, xerr=np.abs(ends.T - ratios), color=colors)  # from "as fast as the peer"
-    axes.barh(range(len(rows)), ratios - 1, **bars)
+    errors = np.abs(ends.T - ratios)
+    axes.barh(range(len(rows)), ratios - 1, left=1, xerr=errors, color=colors)
     labels = [f"{row.case}, {row.what}, {row.lowering} / {row.peer}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -39,7 +39,6 @@ def _count_equation(equation: Any) -> int:
         return x.size * weights.shape[3]
     if equation.params.get("name") == "tap_products":
         return equation.invars[0].aval.size * equation.outvars[0].aval.shape[3]
-    if equation.primitive.name == "cond":  # a branch for each platform: they multiply alike
-        return max(_count(branch.jaxpr) for branch in equation.params["branches"])
-    inner = core.jaxprs_in_params(equation.params)
-    return sum(_count(sub) for sub in inner)
+    inner = [_count(sub) for sub in core.jaxprs_in_params(equation.params)]
+    # Branches, of which a program runs one, are those of platforms.
+    return max(inner) if equation.primitive.name == "cond" else sum(inner)
