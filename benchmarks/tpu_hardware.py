@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.experimental.pallas import tpu as pltpu
 
 from dwconv_jax import ops
 from dwconv_jax.models.blocks import DWBlock
 from dwconv_jax.ops.connectivity import Pair
+from dwconv_jax.ops.lowerings.pallas_platform import interpreted_kernels
 
 STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
 KERNEL = 7
@@ -146,7 +146,7 @@ def main(options: argparse.Namespace) -> None:
         + "|---" * 6
         + "|"
     )
-    mode = pltpu.force_tpu_interpret_mode() if options.interpret else contextlib.nullcontext()
+    mode = interpreted_kernels() if options.interpret else contextlib.nullcontext()
     rows: list[Row] = []
     with mode:
         for size, channels in stages:

@@ -116,7 +116,13 @@ def base_config(task: str = "classification") -> ConfigDict:
             accumulation_steps=1,  # micro-batches of a step
             init_from=placeholder(str),  # weights to start from: .pth, .safetensors, checkpoint
             # Arguments of dwconv_jax.create_model; dtype is the computation's.
-            model=dict(name="dwnet_tiny", drop_path_rate=0.0, dtype="float32", remat=False),
+            model=dict(
+                name="dwnet_tiny",
+                drop_path_rate=0.0,
+                dtype="float32",
+                remat=False,
+                lowering=placeholder(str),  # "pallas": our kernels for TPU v5e and later
+            ),
             dataset=_DATASETS[task](),
             optimizer=dict(
                 schedule="cosine",  # "poly", or "step": a tenth from each of decay_epochs on

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from jax.experimental.pallas import tpu as pltpu
 
 import dwconv_jax
 from dwconv_jax import ops
 from dwconv_jax.ops.lowerings import pallas_depthwise, pallas_rows
+from dwconv_jax.ops.lowerings.pallas_platform import interpreted_kernels
 from tests.numerics import assert_close
 
 # bfloat16 results are rounded to 2**-9; the definition gets the same rounded operands in float32.
@@ -27,7 +27,7 @@ def interpreted(monkeypatch):
     monkeypatch.setattr(pallas_depthwise, "_MOST_TOGETHER", 2)
     monkeypatch.setattr(pallas_rows, "_MOST_IN_STRIP", 4)
     monkeypatch.setattr(pallas_rows, "_MOST_IN_PART", 2)
-    with pltpu.force_tpu_interpret_mode():
+    with interpreted_kernels():
         yield
 
 
@@ -183,3 +183,45 @@ def test_dtypes_without_a_kernel_are_refused():
     x, weights = jnp.zeros((1, 4, 4, 1), jnp.float16), jnp.zeros((1, 1, 1, 9, 1), jnp.float16)
     with pytest.raises(ValueError, match="takes float32 or bfloat16, got float16"):
         ops.locally_connected(x, weights, ops.Sliding(3), "pallas")
+
+
+def mix_on(kind, *shape):
+    """Traces the operator for a TPU that need not be there."""
+    device = jax.sharding.AbstractDevice(device_kind=kind, num_cores=1, platform="tpu")
+    x, weights = (
+        jax.ShapeDtypeStruct(sizes, jnp.bfloat16) for sizes in (shape, (1, 1, 1, 9, shape[-1]))
+    )
+    mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.eval_shape(
+            lambda x, weights: ops.locally_connected(x, weights, ops.Sliding(3), "pallas"),
+            x,
+            weights,
+        )
+
+
+def test_chips_without_the_instruction_are_refused():
+    with pytest.raises(ValueError, match="needs TPU v5e, v5p, v6e or later, found TPU v4; use"):
+        mix_on("TPU v4", 128, 4, 4, 1)
+
+
+def test_fast_memory_is_that_of_the_chip():
+    assert mix_on("TPU v5 lite", 128, 56, 56, 96).shape == (128, 56, 56, 96)
+    with pytest.raises(ValueError, match=r"memory, 55 MiB of it; maps bfloat16\[56, 56\] need 7"):
+        mix_on("TPU v5", 128, 56, 56, 96)
+
+
+@pytest.mark.parametrize("groups", [None, 2])
+def test_other_platforms_do_without_it(rng, groups):
+    """A model trained with it on TPU runs anywhere, also in a program for any batch size."""
+    connectivity = ops.Sliding(3)
+    shape = (2, 1, 1, 9, 4) if groups is None else (2, 20, 1, 9, groups)
+    check(rng, connectivity, (2, 4, 5, 4), shape, "float32")
+
+    (batch,) = jax.export.symbolic_shape("b")
+    mix = jax.jit(lambda x, w: ops.locally_connected(x, w, connectivity, "pallas"))
+    x, weights = normal(rng, "float32", 2, 4, 5, 4), normal(rng, "float32", *shape)
+    exported = jax.export.export(mix)(
+        *(jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in (x, weights))
+    )
+    assert_close(exported.call(x, weights), mix(x, weights), 1e-6)

@@ -9,6 +9,7 @@ from dwconv_jax.ops.checks import check_choice, check_operands
 from dwconv_jax.ops.connectivity import Connectivity, Sliding
 from dwconv_jax.ops.lowerings.blocks import block_mix
 from dwconv_jax.ops.lowerings.depthwise import depthwise
+from dwconv_jax.ops.lowerings.pallas_platform import check_chip
 from dwconv_jax.ops.lowerings.per_position import per_position
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering, check_pallas
 
@@ -30,24 +31,26 @@ def locally_connected(
       weights: `[B or 1, N or 1, Q, K, G]`. Axis 0 is 1 for static weights; axis 1 is 1 when all
         blocks share them; channel `c` uses group `c // (C // G)`.
       connectivity: `Sliding`, `Window` or `Global`; it fixes `N`, `Q` and `K`.
-      lowering: "auto" picks by shape and platform. "pallas" takes this project's kernels for TPU,
-        for `Sliding` and at best a multiple of 128 images on each chip; nobody has timed them on
-        hardware yet, which is why "auto" does not pick them (`benchmarks/tpu_hardware.py` does).
+      lowering: "auto" picks by shape and platform. "pallas" takes this project's kernels for TPU
+        (v5e, v5p, v6e and later; other platforms do what "auto" does), for `Sliding` and at best a
+        multiple of 128 images on each chip; nobody has timed them on hardware yet, which is why
+        "auto" does not pick them (`benchmarks/tpu_hardware.py` does).
 
     Returns:
       `[B, H, W, C]` in the common dtype of `x` and `weights`.
 
     Raises:
       ValueError: if the shapes do not fit, naming what was found and what is legal; or where
-        `lowering="pallas"` has no kernel.
+        `lowering="pallas"` has no kernel, for the connectivity or the chip.
     """
     check_choice("lowering", lowering, LOWERINGS)
     check_operands(x, weights, connectivity)
     dtype = jnp.result_type(x, weights)
     x, weights = x.astype(dtype), weights.astype(dtype)
     if lowering == "pallas":
-        dynamic = "pooled" if len(weights) == len(x) else "none"
+        dynamic = "pooled" if weights.shape[0] == x.shape[0] else "none"
         check_pallas(connectivity, dynamic, per_position=weights.shape[1] != 1)
+        check_chip()
     if not isinstance(connectivity, Sliding):
         return block_mix(x, weights, connectivity)
 

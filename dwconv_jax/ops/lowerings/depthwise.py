@@ -14,6 +14,7 @@ from jax import export, lax
 from dwconv_jax.ops.connectivity import Pair, Sliding
 from dwconv_jax.ops.lowerings import cpu_kernel, pallas_depthwise, pallas_dynamic
 from dwconv_jax.ops.lowerings.native_conv import native_conv
+from dwconv_jax.ops.lowerings.pallas_platform import by_pallas
 from dwconv_jax.ops.lowerings.selection import Lowering
 from dwconv_jax.ops.lowerings.shifted_sums import shifted_kernel_gradient, shifted_sum
 
@@ -28,7 +29,7 @@ def depthwise(
       x: `[B, H, W, C]`.
       kernel: `[B or 1, kh, kw, C]`.
       dilation: rows and columns between taps.
-      lowering: "auto" picks by platform; "pallas" is for TPU.
+      lowering: "auto" picks by platform; "pallas" takes our kernels on TPU.
 
     Returns:
       `[B, H, W, C]`.
@@ -37,10 +38,8 @@ def depthwise(
       ValueError: where `lowering="pallas"` has no kernel.
     """
     if lowering == "pallas":
-        if kernel.shape[0] == 1:
-            return pallas_depthwise.convolve(x, kernel[0], dilation)
-        weights = kernel.reshape(len(kernel), 1, 1, -1, kernel.shape[-1])
-        return pallas_dynamic.mix(x, weights, Sliding((kernel.shape[1], kernel.shape[2]), dilation))
+        on_tpu = functools.partial(_convolve_by_pallas, dilation=dilation)
+        return by_pallas(on_tpu, lambda x, kernel: depthwise(x, kernel, dilation), x, kernel)
 
     # A program for any batch size is one to export: it must run where the compiled kernel is not,
     # and grouped convolutions, whose groups would be the images', do not take such a size.
@@ -53,6 +52,13 @@ def depthwise(
     grouped = not any_batch or kernel.shape[0] == 1
     elsewhere = functools.partial(native_conv if grouped else shifted_sum, dilation=dilation)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+def _convolve_by_pallas(x: jax.Array, kernel: jax.Array, *, dilation: Pair) -> jax.Array:
+    if kernel.shape[0] == 1:
+        return pallas_depthwise.convolve(x, kernel[0], dilation)
+    weights = kernel.reshape(len(kernel), 1, 1, -1, kernel.shape[-1])
+    return pallas_dynamic.mix(x, weights, Sliding((kernel.shape[1], kernel.shape[2]), dilation))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -75,14 +81,10 @@ def kernel_gradient(
     Returns:
       `[*shape, C]`.
     """
-    copies, kernel_size = shape[0], shape[1:]
-    if lowering == "pallas" and copies == 1:
-        gradient = pallas_depthwise.kernel_gradient(x, g, kernel_size, dilation)
-        return gradient.astype(x.dtype)[None]
     if lowering == "pallas":
-        taps = (1, 1, math.prod(kernel_size), x.shape[-1])
-        products = pallas_dynamic.tap_products(x, g, taps, Sliding(kernel_size, dilation))
-        return products.reshape(*shape, x.shape[-1]).astype(x.dtype)
+        on_tpu = functools.partial(_gradient_by_pallas, shape=shape, dilation=dilation)
+        return by_pallas(on_tpu, lambda x, g: kernel_gradient(x, g, shape, dilation), x, g)
+    copies, kernel_size = shape[0], shape[1:]
 
     def on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
         by_kernel = cpu_kernel.is_usable(x.dtype)
@@ -95,6 +97,18 @@ def kernel_gradient(
         return jax.linear_transpose(lambda k: native_conv(x, k, dilation), kernel)(g)[0]
 
     return lax.platform_dependent(x, g, cpu=on_cpu, default=native)
+
+
+def _gradient_by_pallas(
+    x: jax.Array, g: jax.Array, *, shape: tuple[int, int, int], dilation: Pair
+) -> jax.Array:
+    copies, kernel_size = shape[0], shape[1:]
+    if copies == 1:
+        gradient = pallas_depthwise.kernel_gradient(x, g, kernel_size, dilation)
+    else:
+        taps = (1, 1, math.prod(kernel_size), x.shape[-1])
+        gradient = pallas_dynamic.tap_products(x, g, taps, Sliding(kernel_size, dilation))
+    return gradient.reshape(*shape, x.shape[-1]).astype(x.dtype)
 
 
 def _sum_images(per_image: jax.Array) -> jax.Array:

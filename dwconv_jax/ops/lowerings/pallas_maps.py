@@ -19,12 +19,12 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from dwconv_jax.ops.lowerings.pallas_platform import fast_memory
 from dwconv_jax.ops.lowerings.toeplitz import LANES, Plan
 
 _BLOCK_BYTES = 2**21  # of a map, unless its smallest block is larger
 _MOST_CHANNELS = 64  # of a block with images in the lanes
 _WORDS_TOGETHER = 128
-VMEM_BYTES = 110 * 2**20
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
 
 
@@ -37,9 +37,9 @@ def check_dtype(dtype: jnp.dtype) -> None:
 
 def check_memory(needed: int, kept: str, shape: tuple[int, ...], dtype: jnp.dtype) -> None:
     """ValueError where a kernel for maps of that shape needs more bytes of fast memory."""
-    if needed > VMEM_BYTES:
+    if needed > (there := fast_memory()):
         raise ValueError(
-            f"lowering='pallas' keeps {kept} in fast memory, {VMEM_BYTES >> 20} MiB of it; maps "
+            f"lowering='pallas' keeps {kept} in fast memory, {there >> 20} MiB of it; maps "
             f"{dtype}[{shape[1]}, {shape[2]}] need {needed >> 20} MiB; use lowering='auto'"
         )
 
@@ -159,7 +159,7 @@ class MapLayout:
         needed = 2 * maps * self._block_bytes + own
         check_memory(needed, "whole maps", self.shape, self.dtype)
         return pltpu.CompilerParams(
-            dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=VMEM_BYTES
+            dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=fast_memory()
         )
 
     @property

@@ -19,7 +19,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from dwconv_jax.ops.connectivity import Sliding
-from dwconv_jax.ops.lowerings.pallas_maps import VMEM_BYTES, check_dtype, check_memory
+from dwconv_jax.ops.lowerings.pallas_maps import check_dtype, check_memory
+from dwconv_jax.ops.lowerings.pallas_platform import fast_memory
 from dwconv_jax.ops.lowerings.toeplitz import LANES
 
 TILE = 16  # sublanes of a bfloat16 register
@@ -207,7 +208,7 @@ class RowLayout:
             scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
             compiler_params=pltpu.CompilerParams(
                 dimension_semantics=("parallel", "parallel", "arbitrary"),
-                vmem_limit_bytes=VMEM_BYTES,
+                vmem_limit_bytes=fast_memory(),
             ),
             name=kernel.__name__.strip("_"),
         )(*map(self.enter, operands))

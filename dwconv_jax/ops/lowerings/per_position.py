@@ -14,6 +14,7 @@ from jax import lax
 from dwconv_jax.ops.connectivity import Sliding
 from dwconv_jax.ops.lowerings import pallas_dynamic
 from dwconv_jax.ops.lowerings.fusions import compute_once
+from dwconv_jax.ops.lowerings.pallas_platform import by_pallas
 from dwconv_jax.ops.lowerings.selection import Lowering
 
 
@@ -57,7 +58,7 @@ def per_position(
       x: `[B, H, W, C]`.
       weights: `[B or 1, H, W, K, G]`.
       connectivity: the sliding kernel, `K` taps.
-      lowering: "auto", or "pallas" for TPU and weights of each image.
+      lowering: "auto", or "pallas" for our kernels on TPU, with weights of each image.
 
     Returns:
       `[B, H, W, C]`.
@@ -66,7 +67,8 @@ def per_position(
       ValueError: where `lowering="pallas"` has no kernel.
     """
     if lowering == "pallas":
-        return pallas_dynamic.mix(x, weights, connectivity)
+        on_tpu = functools.partial(pallas_dynamic.mix, connectivity=connectivity)
+        return by_pallas(on_tpu, lambda x, w: per_position(x, w, connectivity), x, weights)
     _, height, width, channels = x.shape
     padded, weights = _pad(_wide(x), connectivity), _wide(weights)
 
@@ -102,7 +104,10 @@ def tap_products(
     """
     if lowering == "pallas":
         shape = (*x.shape[1:3], math.prod(connectivity.kernel_size), groups)
-        return pallas_dynamic.tap_products(x, g, shape, connectivity)
+        on_tpu = functools.partial(
+            pallas_dynamic.tap_products, weights_shape=shape, connectivity=connectivity
+        )
+        return by_pallas(on_tpu, lambda x, g: tap_products(x, g, groups, connectivity), x, g)
     at_once, in_turn = (
         functools.partial(form, groups=groups, connectivity=connectivity)
         for form in (taps_at_once, _taps_in_turn)
@@ -161,7 +166,8 @@ def seen_by(
       `[B, H, W, C]`.
     """
     if lowering == "pallas":
-        return pallas_dynamic.seen_by(g, weights, connectivity)
+        on_tpu = functools.partial(pallas_dynamic.seen_by, connectivity=connectivity)
+        return by_pallas(on_tpu, lambda g, w: seen_by(g, w, connectivity), g, weights)
     wide_g, weights, channels = _wide(g), _wide(weights), g.shape[-1]
     ph, pw = connectivity.padding
 
