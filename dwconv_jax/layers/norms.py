@@ -1,5 +1,7 @@
 """Batch norm as PyTorch keeps it, over the whole batch or over groups of images."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -65,12 +67,12 @@ class BatchNorm(nnx.Module):
           ValueError: in training, if `group_size` does not divide the batch or a group holds a
             single value for each channel.
         """
-        rows = self._rows(x, train).astype(jnp.float32)
+        maps = self._grouped(x, train).astype(jnp.float32)
         if train:
-            scale, offset = self._affine(*self._batch_statistics(rows, x, valid))
+            scale, offset = self._affine(*self._batch_statistics(maps, x, valid))
         else:
             scale, offset = self.running_affine()
-        y = rows * scale[..., None, :] + offset[..., None, :]
+        y = maps * _along(scale, maps) + _along(offset, maps)
         return y.reshape(x.shape).astype(self.dtype or x.dtype)
 
     def running_affine(self) -> tuple[jax.Array, jax.Array]:
@@ -85,38 +87,46 @@ class BatchNorm(nnx.Module):
         scale = jax.lax.rsqrt(var + self.epsilon) * gain
         return scale, bias - mean * scale
 
-    def _rows(self, x: jax.Array, train: bool) -> jax.Array:
-        """What is normalised together: `[N, C]`, in training perhaps `[groups, N, C]`."""
+    def _grouped(self, x: jax.Array, train: bool) -> jax.Array:
+        """`x`, or in training by several groups `[groups, B / groups, ..., C]`.
+
+        Positions keep their axes: a TPU has images in its lanes where there are few channels, and
+        would turn maps around to make rows `[N, C]` of them.
+        """
         batch = x.shape[0]
         group_size = self.group_size or batch
         if not train or group_size == batch:
             # XLA:CPU sums products over the middle of [1, N, C], which gradients of this layer do,
             # 20 to 100 times as slowly as over the rows of [N, C].
-            return x.reshape(-1, x.shape[-1])
+            return x
         if batch % group_size:
             raise ValueError(f"group_size={group_size} must divide the batch of {batch}")
-        return x.reshape(batch // group_size, -1, x.shape[-1])
+        return x.reshape(batch // group_size, group_size, *x.shape[1:])
 
     def _batch_statistics(
-        self, rows: jax.Array, x: jax.Array, valid: jax.Array | None
+        self, maps: jax.Array, x: jax.Array, valid: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """Mean and biased variance of `_rows(x)`, over N; updates the running ones."""
-        count, channels = rows.shape[-2:]
+        """Mean and biased variance of `_grouped(x)`, `[C]` or `[groups, C]`; updates the running ones.
+
+        Two passes: E[x^2] - E[x]^2, about zero or any other value that is not the mean, loses the
+        variance of features that hardly differ, and percents of some gradients with it.
+        """
+        channels, first = x.shape[-1], maps.ndim - x.ndim
+        axes = tuple(range(first, maps.ndim - 1))
+        count = math.prod(maps.shape[axis] for axis in axes)
         if count < 2:
             raise ValueError(
                 "training needs more than one value for each channel in a batch-norm group, got "
                 f"input {x.shape} in groups of {self.group_size or len(x)} images; use a larger "
                 "batch"
             )
-        # Two passes: E[x^2] - E[x]^2, about zero or any other value that is not the mean, loses the
-        # variance of features that hardly differ, and percents of some gradients with it.
         if valid is None:
-            mean = rows.mean(-2)
-            var = jnp.square(rows - mean[..., None, :]).mean(-2)
+            mean = maps.mean(axes)
+            var = jnp.square(maps - _along(mean, maps)).mean(axes)
             unbiased = var * (count / (count - 1))
         else:
-            valid = jnp.broadcast_to(valid, (*x.shape[:-1], 1)).reshape(*rows.shape[:-1], 1)
-            mean, var, unbiased = _masked_statistics(rows, valid)
+            valid = jnp.broadcast_to(valid, (*x.shape[:-1], 1)).reshape(*maps.shape[:-1], 1)
+            mean, var, unbiased = _masked_statistics(maps, valid, axes)
 
         keep, new = self.momentum, 1 - self.momentum
         for running, groups in ((self.mean, mean), (self.var, unbiased)):
@@ -125,9 +135,17 @@ class BatchNorm(nnx.Module):
         return mean, var
 
 
-def _masked_statistics(rows: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean, biased and unbiased variance of the valid ones of `[..., N, C]`, each `[..., C]`."""
-    count = jnp.maximum(valid.sum(-2, dtype=jnp.float32), 1)
-    mean = jnp.where(valid, rows, 0).sum(-2) / count
-    squares = jnp.where(valid, jnp.square(rows - mean[..., None, :]), 0).sum(-2)
+def _along(values: jax.Array, maps: jax.Array) -> jax.Array:
+    """Values of channels, `[C]` or `[groups, C]`, to broadcast over maps."""
+    ones = (1,) * (maps.ndim - values.ndim)
+    return values.reshape(*values.shape[:-1], *ones, values.shape[-1])
+
+
+def _masked_statistics(
+    maps: jax.Array, valid: jax.Array, axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean, biased and unbiased variance of what is valid, over `axes`."""
+    count = jnp.maximum(valid.sum(axes, dtype=jnp.float32), 1)
+    mean = jnp.where(valid, maps, 0).sum(axes) / count
+    squares = jnp.where(valid, jnp.square(maps - _along(mean, maps)), 0).sum(axes)
     return mean, squares / count, squares / jnp.maximum(count - 1, 1)
