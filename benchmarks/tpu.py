@@ -4,11 +4,12 @@ Needs `pip install libtpu` and no TPU. Nothing runs: see benchmarks/README.md fo
 """
 
 # isort: off
-from benchmarks.tpu_programs import CHIPS, Chip, Estimate, estimate
+from benchmarks.tpu_programs import CHIPS, Chip, Estimate, estimate, estimate_step
 # isort: on
 
 import argparse
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +19,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from configs import imagenet
 from dwconv_jax import ops
 from dwconv_jax.models.blocks import DWBlock
 from dwconv_jax.ops.lowerings.shifted_sums import shifted_sum
+from dwconv_jax.training.topologies import abstract_devices
 
 IMAGES = 128  # on a chip: they fill the lanes
 STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
@@ -30,6 +33,12 @@ WEIGHTS = ("static", "pooled", "centre")
 OPERATOR = ("forward", "gradient in x", "gradient in weights")
 BLOCK = ("block, evaluation", "block, training")
 WHAT = (*(f"{weights}, {what}" for weights in WEIGHTS for what in OPERATOR), *BLOCK)
+MODELS = {
+    "dwnet_tiny": LOWERINGS,
+    "dynamic_dwnet_tiny": LOWERINGS,
+    "i_dynamic_dwnet_tiny": LOWERINGS,
+    "swin_tiny": ("auto",),
+}
 SUMS = "shifted sums"  # XLA's better form for pooled weights on small maps
 GROUPS = 32  # of centre-predicted weights
 _UNITS_IN_VECTOR, _LANES = 4, 1024
@@ -112,22 +121,26 @@ def block(size: int, channels: int, lowering: str, train: bool) -> Program:
     return (gradients, (*arguments, x)) if train else (evaluate, arguments)
 
 
-def programs(only: str) -> Iterator[tuple[str, str, str, Program, float]]:
-    """Case, what, lowering, program, and the floating-point work of its best unit."""
-    for size, channels in reversed(STAGES):
-        case = f"{size}x{size}x{channels}"
-        for what in WHAT:
-            for lowering in (*LOWERINGS, SUMS) if what == "pooled, forward" else LOWERINGS:
-                if only not in f"{case} {what} {lowering}":
-                    continue
-                if what.startswith("block"):
-                    train = what.endswith("training")
-                    program = block(size, channels, lowering, train)
-                    products = IMAGES * size**2 * channels**2
-                    work = 2 * 2 * products * (3 if train else 1)
-                else:
-                    program, work = operator(what, size, channels, lowering), 0
-                yield case, what, lowering, program, work
+def training_step(model: str, lowering: str, chip: Chip) -> tuple[Estimate, float]:
+    """The step of configs/imagenet.py; also what its matrix products take at the peak rate."""
+    config = imagenet.get_config(model)
+    config.model.lowering = lowering
+    images = IMAGES * len(abstract_devices(chip.topology))
+    config.update(batch_size=images, eval_batch_size=images)
+    cost, operations = estimate_step(config, chip)
+    return cost, operations / chip.flops * 1e6
+
+
+def part(size: int, channels: int, what: str, lowering: str, chip: Chip) -> tuple[Estimate, float]:
+    """An operator or block of a stage; also what the best unit for it would take."""
+    if not what.startswith("block"):
+        cost = estimate(*operator(what, size, channels, lowering), chip)
+        return cost, vector_micros(size, channels, chip)
+    train = what.endswith("training")
+    products = IMAGES * size**2 * channels**2
+    operations = 2 * 2 * products * (3 if train else 1)
+    cost = estimate(*block(size, channels, lowering, train), chip)
+    return cost, operations / chip.flops * 1e6
 
 
 def vector_micros(size: int, channels: int, chip: Chip) -> float:
@@ -138,19 +151,42 @@ def vector_micros(size: int, channels: int, chip: Chip) -> float:
     return operations / (_UNITS_IN_VECTOR * _LANES) / chip.clock / 1e3
 
 
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a row is about; `compile_for` gives its estimate and the best unit's microseconds."""
+
+    case: str
+    what: str
+    lowering: str
+    compile_for: Callable[[Chip], tuple[Estimate, float]]
+
+
+def cases() -> Iterator[Case]:
+    """Operators and blocks of the four stages, then the training steps of whole models."""
+    for size, channels in reversed(STAGES):
+        for what in WHAT:
+            for lowering in (*LOWERINGS, SUMS) if what == "pooled, forward" else LOWERINGS:
+                compile_for = functools.partial(part, size, channels, what, lowering)
+                yield Case(f"{size}x{size}x{channels}", what, lowering, compile_for)
+    for model, lowerings in MODELS.items():
+        for lowering in lowerings:
+            compile_for = functools.partial(training_step, model, lowering)
+            yield Case(model, "training step", lowering, compile_for)
+
+
 def measure(options: argparse.Namespace) -> Iterator[Row]:
-    """A row for every program and chip; a program that does not compile is said and left out."""
+    """A row for every case and chip; a program that does not compile is said and left out."""
     for name in options.chips:
-        chip = CHIPS[name]
-        for case, what, lowering, (function, arguments), work in programs(options.only):
-            size, channels = int(case.split("x")[0]), int(case.split("x")[2])
-            unit = work / chip.flops * 1e6 if work else vector_micros(size, channels, chip)
-            try:
-                cost = estimate(function, arguments, chip)
-            except jax.errors.JaxRuntimeError as error:
-                print(f"{name} {case} {what} {lowering}: {str(error).splitlines()[0]}", flush=True)
+        for case in cases():
+            label = f"{case.case} {case.what} {case.lowering}"
+            if options.only not in label:
                 continue
-            yield Row(name, case, what, lowering, unit, cost)
+            try:
+                cost, unit = case.compile_for(CHIPS[name])
+            except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:
+                print(f"{name} {label}: {str(error).splitlines()[0]}", flush=True)
+                continue
+            yield Row(name, case.case, case.what, case.lowering, unit, cost)
 
 
 _HEADER = (

@@ -20,8 +20,11 @@ os.environ["LIBTPU_INIT_ARGS"] = (
 import jax  # noqa: E402
 from jax.experimental.layout import Format, Layout  # noqa: E402
 from jax.sharding import SingleDeviceSharding  # noqa: E402
+from ml_collections import ConfigDict  # noqa: E402
 
 from benchmarks import tpu_schedule  # noqa: E402
+from dwconv_jax.training.compile import compile_step  # noqa: E402
+from dwconv_jax.training.mesh import make_mesh  # noqa: E402
 from dwconv_jax.training.topologies import abstract_devices  # noqa: E402
 
 
@@ -64,15 +67,44 @@ class Estimate:
 
 def estimate(function: Callable[..., Any], arguments: tuple[Any, ...], chip: Chip) -> Estimate:
     """Compiles `function` for arguments given by shape; the compiler picks their layouts."""
-    for path in DUMP.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    form = Format(Layout.AUTO, SingleDeviceSharding(abstract_devices(chip.topology)[0]))
+    device = abstract_devices(chip.topology)[0]
+    form = Format(Layout.AUTO, SingleDeviceSharding(device))
+    _clear_dump()
     start = time.perf_counter()
     jitted = jax.jit(function, in_shardings=form, out_shardings=form)
-    compiled = jitted.lower(*arguments).compile()
+    with jax.set_mesh(make_mesh({"data": 1, "fsdp": 1}, [device])):
+        compiled = jitted.lower(*arguments).compile()
     seconds = time.perf_counter() - start
+    shapes = [*jax.tree.leaves(arguments), *jax.tree.leaves(jax.eval_shape(function, *arguments))]
+    ideal = sum(math.prod(s.shape) * s.dtype.itemsize for s in shapes)
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    return _cost(compiled.as_text(), chip, ideal, temporaries, seconds)
+
+
+def estimate_step(config: ConfigDict, chip: Chip) -> tuple[Estimate, float]:
+    """Compiles the training step of a config, and counts the matrix products of one device.
+
+    Raises:
+      MemoryError: if it needs more memory than there is.
+    """
+    _clear_dump()
+    step = compile_step(config, chip.topology)
+    if step.cost is None:
+        raise MemoryError(step.refusal)
+    memory = step.cost.memory
+    state = memory.parameters + memory.optimizer  # read, and written
+    cost = _cost(step.text, chip, 2 * state + memory.batch, memory.temporaries, step.seconds)
+    return cost, step.operations.divided_by(step.run.mesh.size).matrix
+
+
+def _clear_dump() -> None:
+    for path in DUMP.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _cost(hlo: str, chip: Chip, ideal: int, temporaries: int, seconds: float) -> Estimate:
     schedules = tpu_schedule.kernels(DUMP)
-    instructions = list(_instructions(compiled.as_text()))
+    instructions = list(_instructions(hlo))
     by_signature = {i.signature: schedules[i.name] for i in instructions if i.name in schedules}
     micros = cycle_micros = hbm_bytes = 0.0
     exact, kernels = True, {}
@@ -85,16 +117,13 @@ def estimate(function: Callable[..., Any], arguments: tuple[Any, ...], chip: Chi
         micros += kernels[i.name]
         cycle_micros += cycles
         hbm_bytes += i.hbm_bytes
-    memory = compiled.memory_analysis()
-    shapes = [*jax.tree.leaves(arguments), *jax.tree.leaves(jax.eval_shape(function, *arguments))]
-    ideal = sum(math.prod(s.shape) * s.dtype.itemsize for s in shapes)
     return Estimate(
         micros,
         cycle_micros,
         hbm_bytes / chip.bandwidth * 1e6,
         hbm_bytes / 1e6,
         ideal / 1e6,
-        memory.temp_size_in_bytes / 1e6,
+        temporaries / 1e6,
         seconds,
         exact,
         dict(sorted(kernels.items(), key=lambda kernel: -kernel[1])[:8]),
