@@ -106,10 +106,11 @@ class BatchNorm(nnx.Module):
     def _batch_statistics(
         self, maps: jax.Array, x: jax.Array, valid: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """Mean and biased variance of `_grouped(x)`, `[C]` or `[groups, C]`; updates the running ones.
+        """Mean and biased variance of `_grouped(x)`, `[C]` or `[groups, C]`.
 
-        Two passes: E[x^2] - E[x]^2, about zero or any other value that is not the mean, loses the
-        variance of features that hardly differ, and percents of some gradients with it.
+        Updates the running ones. Two passes: E[x^2] - E[x]^2, about zero or any other value that is
+        not the mean, loses the variance of features that hardly differ, and percents of some
+        gradients with it.
         """
         channels, first = x.shape[-1], maps.ndim - x.ndim
         axes = tuple(range(first, maps.ndim - 1))
