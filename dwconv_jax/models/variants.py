@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import nnx
@@ -122,7 +122,7 @@ def create_model(
     mixer: Mapping[str, Any] | None = None,
     num_heads: Any = None,
     channels_per_group: Any = None,
-    lowering: str | None = None,
+    lowering: str | Sequence[str] | None = None,
     rngs: nnx.Rngs,
     **overrides: Any,
 ) -> Model:
@@ -136,7 +136,8 @@ def create_model(
         a flag may be a sequence with a value for each stage.
       num_heads: attention heads of each stage (variants with attention).
       channels_per_group: channels that share a weight at each stage (i-dynamic variants).
-      lowering: of every locally connected layer, see `ops.locally_connected`.
+      lowering: of every locally connected layer, or one for each stage; see
+        `ops.locally_connected`.
       rngs: initialisation keys.
       **overrides: arguments of `Backbone`: embed_dim, depths, window_size, mlp_ratio,
         drop_path_rate, in_channels, patch_size, image_size, batch_norm_group_size,
