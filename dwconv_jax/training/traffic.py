@@ -5,10 +5,12 @@ from dwconv_jax.training.hlo import (
     Instruction,
     Kernel,
     Program,
+    array_bytes,
     main_memory_bytes,
 )
 
 _SLICES = ("dynamic-slice", "slice", "gather")
+_STARTED_SLICES = tuple(f"{slice_}-start" for slice_ in _SLICES)
 _UPDATES = ("dynamic-update-slice", "scatter")
 
 
@@ -32,6 +34,11 @@ def _traffic(program: Program, kernel: Kernel) -> int:
         return 2 * sum(written)
     if instruction.opcode in _UPDATES:
         return 2 * read[_update_operand(instruction)]
+    if instruction.opcode == "copy-start":  # its result: destination, source, context
+        return sum(read) + written[0]
+    if instruction.opcode in _STARTED_SLICES:  # its result: operands, slice, context
+        slice_ = array_bytes(instruction.shape)[1]
+        return (slice_ if read[0] else 0) + written[1]
     if instruction.opcode.endswith("-start"):  # its result names its operands again
         return sum(read) + max(written, default=0)
     return sum(read) + sum(written)

@@ -105,3 +105,23 @@ ENTRY %main (x: bf16[8,4]) -> bf16[32,4] {
 def test_a_collective_in_pieces_counts_once(groups):
     (found,) = collectives(Program(PIECES.replace("GROUPS", groups)), 8)
     assert found == Collective("all-gather", 4, 1, 32 * 4 * 2)
+
+
+STARTED = """
+HloModule started
+
+ENTRY %main () -> f32[1024,256] {
+  %x = f32[1024,256]{1,0:T(8,128)} parameter(0)
+  %part = ((f32[1024,256]{1,0:T(8,128)}), f32[256,256]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%x), slice={[0:256], [0:256]}
+  %part_done = f32[256,256]{1,0:T(8,128)S(1)} slice-done(%part)
+  %whole = (f32[1024,256]{1,0:T(8,128)S(1)}, f32[1024,256]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%x)
+  %whole_done = f32[1024,256]{1,0:T(8,128)S(1)} copy-done(%whole)
+  %back = (f32[1024,256]{1,0:T(8,128)}, f32[1024,256]{1,0:T(8,128)S(1)}, u32[]{:S(2)}) copy-start(%whole_done)
+  ROOT %y = f32[1024,256]{1,0:T(8,128)} copy-done(%back)
+}
+"""  # noqa: E501
+
+
+def test_copies_between_memories_move_their_arrays_once():
+    """A quarter and the whole into on-chip memory, and the whole back."""
+    assert memory_traffic(Program(STARTED)) == 1024 * 256 * 4 * (1 / 4 + 1 + 1)
