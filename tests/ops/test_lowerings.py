@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from dwconv_jax import ops
+from dwconv_jax.ops.lowerings import images_in_lanes
 from dwconv_jax.ops.lowerings.native_conv import native_conv
-from dwconv_jax.ops.lowerings.per_position import tap_products, taps_at_once
+from dwconv_jax.ops.lowerings.per_position import (
+    per_position,
+    seen_by,
+    tap_products,
+    taps_at_once,
+)
 from tests.numerics import assert_close
 
 # bfloat16 has 8 bits of mantissa: operands and results are rounded to 2**-9 of their size, and a
@@ -150,3 +156,28 @@ def test_tap_products_of_gpus(rng, connectivity, groups):
     x, g = (jnp.array(rng.normal(size=(2, 7, 6, 6)), jnp.float32) for _ in range(2))
     actual = taps_at_once(x, g, groups=groups, connectivity=connectivity)
     assert_close(actual, tap_products(x, g, groups, connectivity), 1e-6)
+
+
+@pytest.mark.parametrize("connectivity", SLIDING)
+@pytest.mark.parametrize(("groups", "copies"), [(1, 2), (3, 1), (6, 2)])
+def test_weights_of_each_position_on_tpus(rng, connectivity, groups, copies):
+    taps = connectivity.kernel_size[0] * connectivity.kernel_size[1]
+    x, g = (jnp.array(rng.normal(size=(2, 7, 6, 6)), jnp.float32) for _ in range(2))
+    weights = jnp.array(rng.normal(size=(copies, 7, 6, taps, groups)), jnp.float32)
+    mixed = images_in_lanes.mix(x, weights, connectivity=connectivity)
+    assert_close(mixed, per_position(x, weights, connectivity), 1e-6)
+    collected = images_in_lanes.seen_by(g, weights, connectivity=connectivity)
+    assert_close(collected, seen_by(g, weights, connectivity), 1e-6)
+    products = images_in_lanes.tap_products(x, g, groups=groups, connectivity=connectivity)
+    assert_close(products, tap_products(x, g, groups, connectivity), 1e-6)
+
+
+def test_sums_on_tpus_are_float32(rng):
+    """As elsewhere: a sum of 49 in bfloat16 would be off by percents."""
+    x = jnp.array(rng.normal(size=(2, 8, 8, 4)), jnp.bfloat16)
+    weights = jnp.array(rng.normal(size=(2, 8, 8, 49, 2)), jnp.bfloat16)
+    y = images_in_lanes.mix(x, weights, connectivity=ops.Sliding(7))
+    wide = (a.astype(jnp.float32) for a in (x, weights))
+    exact = per_position(*wide, ops.Sliding(7))
+    assert y.dtype == jnp.bfloat16
+    assert_close(y, exact, 4e-3)

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Sliding
-from dwconv_jax.ops.lowerings import pallas_dynamic
+from dwconv_jax.ops.lowerings import images_in_lanes, pallas_dynamic
 from dwconv_jax.ops.lowerings.fusions import compute_once
+from dwconv_jax.ops.lowerings.images_in_lanes import wide
 from dwconv_jax.ops.lowerings.pallas_platform import by_pallas
 from dwconv_jax.ops.lowerings.selection import Lowering
 
@@ -43,11 +44,6 @@ def _spread(weights: jax.Array, channels: int) -> jax.Array:
     return jnp.broadcast_to(weights[..., None], shape).reshape(*weights.shape[:-1], channels)
 
 
-def _wide(x: jax.Array) -> jax.Array:
-    """At least float32, so that sums over taps keep their precision under bfloat16."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def per_position(
     x: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering = "auto"
@@ -69,8 +65,15 @@ def per_position(
     if lowering == "pallas":
         on_tpu = functools.partial(pallas_dynamic.mix, connectivity=connectivity)
         return by_pallas(on_tpu, lambda x, w: per_position(x, w, connectivity), x, weights)
+    tpu, default = (
+        functools.partial(form, connectivity=connectivity) for form in (images_in_lanes.mix, _mix)
+    )
+    return lax.platform_dependent(x, weights, tpu=tpu, default=default)
+
+
+def _mix(x: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Array:
     _, height, width, channels = x.shape
-    padded, weights = _pad(_wide(x), connectivity), _wide(weights)
+    padded, weights = _pad(wide(x), connectivity), wide(weights)
 
     def product(tap: int, row: int, column: int) -> jax.Array:
         seen = padded[:, row : row + height, column : column + width]
@@ -108,11 +111,11 @@ def tap_products(
             pallas_dynamic.tap_products, weights_shape=shape, connectivity=connectivity
         )
         return by_pallas(on_tpu, lambda x, g: tap_products(x, g, groups, connectivity), x, g)
-    at_once, in_turn = (
+    in_lanes, at_once, in_turn = (
         functools.partial(form, groups=groups, connectivity=connectivity)
-        for form in (taps_at_once, _taps_in_turn)
+        for form in (images_in_lanes.tap_products, taps_at_once, _taps_in_turn)
     )
-    return lax.platform_dependent(x, g, cuda=at_once, default=in_turn)
+    return lax.platform_dependent(x, g, tpu=in_lanes, cuda=at_once, default=in_turn)
 
 
 def taps_at_once(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Sliding) -> jax.Array:
@@ -121,12 +124,12 @@ def taps_at_once(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Slidi
     kh, kw = connectivity.kernel_size
     padded = _pad(x, connectivity)
     members = (groups, channels // groups)
-    wide_g = _wide(g).reshape(batch, height, width, 1, *members)
+    wide_g = wide(g).reshape(batch, height, width, 1, *members)
 
     def products(row: int) -> jax.Array:
         rows = padded[:, row * dh : row * dh + height]
         seen = jnp.stack([rows[:, :, j * dw : j * dw + width] for j in range(kw)], axis=3)
-        seen = _wide(seen).reshape(batch, height, width, kw, *members)
+        seen = wide(seen).reshape(batch, height, width, kw, *members)
         return (seen * wide_g).sum(-1).astype(x.dtype)
 
     return jnp.concatenate([products(row) for row in range(kh)], axis=3)
@@ -153,8 +156,7 @@ def seen_by(
 ) -> jax.Array:
     """Every position collects from the positions that saw it, with the weight they used.
 
-    The adjoint of `per_position` in `x`. Products are shifted, not their factors: padded weights
-    would need more memory than the weights themselves.
+    The adjoint of `per_position` in `x`.
 
     Args:
       g: `[B, H, W, C]`.
@@ -168,7 +170,16 @@ def seen_by(
     if lowering == "pallas":
         on_tpu = functools.partial(pallas_dynamic.seen_by, connectivity=connectivity)
         return by_pallas(on_tpu, lambda g, w: seen_by(g, w, connectivity), g, weights)
-    wide_g, weights, channels = _wide(g), _wide(weights), g.shape[-1]
+    tpu, default = (
+        functools.partial(form, connectivity=connectivity)
+        for form in (images_in_lanes.seen_by, _seen_by)
+    )
+    return lax.platform_dependent(g, weights, tpu=tpu, default=default)
+
+
+def _seen_by(g: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Array:
+    """Shifts products, not their factors: padded weights would need more memory than weights do."""
+    wide_g, weights, channels = wide(g), wide(weights), g.shape[-1]
     ph, pw = connectivity.padding
 
     def product(tap: int, row: int, column: int) -> jax.Array:
