@@ -163,11 +163,33 @@ def _instructions(hlo: str) -> Iterator[_Instruction]:
         if opcode.endswith("-start"):  # a copy between HBM and fast memory: its smaller end
             moved = min(filter(None, (_bytes(a) for a in _ARRAY.finditer(result))), default=0)
         else:
-            arrays = (a for text in (result, *operands) for a in _ARRAY.finditer(text))
-            moved = sum(_bytes(a) for a in arrays if not re.search(r"S\([1-9]\)", a[3] or ""))
+            moved = sum(_hbm_bytes(text) for text in (result, *operands))
+            moved -= _bytes_left_alone(hlo, rest)
         signature = (opcode, *(re.sub(r"S\(1\)", "", text) for text in (result, *operands)))
         is_kernel = opcode in ("fusion", "custom-call", "convolution", "copy", "reduce")
         yield _Instruction(name, signature, moved, is_kernel)
+
+
+def _hbm_bytes(types: str) -> int:
+    """Bytes of the arrays that are not in fast memory."""
+    arrays = _ARRAY.finditer(types)
+    return sum(_bytes(a) for a in arrays if not re.search(r"S\([1-9]\)", a[3] or ""))
+
+
+def _bytes_left_alone(hlo: str, call: str) -> int:
+    """What a fusion that updates a part of an array names, but neither reads nor writes."""
+    called = re.search(r"calls=%([\w.\-]+)", call)
+    if called is None:
+        return 0
+    fused = hlo.partition(f"\n%{called[1]} (")[2].partition("\n}")[0]
+    update = re.search(r"= (\S+) dynamic-update-slice\(%([\w.\-]+), %([\w.\-]+)", fused)
+    if update is None:
+        return 0
+    result, array, part = update.groups()
+    is_operand = re.search(rf"%{re.escape(array)} = \S+ parameter", fused) is not None
+    part_type = re.search(rf"%{re.escape(part)} = (\S+) ", fused)
+    written = _hbm_bytes(part_type[1]) if part_type else 0
+    return (1 + is_operand) * _hbm_bytes(result) - written
 
 
 def _bytes(array: re.Match[str]) -> int:
