@@ -6,7 +6,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dwconv_jax.training.command_line import parse_flags
+from dwconv_jax.command_line import parse_flags
 from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -76,8 +76,8 @@ def main(argv: list[str]) -> None:
 
 
 def _run() -> None:
+    from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs, loop
-    from dwconv_jax.training.predict import predict
 
     logs.set_up()
     if _MODE.value == "train":
@@ -89,8 +89,8 @@ def _run() -> None:
 
 
 def _compile() -> None:
-    from dwconv_jax.training.compile import compile_step
-    from dwconv_jax.training.compile_report import report
+    from dwconv_jax.aot.compile import compile_step
+    from dwconv_jax.aot.report import report
 
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_platforms", "cpu")  # leaves the accelerators of this machine alone

@@ -10,8 +10,8 @@ except ImportError:  # without the headers there is nothing to build, and nothin
     include_dirs = []
 
 cpu_kernel = Extension(
-    "dwconv_jax.ops.lowerings._cpu_kernel",
-    sources=["dwconv_jax/ops/lowerings/cpu_kernel.cc"],
+    "dwconv_jax.ops.lowerings.cpu._kernel",
+    sources=["dwconv_jax/ops/lowerings/cpu/kernel.cc"],
     include_dirs=include_dirs,
     extra_compile_args=["-std=c++17", "-O3"],
     language="c++",

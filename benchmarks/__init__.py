@@ -1,1 +1,1 @@
-"""Side-by-side measurements: `python -m benchmarks.operators`, `python -m benchmarks.models`."""
+"""Side-by-side measurements, such as `python -m benchmarks.cpu.operators`."""

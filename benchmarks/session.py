@@ -12,9 +12,9 @@ from typing import Any
 import jax
 
 from benchmarks import report
-from benchmarks.peers import TorchPeer, start_torch
+from benchmarks.peers.peer import TorchPeer, start_torch
 from benchmarks.timing import Comparison, Timer, compare, compile_function, timer
-from dwconv_jax.ops.lowerings import cpu_kernel
+from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.training.host_memory import reuse_host_memory
 
 Label = tuple[str, str, str]  # case, what, lowering

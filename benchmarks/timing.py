@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from benchmarks.load import ForeignLoad
-from benchmarks.peers import TorchPeer
+from benchmarks.peers.peer import TorchPeer
 
 Timer = Callable[[int], float]  # repeats -> mean seconds of a call
 

@@ -5,7 +5,7 @@
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin, all of the same width; Swin has a block more
 in its first stage, because it is every second block that shifts its windows. The README's table has
 the accuracies reached and the times. `tfds build fashion_mnist` downloads the data;
-`python -m dwconv_jax.data.fashion_mnist` prepares them from Debian's package instead.
+`python -m dwconv_jax.data.builders.fashion_mnist` prepares them from Debian's package instead.
 """
 
 from dwconv_jax.ops.checks import check_choice

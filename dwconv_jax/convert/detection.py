@@ -7,10 +7,10 @@ from flax import nnx
 
 from dwconv_jax.convert.layout import Buffer, Entry, conv1x1, linear, raw
 from dwconv_jax.convert.segmentation import conv, conv_norm_act, dense_backbone, prefixed
-from dwconv_jax.models.cascade_mask_rcnn import CascadeMaskRCNN
-from dwconv_jax.models.fpn import FeaturePyramid
-from dwconv_jax.models.roi_heads import BOX_RESOLUTION, BoxHead, MaskHead
-from dwconv_jax.models.rpn import RegionProposalNetwork
+from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
+from dwconv_jax.models.detection.fpn import FeaturePyramid
+from dwconv_jax.models.detection.roi_heads import BOX_RESOLUTION, BoxHead, MaskHead
+from dwconv_jax.models.detection.rpn import RegionProposalNetwork
 
 
 def cascade_mask_rcnn(model: CascadeMaskRCNN) -> Iterator[Entry | Buffer]:

@@ -14,15 +14,15 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.layers import BatchNorm, LocallyConnected, PatchEmbed
-from dwconv_jax.layers.relative_position import relative_index, seam_mask
-from dwconv_jax.layers.weight_sources import (
+from dwconv_jax.layers.weights.relative_position import relative_index, seam_mask
+from dwconv_jax.layers.weights.sources import (
     AttentionWeights,
     CentreWeights,
     PooledWeights,
     StaticWeights,
 )
 from dwconv_jax.models import Backbone, Classifier
-from dwconv_jax.models.blocks import DWBlock
+from dwconv_jax.models.families.blocks import DWBlock
 from dwconv_jax.ops.connectivity import Sliding, Window
 
 Shape = tuple[int, ...]

@@ -8,7 +8,7 @@ from flax import nnx
 from dwconv_jax.convert.layout import Buffer, Entry, backbone, conv1x1, norm
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.models.dense_backbone import DenseBackbone
-from dwconv_jax.models.upernet import FCNHead, UPerHead, UPerNet
+from dwconv_jax.models.segmentation.upernet import FCNHead, UPerHead, UPerNet
 
 
 def upernet(model: UPerNet) -> Iterator[Entry | Buffer]:

@@ -11,25 +11,25 @@ import tensorflow as tf
 # TensorFlow only reads data here. Without this it would claim the GPU's memory before JAX does.
 tf.config.set_visible_devices([], "GPU")
 
-from dwconv_jax.data import digits as digits  # noqa: E402  (registers the builder with tfds)
-from dwconv_jax.data.classification import (  # noqa: E402
+from dwconv_jax.data.builders import digits as digits  # noqa: E402  (registers the builder with tfds)
+from dwconv_jax.data.classification.config import ClassificationConfig  # noqa: E402
+from dwconv_jax.data.classification.dataset import (  # noqa: E402
     ClassificationDataset,
     describe_classification,
     load_classification,
 )
-from dwconv_jax.data.config import ClassificationConfig  # noqa: E402
-from dwconv_jax.data.detection import (  # noqa: E402
+from dwconv_jax.data.detection.config import DetectionConfig  # noqa: E402
+from dwconv_jax.data.detection.dataset import (  # noqa: E402
     DetectionDataset,
     describe_detection,
     load_detection,
 )
-from dwconv_jax.data.detection_config import DetectionConfig  # noqa: E402
-from dwconv_jax.data.segmentation import (  # noqa: E402
+from dwconv_jax.data.segmentation.config import SegmentationConfig  # noqa: E402
+from dwconv_jax.data.segmentation.dataset import (  # noqa: E402
     SegmentationDataset,
     describe_segmentation,
     load_segmentation,
 )
-from dwconv_jax.data.segmentation_config import SegmentationConfig  # noqa: E402
 
 __all__ = [
     "ClassificationConfig",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dwconv_jax.data.config import DatasetConfig
+from dwconv_jax.data.classification.config import DatasetConfig
 from dwconv_jax.data.stream import (
     Example,
     Source,

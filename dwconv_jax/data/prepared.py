@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dwconv_jax.data.config import (
+from dwconv_jax.data.classification.config import (
     ClassificationConfig,
     DatasetConfig,
     ShuffledConfig,
@@ -117,7 +117,9 @@ def _how_to_prepare(config: DatasetConfig, builder: tfds.core.DatasetBuilder) ->
     place = f" --data_dir={config.data_dir}" if config.data_dir else ""
     advice = f"run `tfds build {config.name}{place}` once"
     if builder.name == "fashion_mnist":
-        advice += f", or without a network `python -m dwconv_jax.data.fashion_mnist{place}`"
+        advice += (
+            f", or without a network `python -m dwconv_jax.data.builders.fashion_mnist{place}`"
+        )
     if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         advice += f"; it needs files fetched by hand: {' '.join(manual.split())}"
     return advice

@@ -8,10 +8,10 @@ from flax import nnx
 from flax.typing import Dtype
 
 from dwconv_jax import ops
+from dwconv_jax.layers.canvas import roll_inside
 from dwconv_jax.layers.dense import linear
-from dwconv_jax.layers.extents import roll_inside
 from dwconv_jax.layers.initializers import conv_init
-from dwconv_jax.layers.weight_sources import (
+from dwconv_jax.layers.weights.sources import (
     AttentionWeights,
     CentreWeights,
     PooledWeights,

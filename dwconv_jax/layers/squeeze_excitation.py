@@ -5,8 +5,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from dwconv_jax.layers.canvas import mean_inside
 from dwconv_jax.layers.dense import pointwise
-from dwconv_jax.layers.extents import mean_inside
 
 
 class SqueezeExcitation(nnx.Module):

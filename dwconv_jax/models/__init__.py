@@ -1,12 +1,11 @@
 """Backbones and task models, and the table of named variants."""
 
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.dense_backbone import DenseBackbone
+from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.multiply_adds import multiply_adds
-from dwconv_jax.models.upernet import UPerNet
-from dwconv_jax.models.variants import (
+from dwconv_jax.models.registry import (
     TASK_VARIANTS,
     VARIANTS,
     Model,
@@ -15,6 +14,7 @@ from dwconv_jax.models.variants import (
     create_model,
     list_models,
 )
+from dwconv_jax.models.segmentation.upernet import UPerNet
 
 __all__ = [
     "TASK_VARIANTS",

@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.layers import PatchEmbed, PatchMerging
-from dwconv_jax.layers.extents import divide_up, keep_inside
-from dwconv_jax.models.blocks import BLOCKS
+from dwconv_jax.layers.canvas import divide_up, keep_inside
+from dwconv_jax.models.families.blocks import BLOCKS
 from dwconv_jax.ops.checks import check_choice, check_map
 
 PerStage = int | Sequence[int]

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from dwconv_jax.layers import BatchNorm
-from dwconv_jax.layers.extents import inside, keep_inside
+from dwconv_jax.layers.canvas import inside, keep_inside
 from dwconv_jax.models.backbone import Backbone
 
 

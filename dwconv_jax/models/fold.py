@@ -8,8 +8,8 @@ from flax import nnx
 
 from dwconv_jax.layers import BatchNorm
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
-from dwconv_jax.layers.weight_sources import CentreWeights, PooledWeights, StaticWeights
-from dwconv_jax.models.blocks import DWBlock
+from dwconv_jax.layers.weights.sources import CentreWeights, PooledWeights, StaticWeights
+from dwconv_jax.models.families.blocks import DWBlock
 
 ModelT = TypeVar("ModelT", bound=nnx.Module)
 

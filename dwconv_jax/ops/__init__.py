@@ -7,8 +7,8 @@ Beside it are the operators of detection, each in a module of its own: `boxes`, 
 from dwconv_jax.ops import definition
 from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
 from dwconv_jax.ops.depthwise_conv import depthwise_conv
-from dwconv_jax.ops.lowerings import locally_connected
-from dwconv_jax.ops.lowerings.summary import lowerings
+from dwconv_jax.ops.dispatch import locally_connected
+from dwconv_jax.ops.lowerings.summary import describe_lowerings
 
 __all__ = [
     "Connectivity",
@@ -17,6 +17,6 @@ __all__ = [
     "Window",
     "definition",
     "depthwise_conv",
+    "describe_lowerings",
     "locally_connected",
-    "lowerings",
 ]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from dwconv_jax.ops.checks import check_choice
-from dwconv_jax.tasks.classification import Classification
-from dwconv_jax.tasks.detection import Detection
-from dwconv_jax.tasks.segmentation import Segmentation
+from dwconv_jax.tasks.classification.task import Classification
+from dwconv_jax.tasks.detection.task import Detection
+from dwconv_jax.tasks.segmentation.task import Segmentation
 from dwconv_jax.tasks.task import Task
 
 TASKS: dict[str, Callable[..., Task]] = {

@@ -142,7 +142,7 @@ def base_config(task: str = "classification") -> ConfigDict:
             ema_decay=placeholder(float),  # of moving averages to evaluate; None: without
             max_skipped_steps=0,  # whose loss or gradient is not finite, before the run stops
             label_smoothing=0.0,
-            # Mixup and cutmix; an alpha of 0 is without. See dwconv_jax/tasks/mixing.py.
+            # Mixup and cutmix; an alpha of 0 is without. See tasks/classification/mixing.py.
             mix=dict(
                 mixup_alpha=0.0,
                 cutmix_alpha=0.0,

@@ -9,13 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.training.config import total_steps
-from dwconv_jax.training.dense_prediction import (
-    Schedule,
-    decayed_except_norms,
-    poly,
-    steps,
-    with_warmup,
-)
+from dwconv_jax.training.schedules import Schedule, decayed_except_norms, poly, steps, with_warmup
 
 
 def warmup_cosine(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dwconv_jax.layers.weight_sources import PooledWeights, StaticWeights
+from dwconv_jax.layers.weights.sources import PooledWeights, StaticWeights
 from dwconv_jax.ops.connectivity import Sliding
 from dwconv_jax.visualize.capture import find_layer, mixing_weights
 from dwconv_jax.visualize.panels import as_picture, grid, show_picture, weight_colours

@@ -53,7 +53,7 @@ def test_rows_are_printed_and_written(monkeypatch, tmp_path, capsys):
 
 def test_the_lowering_is_chosen_and_given_back(monkeypatch):
     monkeypatch.delenv("DWCONV_JAX_CPU_KERNEL", raising=False)
-    before = ops.lowerings()
+    before = ops.describe_lowerings()
     with using("XLA"):
-        assert ops.lowerings()["depthwise"] == "sums of shifted products"
-    assert ops.lowerings() == before
+        assert ops.describe_lowerings()["depthwise"] == "sums of shifted products"
+    assert ops.describe_lowerings() == before

@@ -13,8 +13,8 @@ from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import create_model
-from dwconv_jax.ops.masks import paste_masks
-from dwconv_jax.tasks.detection_losses import Objects, anchor_losses, cascade_losses
+from dwconv_jax.ops.detection.masks import paste_masks
+from dwconv_jax.tasks.detection.losses import Objects, anchor_losses, cascade_losses
 from tests import golden
 from tests.golden import assert_golden
 from tests.numerics import assert_close

@@ -19,7 +19,7 @@ from dwconv_jax.convert.layout import (
     swin_block,
     window_attention,
 )
-from dwconv_jax.models.blocks import DWBlock, SwinBlock
+from dwconv_jax.models.families.blocks import DWBlock, SwinBlock
 from dwconv_jax.ops.connectivity import Sliding, Window
 from dwconv_jax.ops.lowerings.blocks import merge, partition
 from tests import golden

@@ -13,7 +13,7 @@ from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import DenseBackbone, create_model
-from dwconv_jax.tasks.segmentation import segmentation_loss
+from dwconv_jax.tasks.segmentation.task import segmentation_loss
 from tests import golden
 from tests.golden import assert_golden
 

@@ -49,7 +49,10 @@ def test_other_data_sets_are_refused(make_config: MakeConfig, name: str) -> None
     ("name", "advice"),
     [
         ("cifar10", "run `tfds build cifar10 --data_dir=.*` once"),
-        ("fashion_mnist", "without a network `python -m dwconv_jax.data.fashion_mnist --data_dir="),
+        (
+            "fashion_mnist",
+            "without a network `python -m dwconv_jax.data.builders.fashion_mnist --data_dir=",
+        ),
         ("imagenet2012", r"`tfds build imagenet2012 .*by hand: .*ILSVRC2012_img_train\.tar"),
     ],
 )

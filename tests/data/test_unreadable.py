@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dwconv_jax import data
-from dwconv_jax.data.classification import Batch
+from dwconv_jax.data.classification.dataset import Batch
 from dwconv_jax.data.dataset import stand_in
 from tests.data.conftest import MakeConfig
 

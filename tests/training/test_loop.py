@@ -18,7 +18,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from dwconv_jax.convert.checkpoints import read_weights
-from dwconv_jax.tasks.classification import Classification
+from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import loop
 
 REPOSITORY = Path(__file__).parents[2]

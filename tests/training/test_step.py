@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from dwconv_jax import create_model
-from dwconv_jax.tasks.classification import Classification
+from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import base_config
 from dwconv_jax.training.mesh import make_mesh, state_sharding, to_devices
 from dwconv_jax.training.state import ModelDef, initial_state

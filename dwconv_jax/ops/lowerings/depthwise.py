@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from jax import export, lax
 
 from dwconv_jax.ops.connectivity import Pair, Sliding
-from dwconv_jax.ops.lowerings import cpu_kernel, pallas_depthwise, pallas_dynamic
+from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
+from dwconv_jax.ops.lowerings.cpu.shifted_sums import shifted_kernel_gradient, shifted_sum
 from dwconv_jax.ops.lowerings.native_conv import native_conv
-from dwconv_jax.ops.lowerings.pallas_platform import by_pallas
 from dwconv_jax.ops.lowerings.selection import Lowering
-from dwconv_jax.ops.lowerings.shifted_sums import shifted_kernel_gradient, shifted_sum
+from dwconv_jax.ops.lowerings.tpu import depthwise as pallas_depthwise
+from dwconv_jax.ops.lowerings.tpu import dynamic as pallas_dynamic
+from dwconv_jax.ops.lowerings.tpu.platform import by_pallas
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

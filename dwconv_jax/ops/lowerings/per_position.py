@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Sliding
-from dwconv_jax.ops.lowerings import images_in_lanes, pallas_dynamic
-from dwconv_jax.ops.lowerings.fusions import compute_once
-from dwconv_jax.ops.lowerings.images_in_lanes import wide
-from dwconv_jax.ops.lowerings.pallas_platform import by_pallas
+from dwconv_jax.ops.lowerings.cpu.fusions import compute_once
 from dwconv_jax.ops.lowerings.selection import Lowering
+from dwconv_jax.ops.lowerings.tpu import dynamic as pallas_dynamic
+from dwconv_jax.ops.lowerings.tpu import images_in_lanes
+from dwconv_jax.ops.lowerings.tpu.images_in_lanes import wide
+from dwconv_jax.ops.lowerings.tpu.platform import by_pallas
 
 
 def _pad(x: jax.Array, connectivity: Sliding) -> jax.Array:

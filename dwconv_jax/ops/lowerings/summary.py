@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from dwconv_jax.ops.lowerings import cpu_kernel
+from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 
 
-def lowerings() -> dict[str, str | bool]:
+def describe_lowerings() -> dict[str, str | bool]:
     """What `locally_connected` does on the default platform, for float32.
 
     Returns:

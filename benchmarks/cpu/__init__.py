@@ -1,0 +1,1 @@
+"""Measurements on a CPU, side by side with PyTorch."""

@@ -1,0 +1,1 @@
+"""GPU: what the compiler makes of the operators and models."""

@@ -1,0 +1,1 @@
+"""Ahead-of-time compilation: a training step for hardware that is not there, and its cost."""

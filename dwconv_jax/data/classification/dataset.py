@@ -1,0 +1,137 @@
+"""Image classification: a configured data set as iterators of NumPy batches."""
+
+import math
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from dwconv_jax.data.classification import augment
+from dwconv_jax.data.classification.config import ClassificationConfig, check
+from dwconv_jax.data.classification.folder import open_folder
+from dwconv_jax.data.dataset import Batch, Dataset, load_entries, normalise
+from dwconv_jax.data.image.color_jitter import color_jitter
+from dwconv_jax.data.image.rand_augment import rand_augment
+from dwconv_jax.data.image.random_erasing import random_erasing
+from dwconv_jax.data.prepared import describe_prepared, open_prepared
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
+
+
+def load_classification(config: ClassificationConfig) -> "ClassificationDataset":
+    """Opens a data set; whatever is wrong with the configuration or the files shows here.
+
+    A tfds data set that needs no download is prepared on the spot; others must be prepared already.
+
+    Args:
+        config: see `ClassificationConfig`.
+
+    Raises:
+        ValueError: a field of `config` is missing or illegal; the message names it.
+        FileNotFoundError: files are missing; the message names them, or says how to get them.
+    """
+    check(config)
+    source = open_folder(config) if config.name == "folder" else open_prepared(config)
+    return ClassificationDataset(config, source)
+
+
+def describe_classification(config: ClassificationConfig) -> "ClassificationDataset":
+    """A data set without its examples: it knows its classes, its size and its batches' shapes.
+
+    A tfds data set need not be prepared; a folder's classes are its folders, which must be there.
+
+    Args:
+        config: see `ClassificationConfig`.
+
+    Raises:
+        ValueError: as for `load_classification`; or `num_train` is needed.
+        FileNotFoundError: for a folder that is not there.
+    """
+    check(config)
+    source = open_folder(config) if config.name == "folder" else describe_prepared(config)
+    return ClassificationDataset(config, source)
+
+
+class ClassificationDataset(Dataset):
+    """Images with one label each.
+
+    A training batch is {'image': float32 `[b, S, S, channels]`, normalised; 'label': int32 `[b]`}.
+    """
+
+    def __init__(self, config: ClassificationConfig, source: Source) -> None:
+        super().__init__(config, source, max_unreadable=config.max_unreadable)
+        self._config = config
+
+    def eval_batches(
+        self, batch_size: int, *, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """Iterates once over the evaluation split, leaving nothing out that can be read.
+
+        Every process gets ceil(num_eval / batch_size) batches, filled up with zeros.
+
+        Args:
+            batch_size: of all processes together.
+            process_index: which share of every batch to return.
+            process_count: how many processes share a batch.
+
+        Returns:
+            An iterator of {'image': float32 `[b, S, S, channels]`, 'label': int32 `[b]`,
+            'mask': float32 `[b]`, 1 for an example, 0 for filling and for what cannot be read}.
+
+        Raises:
+            ValueError: as for `train_batches`.
+        """
+        share = local_batch_size(batch_size, process_index, process_count)
+        split = self._source.eval
+
+        own = split.examples.shard(process_count, process_index)
+
+        def load(example: Example) -> Example:
+            image = self._eval_image(split.read(example))
+            return {**self._entry(image, example["label"]), "mask": tf.ones([])}
+
+        num_batches = math.ceil(self.num_eval / batch_size)
+
+        def batches_from(step: int) -> tf.data.Dataset:
+            images = load_entries(split, own.skip(step * share), load)
+            zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), images.element_spec)
+            filling = tf.data.Dataset.from_tensors(zeros).repeat()
+            batches = images.concatenate(filling).batch(share, drop_remainder=True)
+            return batches.take(num_batches - step)
+
+        return self._to_host(batches_from, split, lambda step: own.skip(step * share).take(share))
+
+    def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
+        config = self._config
+        recipe = augment.RECIPES[config.augment]
+        encoded = split.read(example)
+        image = augment.train_image(encoded, seed, recipe, config.image_size, self.channels)
+        color_seed, erasing_seed = tf.random.fold_in(seed, 1), tf.random.fold_in(seed, 2)
+        if config.rand_augment_magnitude is not None:
+            magnitude, std = config.rand_augment_magnitude, config.rand_augment_std
+            image = rand_augment(image, color_seed, magnitude, std, config.mean)
+        elif config.color_jitter:
+            image = color_jitter(image, color_seed, config.color_jitter)
+        entry = self._entry(image, example["label"])
+        if config.random_erasing:
+            erased = random_erasing(entry["image"], erasing_seed, config.random_erasing)
+            entry["image"] = erased
+        return entry
+
+    def _picture_entry(self, encoded: tf.Tensor) -> Example:
+        return self._entry(self._eval_image(encoded), tf.constant(0))
+
+    def _eval_image(self, encoded: tf.Tensor) -> tf.Tensor:
+        config = self._config
+        return augment.eval_image(encoded, config.eval_resize, config.image_size, self.channels)
+
+    def _entry(self, image: tf.Tensor, label: tf.Tensor) -> Example:
+        return {"image": normalise(image, self._config), "label": tf.cast(label, tf.int32)}
+
+    def _has_legal_labels(self, batch: Batch) -> bool:
+        return bool(((batch["label"] >= 0) & (batch["label"] < self.num_classes)).all())
+
+    def _complaint(self, split: Split, example: Example) -> str | None:
+        augment.decode(split.read(example), self.channels)
+        label = int(example["label"])
+        if 0 <= label < self.num_classes:
+            return None
+        return f"label {label}; legal are 0..{self.num_classes - 1}"

@@ -1,0 +1,1 @@
+"""Images with boxes, classes and masks of objects."""

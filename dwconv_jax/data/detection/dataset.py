@@ -1,0 +1,296 @@
+"""Object detection: a configured data set as iterators of NumPy batches."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from dwconv_jax.data.dataset import Batch, Dataset, normalise
+from dwconv_jax.data.detection.coco import Json
+from dwconv_jax.data.detection.config import DetectionConfig, check
+from dwconv_jax.data.detection.geometry import (
+    PAIR,
+    Array,
+    Views,
+    evaluation_views,
+    largest_training_size,
+    plan_epoch,
+    plan_evaluation,
+    smallest_canvas,
+    transform_boxes,
+    visible_pixels,
+)
+from dwconv_jax.data.detection.sources import DetectionSplit, describe_split, open_detection
+from dwconv_jax.data.segmentation import augment
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, own_share
+
+_CHANNELS = 3  # whatever the files hold becomes RGB
+_BITS = 8
+
+
+def load_detection(config: DetectionConfig) -> "DetectionDataset":
+    """Opens a data set; whatever is wrong with configuration, files or annotations shows here.
+
+    A tfds data set that needs no download is prepared on the spot; others must be prepared already.
+
+    Args:
+        config: see `DetectionConfig`.
+
+    Raises:
+        ValueError: a field of `config` is missing or illegal, or an annotation cannot be used; the
+            message names it.
+        FileNotFoundError: files are missing; the message names them, or says how to get them.
+    """
+    check(config)
+    dataset = DetectionDataset(config, *open_detection(config))
+    dataset.check_objects()
+    return dataset
+
+
+def describe_detection(config: DetectionConfig) -> "DetectionDataset":
+    """A data set without its images: it knows its classes, its size and its batches' shapes.
+
+    Args:
+        config: see `DetectionConfig`.
+
+    Raises:
+        ValueError: as for `load_detection`; or `num_train` or `num_classes` is needed.
+    """
+    check(config)
+    split = describe_split(config)
+    return DetectionDataset(config, split, split)
+
+
+class DetectionDataset(Dataset):
+    """Images with boxes, classes and masks of objects.
+
+    A training batch is {
+        'image': float32 `[b, H, W, 3]`, normalised, on a canvas of one of `config.canvases`;
+        'size': int32 `[b, 2]`, height and width of the image on it, zeros being beyond;
+        'boxes': float32 `[b, N, 4]`, x1, y1, x2, y2 in pixels, N being `config.max_objects`;
+        'classes': int32 `[b, N]`, -1 where there is no object;
+        'masks': uint8 `[b, N, H, W / 8]`, eight pixels a byte as `np.packbits` packs them
+    }. Images 2i and 2i + 1 are a pair as the reference puts them on one GPU: of one orientation.
+
+    Attributes:
+        categories: names of the classes, in their order, by the ids that annotations give them.
+    """
+
+    def __init__(
+        self, config: DetectionConfig, train: DetectionSplit, evaluation: DetectionSplit
+    ) -> None:
+        self.categories = train.annotations.categories
+        class_names = tuple(self.categories.values())
+        super().__init__(config, Source(train, evaluation, class_names, _CHANNELS))
+        self._config = config
+        self._train = train.annotations
+        self._eval = evaluation.annotations
+        self._eval_views = evaluation_views(self._eval.sizes, config)
+
+    def check_objects(self) -> None:
+        """Raises a ValueError if there are none, or they or the images do not fit the batches."""
+        config = self._config
+        counts = self._train.num_objects()
+        if not counts.any():
+            raise ValueError(f"dataset.train_split={config.train_split!r} has no objects")
+        if not any(self._eval.annotations):
+            raise ValueError(f"dataset.eval_split={config.eval_split!r} has no objects")
+        if counts.max() > config.max_objects:
+            raise ValueError(
+                f"dataset.max_objects={config.max_objects}: image "
+                f"{self._train.file_names[counts.argmax()]!r} has {counts.max()} objects"
+            )
+        smallest_canvas(largest_training_size(self._train.sizes, config), config.canvases)
+        smallest_canvas(self._eval_views.size, config.canvases)
+
+    def train_spec(self) -> dict[str, tf.TensorSpec]:
+        """Shape and dtype of what a training batch on the largest canvas holds of one image."""
+        height, width = max(self._config.canvases, key=math.prod)
+        count = self._config.max_objects
+        return {
+            "image": tf.TensorSpec([height, width, _CHANNELS], tf.float32),
+            "size": tf.TensorSpec([2], tf.int32),
+            "boxes": tf.TensorSpec([count, 4], tf.float32),
+            "classes": tf.TensorSpec([count], tf.int32),
+            "masks": tf.TensorSpec([count, height, width // _BITS], tf.uint8),
+        }
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Whole batches in the training split; ValueError if there is none, or half a pair."""
+        if batch_size % PAIR:
+            raise ValueError(
+                f"batch_size={batch_size} must be even: losses are normalised over pairs of images"
+            )
+        return super().steps_per_epoch(batch_size)
+
+    def eval_batches(
+        self, batch_size: int, *, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """Iterates once over the evaluation split, leaving nothing out.
+
+        A batch holds images of one canvas, filled up with images that do not count. Every process
+        gets the same number of batches, of the same shapes.
+
+        Args:
+            batch_size: of all processes together.
+            process_index: which share of every batch to return.
+            process_count: how many processes share a batch.
+
+        Returns:
+            An iterator of {'image': float32 `[b, H, W, 3]`, resized, normalised and put on a
+            canvas; 'size': int32 `[b, 2]`, height and width on it; 'scale': float32 `[b, 2]`, what
+            these are over the original's; 'original_size': int32 `[b, 2]`; 'image_id': int32 `[b]`,
+            as in `eval_annotations`; 'mask': float32 `[b]`, 0 for filling}.
+
+        Raises:
+            ValueError: as for `train_batches`.
+        """
+        share = local_batch_size(batch_size, process_index, process_count)
+        split = self._source.eval
+        index, canvas, mask = plan_evaluation(self._eval_views, self._config, batch_size)
+        plan = {
+            "index": index,
+            "size": self._eval_views.size[index],
+            "canvas": canvas,
+            "mask": mask,
+        }
+        own = own_share(
+            tf.data.Dataset.from_tensor_slices(plan), batch_size, process_index, process_count
+        )
+
+        def load(example: Example) -> Example:
+            image = self._decode(split, example, self._eval.sizes)
+            entry = self._evaluation_entry(image, example["size"], example["canvas"])
+            return {**entry, "image_id": example["index"], "mask": example["mask"]}
+
+        def batches_from(step: int) -> tf.data.Dataset:
+            entries = own.skip(step * share).map(load, tf.data.AUTOTUNE, deterministic=True)
+            return entries.batch(share, drop_remainder=True)
+
+        return self._to_host(
+            batches_from,
+            split,
+            lambda step: own.skip(step * share).take(share),
+            needs_all=True,
+        )
+
+    def eval_annotations(self) -> Json:
+        """The evaluation split as a COCO dictionary; category ids are classes."""
+        return self._eval.to_evaluate()
+
+    def _training_stream(
+        self, batch_size: int, seed: int, start_step: int, process_index: int, process_count: int
+    ) -> tf.data.Dataset:
+        start_epoch, start_step = divmod(start_step, self.steps_per_epoch(batch_size))
+
+        def plan(epoch: Array) -> tuple[Array, ...]:
+            rng = np.random.default_rng([seed, int(epoch)])
+            index, views, canvas = plan_epoch(self._train.sizes, self._config, batch_size, rng)
+            return index, views.flip, views.first, views.crop, views.size, canvas
+
+        names = ("index", "flip", "first", "crop", "size", "canvas")
+        dtypes = (tf.int32, tf.bool, *[tf.int32] * 4)
+        shapes = ([None], [None], [None, 2], [None, 4], [None, 2], [None, 2])
+
+        def epoch_examples(epoch: tf.Tensor) -> tf.data.Dataset:
+            columns = tf.numpy_function(plan, [epoch], dtypes)
+            columns = [tf.ensure_shape(c, shape) for c, shape in zip(columns, shapes, strict=True)]
+            examples = dict(zip(names, columns, strict=True))
+            epoch_seed = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
+            return tf.data.Dataset.from_tensor_slices(examples).map(lambda e: (epoch_seed, e))
+
+        stream = tf.data.Dataset.counter(start_epoch).flat_map(epoch_examples)
+        stream = stream.skip(start_step * batch_size)
+        return own_share(stream, batch_size, process_index, process_count)
+
+    def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
+        del seed  # the plan has drawn everything
+        image = self._decode(split, example, self._train.sizes)
+        image = tf.cond(example["flip"], lambda: image[:, ::-1], lambda: image)
+        image = _resize(image, example["first"])
+        top, left, height, width = tf.unstack(example["crop"])
+        image = image[top : top + height, left : left + width]
+        plan = [example[key] for key in ("index", "flip", "first", "crop", "size", "canvas")]
+        objects = tf.numpy_function(self._objects, plan, (tf.float32, tf.int32, tf.uint8))
+        boxes, classes, masks = objects
+        return {
+            "image": self._onto_canvas(image, example["size"], example["canvas"]),
+            "size": example["size"],
+            "boxes": boxes,
+            "classes": classes,
+            "masks": masks,
+        }
+
+    def _objects(
+        self, index: Array, flip: Array, first: Array, crop: Array, size: Array, canvas: Array
+    ) -> tuple[Array, Array, Array]:
+        """Boxes, classes and packed masks that a view of a training image shows."""
+        objects, view = self._train.objects(int(index)), Views(flip, first, crop, size)
+        height, width = canvas
+        boxes = np.zeros((self._config.max_objects, 4), np.float32)
+        classes = np.full(self._config.max_objects, -1, np.int32)
+        masks = np.zeros((self._config.max_objects, height, width // _BITS), np.uint8)
+        seen, kept = transform_boxes(objects.boxes, np.array(objects.size), view)
+        boxes[: len(kept)] = seen
+        classes[: len(kept)] = objects.classes[kept]
+        rows, cols = visible_pixels(objects.size, view)
+        for place, i in enumerate(kept):
+            bits = np.packbits(objects.mask(i)[rows][:, cols], axis=-1)
+            masks[place, : bits.shape[0], : bits.shape[1]] = bits
+        return boxes, classes, masks
+
+    def _picture_entry(self, encoded: tf.Tensor) -> Example:
+        image = _decode_image(encoded)
+        views = evaluation_views(np.array([image.shape.as_list()[:2]]), self._config)
+        canvas = smallest_canvas(views.size, self._config.canvases)
+        entry = self._evaluation_entry(image, tf.constant(views.size[0]), tf.constant(canvas[0]))
+        return {**entry, "image_id": tf.constant(0)}
+
+    def _evaluation_entry(self, image: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor) -> Example:
+        original_size = tf.shape(image)[:2]
+        return {
+            "image": self._onto_canvas(image, size, canvas),
+            "size": size,
+            "scale": tf.cast(size / original_size, tf.float32),
+            "original_size": original_size,
+        }
+
+    def _onto_canvas(self, image: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
+        image = normalise(_resize(image, size), self._config)
+        bottom, right = tf.unstack(canvas - size)
+        return tf.pad(image, [[0, bottom], [0, right], [0, 0]])
+
+    def _decode(self, split: Split, example: Example, sizes: Array) -> tf.Tensor:
+        """An image, uint8 `[h, w, 3]`; an error of TensorFlow's if the annotations know another."""
+        image = _decode_image(split.read(example))
+        tf.debugging.assert_equal(tf.shape(image)[:2], tf.gather(sizes, example["index"]), "size")
+        return image
+
+    def _has_legal_labels(self, batch: Batch) -> bool:
+        return True  # they were checked when the annotations were read
+
+    def _complaint(self, split: Split, example: Example) -> str | None:
+        height, width = _decode_image(split.read(example)).shape[:2]
+        annotations = self._train if split is self._source.train else self._eval
+        expected = annotations.sizes[int(example["index"])]
+        if (height, width) == tuple(expected):
+            return None
+        return (
+            f"the image is {height} x {width} and the annotations say {expected[0]} x "
+            f"{expected[1]} (an orientation in EXIF is not applied)"
+        )
+
+
+def _decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG or PNG to uint8 `[height, width, 3]`; floats of a huge one would be many."""
+    return tf.io.decode_jpeg(encoded, _CHANNELS, dct_method="INTEGER_ACCURATE")
+
+
+def _resize(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Resizes to float32, in whole grey levels; does nothing else to an image of that size."""
+    return tf.cond(
+        tf.reduce_all(tf.shape(image)[:2] == size),
+        lambda: tf.cast(image, tf.float32),
+        lambda: augment.resize_image(image, size),
+    )

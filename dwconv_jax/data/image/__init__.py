@@ -1,0 +1,1 @@
+"""Image augmentations in TensorFlow, stateless: a seed decides every random choice."""

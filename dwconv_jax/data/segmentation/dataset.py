@@ -1,0 +1,196 @@
+"""Semantic segmentation: a configured data set as iterators of NumPy batches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from dwconv_jax.data.dataset import Batch, Dataset, normalise
+from dwconv_jax.data.segmentation import augment
+from dwconv_jax.data.segmentation.config import SegmentationConfig, check
+from dwconv_jax.data.segmentation.sources import describe_source, open_segmentation
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
+
+# Label maps of an evaluation batch are padded to this times `size_multiple`: few shapes compile.
+_LABEL_MULTIPLE = 8
+
+
+def load_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
+    """Opens a data set; whatever is wrong with the configuration or the files shows here.
+
+    A tfds data set that needs no download is prepared on the spot; others must be prepared already.
+
+    Args:
+        config: see `SegmentationConfig`.
+
+    Raises:
+        ValueError: a field of `config` is missing or illegal; the message names it.
+        FileNotFoundError: files are missing; the message names them, or says how to get them.
+    """
+    check(config)
+    return SegmentationDataset(config, open_segmentation(config))
+
+
+def describe_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
+    """A data set without its examples: it knows its classes, its size and its batches' shapes.
+
+    Args:
+        config: see `SegmentationConfig`.
+
+    Raises:
+        ValueError: as for `load_segmentation`; or `num_train` is needed.
+    """
+    check(config)
+    return SegmentationDataset(config, describe_source(config))
+
+
+class SegmentationDataset(Dataset):
+    """Images with a label map each.
+
+    A training batch is {'image': float32 `[b, S, S, 3]`, normalised; 'label': int32 `[b, S, S]`,
+    255 for pixels of no class}.
+    """
+
+    def __init__(self, config: SegmentationConfig, source: Source) -> None:
+        super().__init__(config, source, max_unreadable=config.max_unreadable)
+        self._config = config
+
+    def eval_batches(
+        self, batch_size: int, *, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """Iterates once over the evaluation split, leaving nothing out.
+
+        A batch holds pictures of one resized shape, filled up with pictures that do not count.
+        Every process gets the same number of batches, of the same shapes.
+
+        Args:
+            batch_size: of all processes together.
+            process_index: which share of every batch to return.
+            process_count: how many processes share a batch.
+
+        Returns:
+            An iterator of {'views': for each of `eval_scales`, float32 `[b, H, W, 3]`, resized and
+            normalised; 'label': int32 `[b, H', W']` in original size, 255 for pixels of no class,
+            for padding and for filling; 'size': int32 `[b, 2]`, the original size; 'mask': float32
+            `[b]`, 0 for filling}.
+
+        Raises:
+            ValueError: as for `train_batches`.
+        """
+        share = local_batch_size(batch_size, process_index, process_count)
+        split = self._source.eval
+
+        def one_shape(key: tf.Tensor, window: tf.data.Dataset) -> tf.data.Dataset:
+            filling = window.take(1).repeat().map(lambda e: {**e, "mask": tf.zeros([])})
+            batch = window.map(lambda e: {**e, "mask": tf.ones([])}).concatenate(filling)
+            return batch.take(batch_size).skip(process_index * share).take(share)
+
+        def key(example: Example) -> tf.Tensor:
+            return _shape_key(self._eval_shapes(_image_size(split.read(example)[0])))
+
+        def load(example: Example) -> Example:
+            entry = self._evaluation_pair(*self._decode(split, example))
+            labels = tf.where(example["mask"] > 0, entry["label"], augment.IGNORED)
+            return {**entry, "label": labels, "mask": example["mask"]}
+
+        def batches_from(step: int) -> tf.data.Dataset:
+            examples = split.examples.group_by_window(key, one_shape, window_size=batch_size)
+            pairs = examples.map(load, tf.data.AUTOTUNE, deterministic=True)
+            return pairs.batch(share, drop_remainder=True).skip(step)
+
+        return self._to_host(
+            batches_from,
+            split,
+            # A picture that cannot be read has no shape, and so no place among the batches.
+            lambda _: split.examples,
+            needs_all=True,
+        )
+
+    def _decode(self, split: Split, example: Example) -> tuple[tf.Tensor, tf.Tensor]:
+        """Image and label map of an example; an error of TensorFlow's where sizes differ."""
+        encoded_image, encoded_labels = split.read(example)
+        image = augment.decode_image(encoded_image)
+        labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored)
+        tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(labels), "image, label map")
+        return image, labels
+
+    def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
+        config = self._config
+        image, labels = self._decode(split, example)
+        resize_seed, crop_seed, flip_seed, colour_seed = tf.unstack(tf.random.split(seed, 4))
+        pair = augment.random_resize(image, labels, resize_seed, config.scale, config.scale_range)
+        pair = augment.random_crop(*pair, crop_seed, config.crop_size, config.max_class_share)
+        if config.flip:
+            pair = augment.random_flip(*pair, flip_seed)
+        image, labels = pair
+        if config.photometric:
+            image = augment.photometric_distortion(image, colour_seed)
+        image, labels = augment.pad(normalise(image, config), labels, config.crop_size)
+        return {"image": image, "label": tf.cast(labels, tf.int32)}
+
+    def _picture_entry(self, encoded: tf.Tensor) -> Example:
+        image = augment.decode_image(encoded)
+        labels = tf.fill(tf.shape(image)[:2], tf.constant(augment.IGNORED, tf.uint8))
+        return self._evaluation_pair(image, labels)
+
+    def _evaluation_pair(self, image: tf.Tensor, labels: tf.Tensor) -> Example:
+        size = tf.shape(labels)
+        *views, canvas = self._eval_shapes(size)
+        bottom, right = tf.unstack(canvas - size)
+        labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=augment.IGNORED)
+        return {
+            "views": tuple(
+                normalise(augment.resize_image(image, view), self._config) for view in views
+            ),
+            "label": tf.cast(labels, tf.int32),
+            "size": size,
+        }
+
+    def _eval_shapes(self, size: tf.Tensor) -> list[tf.Tensor]:
+        """Height and width of an image as the network sees it, at each scale, and of its labels."""
+        multiple = self._config.size_multiple
+
+        def view(scale: float) -> tf.Tensor:
+            resized = augment.keep_ratio(size, *(int(side * scale) for side in self._config.scale))
+            return tf.maximum((resized + multiple // 2) // multiple, 1) * multiple
+
+        label_multiple = 1 if multiple == 1 else _LABEL_MULTIPLE * multiple
+        return [*map(view, self._config.eval_scales), -(-size // label_multiple) * label_multiple]
+
+    def _has_legal_labels(self, batch: Batch) -> bool:
+        return not self._illegal_labels(batch["label"]).size
+
+    def _illegal_labels(self, labels: np.ndarray) -> np.ndarray:
+        return labels[(labels >= self.num_classes) & (labels != augment.IGNORED)]
+
+    def _complaint(self, split: Split, example: Example) -> str | None:
+        encoded_image, encoded_labels = split.read(example)
+        image = augment.decode_image(encoded_image)
+        labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored).numpy()
+        if image.shape[:2] != labels.shape:
+            return (
+                f"the image is {image.shape[0]} x {image.shape[1]} and the label map "
+                f"{labels.shape[0]} x {labels.shape[1]}; they must be of one size"
+            )
+        if (illegal := self._illegal_labels(labels)).size:
+            shift = int(self._config.zero_is_ignored)
+            return (
+                f"label {illegal.max() + shift}; legal are 0..{self.num_classes - 1 + shift} and "
+                f"255, for dataset.num_classes={self.num_classes} and zero_is_ignored={bool(shift)}"
+            )
+        return None
+
+
+def _image_size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width, int32 `[2]`; of a JPEG without decoding it."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.shape(tf.io.decode_png(encoded))[:2],
+    )
+
+
+def _shape_key(shapes: list[tf.Tensor]) -> tf.Tensor:
+    """Heights and widths as one int64."""
+    sides = tf.strings.reduce_join(tf.strings.as_string(tf.concat(shapes, 0)), separator="x")
+    return tf.strings.to_hash_bucket_strong(sides, 2**62, [0, 0])

@@ -1,0 +1,153 @@
+"""Pictures with label maps: from tfds, or from folders in one of two layouts."""
+
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dwconv_jax.data.prepared import (
+    count_training_examples,
+    find_builder,
+    open_split,
+    prepare_builder,
+)
+from dwconv_jax.data.segmentation.config import SegmentationConfig
+from dwconv_jax.data.stream import Source, Split, described_split
+
+_CHANNELS = 3
+_IMAGES, _LABELS = (".jpg", ".jpeg", ".png"), ".png"
+# SceneParsing's (the official ADE20K benchmark), and the authors'.
+_LAYOUTS = (("images/{split}", "annotations/{split}"), ("{split}/image", "{split}/label"))
+
+
+def open_segmentation(config: SegmentationConfig) -> Source:
+    """Opens both splits; `Split.read` gives an image and a label map, encoded.
+
+    Raises:
+        ValueError: there is no such data set or split, it is no segmentation, or the number of
+            classes is neither known nor given.
+        FileNotFoundError: files are missing; the message names them, or says how to get them.
+    """
+    return _open_folder(config) if config.name == "folder" else _open_prepared(config)
+
+
+def describe_source(config: SegmentationConfig) -> Source:
+    """What `open_segmentation` would open, without examples: no files need be there.
+
+    Raises:
+        ValueError: as `open_segmentation`; or `num_train` is needed.
+    """
+    if config.name == "folder":
+        class_names, num_train = _class_names(config, None), config.num_train
+        if num_train is None:
+            raise ValueError("dataset.num_train=None: a folder that is not opened must be counted")
+    else:
+        builder, class_names = _find_segmentation(config)
+        num_train = count_training_examples(config, prepare_builder(config, builder))
+    split = described_split(
+        num_train,
+        lambda e: (e["image"], e["annotation"]),
+        image=tf.string,
+        annotation=tf.string,
+    )
+    return Source(split, split, class_names, _CHANNELS)
+
+
+def _find_segmentation(
+    config: SegmentationConfig,
+) -> tuple[tfds.core.DatasetBuilder, tuple[str, ...]]:
+    """The builder, and the names of the classes."""
+    builder = find_builder(config)
+    features = dict(builder.info.features)
+    annotation = features.get("annotation")
+    if not isinstance(features.get("image"), tfds.features.Image) or not isinstance(
+        annotation, tfds.features.Image
+    ):
+        raise ValueError(
+            f"dataset.name={config.name!r} is no segmentation: it needs the images 'image' and "
+            f"'annotation', and has {', '.join(features)}"
+        )
+    known = annotation.names if isinstance(annotation, tfds.features.LabeledImage) else None
+    return builder, _class_names(config, known)
+
+
+def _open_prepared(config: SegmentationConfig) -> Source:
+    builder, class_names = _find_segmentation(config)
+    builder = prepare_builder(config, builder)
+
+    def split(field: str) -> Split:
+        opened = open_split(config, field, builder, encoded=("image", "annotation"))
+        return dataclasses.replace(opened, read=lambda e: (e["image"], e["annotation"]))
+
+    return Source(split("train_split"), split("eval_split"), class_names, _CHANNELS)
+
+
+def _open_folder(config: SegmentationConfig) -> Source:
+    if config.data_dir is None:
+        raise ValueError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
+    class_names = _class_names(config, None)
+    return Source(
+        _folder_split(config, "train_split"),
+        _folder_split(config, "eval_split"),
+        class_names,
+        _CHANNELS,
+    )
+
+
+def _class_names(config: SegmentationConfig, known: list[str] | None) -> tuple[str, ...]:
+    if known is None:
+        if config.num_classes is None:
+            raise ValueError(
+                f"dataset.num_classes=None: {config.name!r} does not say how many classes it has"
+            )
+        return tuple(map(str, range(config.num_classes)))
+    if config.num_classes not in (None, len(known)):
+        raise ValueError(
+            f"dataset.num_classes={config.num_classes}: {config.name!r} has {len(known)} classes; "
+            "legal are that and None"
+        )
+    return tuple(known)
+
+
+def _folder_split(config: SegmentationConfig, field: str) -> Split:
+    images, labels = _pairs(config, field)
+    examples = {"index": np.arange(len(images)), "image": images, "annotation": labels}
+    return Split(
+        examples=tf.data.Dataset.from_tensor_slices(examples),
+        num_examples=len(images),
+        shuffle_buffer=len(images),  # names are small
+        read=lambda e: (tf.io.read_file(e["image"]), tf.io.read_file(e["annotation"])),
+        describe=lambda e: f"{e['image'].numpy().decode()} with {e['annotation'].numpy().decode()}",
+    )
+
+
+def _pairs(config: SegmentationConfig, field: str) -> tuple[list[str], list[str]]:
+    """Paths of the images of a split, in alphabetical order, and of their label maps."""
+    name, root = getattr(config, field), os.path.expanduser(config.data_dir or "")
+    layouts = [
+        tuple(os.path.join(root, part.format(split=name)) for part in layout) for layout in _LAYOUTS
+    ]
+    found = [layout for layout in layouts if all(map(tf.io.gfile.isdir, layout))]
+    if not found:
+        wanted = " or ".join(f"{images} with {labels}" for images, labels in layouts)
+        raise FileNotFoundError(f"dataset.{field}={name!r}: there is no {wanted}")
+    image_folder, label_folder = found[0]
+    files = [f for f in sorted(tf.io.gfile.listdir(image_folder)) if f.lower().endswith(_IMAGES)]
+    if not files:
+        raise FileNotFoundError(
+            f"{image_folder} has no images; legal file names end in {', '.join(_IMAGES)}"
+        )
+    labels = [os.path.splitext(file)[0] + _LABELS for file in files]
+    there = set(tf.io.gfile.listdir(label_folder))
+    missing = [file for file in labels if file not in there]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(files)} images in {image_folder} have no label map in "
+            f"{label_folder}; the first one missing is {missing[0]}"
+        )
+    return (
+        [os.path.join(image_folder, file) for file in files],
+        [os.path.join(label_folder, file) for file in labels],
+    )

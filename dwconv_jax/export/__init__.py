@@ -1,5 +1,0 @@
-"""Trained models as files that run with JAX alone: `python -m dwconv_jax.export --help`."""
-
-from dwconv_jax.export.artefact import PLATFORMS, export_model
-
-__all__ = ["PLATFORMS", "export_model"]

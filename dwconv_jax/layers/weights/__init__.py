@@ -1,0 +1,1 @@
+"""Weight sources: where the weights of a locally connected layer come from."""

@@ -1,0 +1,1 @@
+"""Models for detection and instance segmentation."""

@@ -1,0 +1,1 @@
+"""One file a family: its block, its variants and its PyTorch layout."""

@@ -1,0 +1,1 @@
+"""Static-shape operators of object detection: boxes, anchors, NMS, RoIAlign, masks."""

@@ -1,0 +1,86 @@
+"""Masks of objects: what a mask head is trained on, and back from its output to the picture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwconv_jax.ops.detection.boxes import clip
+from dwconv_jax.ops.detection.roi_align import box_weights
+
+# Pixels of unpacked masks that are held at once.
+_MAX_PIXELS = 2**24
+
+
+def mask_targets(
+    masks: jax.Array, indices: jax.Array, boxes: jax.Array, sizes: jax.Array, resolution: int = 28
+) -> jax.Array:
+    """The mask of an object inside a box: RoIAlign of the bitmap, and 1 where it is at least 0.5.
+
+    Args:
+      masks: uint8 `[B, N, H, W / 8]`, bits of the pixels of each row as `np.packbits` packs them.
+      indices: int `[B, R]`, the object of each box.
+      boxes: `[B, R, 4]` in pixels of the picture; what is outside of it does not count.
+      sizes: int `[B, 2]`, height and width of the part of the picture that counts.
+      resolution: side `M` of the result.
+
+    Returns:
+      float32 `[B, R, M, M]`, 0 or 1.
+    """
+    height, width = masks.shape[2], masks.shape[3] * 8
+    boxes = clip(boxes, sizes[:, None])
+    rows, cols = box_weights(boxes, sizes, (height, width), resolution)
+
+    def of_picture(masks: jax.Array, indices: jax.Array, rows: jax.Array, cols: jax.Array):
+        def of_box(given: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            index, row_weights, col_weights = given
+            bits = jnp.unpackbits(masks[index], axis=-1).astype(jnp.float32)
+            return row_weights @ bits @ col_weights.T
+
+        batch_size = max(1, _MAX_PIXELS // (height * width))
+        return jax.lax.map(of_box, (indices, rows, cols), batch_size=batch_size)
+
+    share = jax.vmap(of_picture)(masks, indices, rows, cols)
+    return (share >= 0.5).astype(jnp.float32)
+
+
+def paste_masks(
+    masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float = 0.5
+) -> np.ndarray:
+    """Masks inside boxes to masks of the whole picture, on the host: pictures differ in size.
+
+    Bilinear between the centres of the mask's cells, 0 outside of it (mmdet).
+
+    Args:
+      masks: `[D, M, M]`, probabilities.
+      boxes: `[D, 4]`, in pixels of the picture.
+      size: height and width of the picture.
+      threshold: a pixel is in the mask from this probability on.
+
+    Returns:
+      bool `[D, height, width]`.
+    """
+    pasted = np.zeros((len(masks), *size), bool)
+    for i, (mask, box) in enumerate(zip(np.asarray(masks), np.asarray(boxes), strict=True)):
+        rows = _paste_weights(box[1], box[3], size[0], mask.shape[0])
+        cols = _paste_weights(box[0], box[2], size[1], mask.shape[1])
+        top_bottom, left_right = _span(rows), _span(cols)
+        part = rows[top_bottom] @ mask @ cols[left_right].T
+        pasted[i, top_bottom, left_right] = part >= threshold
+    return pasted
+
+
+def _span(weights: np.ndarray) -> slice:
+    """The pixels that anything of the mask falls on."""
+    reached = np.flatnonzero(weights.any(axis=1))
+    return slice(reached[0], reached[-1] + 1) if len(reached) else slice(0, 0)
+
+
+def _paste_weights(low: float, high: float, length: int, cells: int) -> np.ndarray:
+    """float32 `[length, cells]`: how much of each cell there is in each pixel."""
+    pixel = np.arange(length, dtype=np.float32) + 0.5
+    with np.errstate(divide="ignore", invalid="ignore"):
+        place = (pixel - low) / (high - low) * cells - 0.5
+    # A box without width shows the middle of its mask, as in the reference.
+    place = np.where(np.isfinite(place), place, cells / 2 - 0.5)
+    distance = np.abs(place[:, None] - np.arange(cells, dtype=np.float32))
+    return np.maximum(1 - distance, 0).astype(np.float32)

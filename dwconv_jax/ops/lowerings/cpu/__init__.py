@@ -1,0 +1,1 @@
+"""What CPUs need: a compiled kernel, and sums of shifted products for XLA."""

@@ -1,0 +1,132 @@
+"""The optional compiled kernel for depth-wise convolution on CPU (`kernel.cc`).
+
+pip builds it where there is a C++ compiler. Without it, or with `DWCONV_JAX_CPU_KERNEL=0` in the
+environment, XLA does the same work.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dwconv_jax.ops.connectivity import Pair
+
+_TARGETS = ("DwconvConvolve", "DwconvKernelGradient")
+
+
+@functools.cache
+def is_built() -> bool:
+    """Whether the shared object is there and XLA accepted its functions."""
+    spec = importlib.util.find_spec("dwconv_jax.ops.lowerings.cpu._kernel")
+    if spec is None or spec.origin is None:
+        return False
+    try:
+        library = ctypes.CDLL(spec.origin)
+        for target in _TARGETS:
+            handler = jax.ffi.pycapsule(getattr(library, target))
+            jax.ffi.register_ffi_target(target, handler, platform="cpu")
+    except Exception:  # built for another machine or another XLA: no reason to fail
+        return False
+    return True
+
+
+def is_usable(dtype: jnp.dtype) -> bool:
+    """Whether the kernel is there, not disabled, and takes arrays of `dtype` traced here."""
+    wanted = os.environ.get("DWCONV_JAX_CPU_KERNEL", "1") != "0"
+    # `shard_map` tracks what varies between devices, and custom_partitioning loses it.
+    in_shard_map = bool(jax.sharding.get_abstract_mesh().manual_axes)
+    return wanted and dtype == jnp.float32 and not in_shard_map and is_built()
+
+
+def convolve(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
+    """`depthwise.depthwise` by the compiled kernel.
+
+    Args:
+      x: float32 `[B, H, W, C]`.
+      kernel: float32 `[B or 1, kh, kw, C]`.
+      dilation: rows and columns between taps.
+
+    Returns:
+      float32 `[B, H, W, C]`.
+    """
+    return _call_images("DwconvConvolve", x.shape[1:3], dilation)(x, kernel)
+
+
+def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
+    """The gradient with respect to the kernel of each image, by the compiled kernel.
+
+    Args:
+      x: float32 `[B, H, W, C]`.
+      g: float32 `[B, H, W, C]`.
+      kernel_size: rows and columns of the kernel.
+      dilation: rows and columns between taps.
+
+    Returns:
+      float32 `[B, kh, kw, C]`.
+    """
+    return _call_images("DwconvKernelGradient", kernel_size, dilation)(x, g)
+
+
+@functools.cache
+def _call_images(target: str, result_size: Pair, dilation: Pair) -> custom_vmap:
+    """`[B, H, W, C]` and `[B or 1, ., ., C]` to `[B, *result_size, C]`; vmap adds images."""
+
+    @custom_vmap
+    def call(x: jax.Array, other: jax.Array) -> jax.Array:
+        return _partitioned(x, other, target, result_size, dilation)
+
+    @call.def_vmap
+    def call_mapped(size: int, mapped: list[bool], x: jax.Array, other: jax.Array):
+        batch = x.shape[1] if mapped[0] else x.shape[0]
+
+        def merged(array: jax.Array, is_mapped: bool) -> jax.Array:
+            images = array.shape[-4:]
+            array = jnp.broadcast_to(array if is_mapped else array[None], (size, *images))
+            array = jnp.broadcast_to(array, (size, batch, *images[1:]))
+            return array.reshape(size * batch, *images[1:])
+
+        static = not mapped[1] and len(other) == 1
+        result = call(merged(x, mapped[0]), other if static else merged(other, mapped[1]))
+        return result.reshape(size, batch, *result.shape[1:]), True
+
+    return call
+
+
+@functools.partial(custom_partitioning, static_argnums=(2, 3, 4))
+def _partitioned(
+    x: jax.Array, other: jax.Array, target: str, result_size: Pair, dilation: Pair
+) -> jax.Array:
+    result = jax.ShapeDtypeStruct((x.shape[0], *result_size, x.shape[3]), x.dtype)
+    call = jax.ffi.ffi_call(target, result)
+    return call(x, other, dilation_h=dilation[0], dilation_w=dilation[1])
+
+
+def _sharding_rule(target: str, result_size: Pair, dilation: Pair, mesh: Any, arguments, results):
+    """Images and channels do not depend on each other, so that devices may share both."""
+    x, other = (a.shape for a in arguments)
+    images = "b" if other[0] == x[0] else "o"
+    rule = f"b h w c, {images} i j c -> b k l c"
+    return rule, {"need_replication_factors": tuple("hwijkl")}
+
+
+def _partition(target: str, result_size: Pair, dilation: Pair, mesh: Any, arguments, result):
+    batch, _, _, channels = (*result.sharding.spec, None, None, None, None)[:4]
+
+    def split(array: Any) -> NamedSharding:
+        images = batch if array.shape[0] == result.shape[0] else None
+        return NamedSharding(mesh, PartitionSpec(images, None, None, channels))
+
+    def local(x: jax.Array, other: jax.Array) -> jax.Array:
+        return _partitioned(x, other, target, result_size, dilation)
+
+    return mesh, local, split(result), tuple(split(a) for a in arguments)
+
+
+_partitioned.def_partition(_partition, sharding_rule=_sharding_rule)

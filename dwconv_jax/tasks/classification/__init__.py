@@ -1,0 +1,1 @@
+"""Image classification: cross-entropy, accuracy, mixup and cutmix."""

@@ -1,0 +1,1 @@
+"""Detection and instance segmentation: losses, COCO's average precision, pictures."""

@@ -1,0 +1,1 @@
+"""Semantic segmentation: losses, mean IoU, and whole-picture inference."""

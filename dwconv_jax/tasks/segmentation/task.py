@@ -1,0 +1,171 @@
+"""Semantic segmentation: losses of both heads, mean IoU, and the data that goes with them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import metrics as clu_metrics
+from etils import epath
+from flax import nnx
+from ml_collections import ConfigDict
+from PIL import Image
+
+from dwconv_jax import data
+from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.drawing import add_legend, contact_sheet, label_overlay, make_palette
+from dwconv_jax.models import UPerNet
+from dwconv_jax.models.segmentation.upernet import resize
+from dwconv_jax.tasks.segmentation.inference import mean_probabilities
+from dwconv_jax.tasks.segmentation.metrics import (
+    IGNORED,
+    MeanAccuracy,
+    MeanIoU,
+    PixelAccuracy,
+    confusion_matrix,
+)
+from dwconv_jax.tasks.task import SHEET_SIZE, Prediction, Task
+
+# The weight of the auxiliary head's loss (mmseg).
+_AUXILIARY_WEIGHT = 0.4
+# A class of this name is not tinted in pictures.
+_BACKGROUND = "background"
+
+
+@flax.struct.dataclass
+class SegmentationMetrics(clu_metrics.Collection):
+    """Over all pixels of the set that are not ignored."""
+
+    mean_iou: MeanIoU
+    mean_accuracy: MeanAccuracy
+    pixel_accuracy: PixelAccuracy
+
+
+class Segmentation(Task):
+    """The task that `config.task = "segmentation"` names."""
+
+    best_metric = "mean_iou"
+
+    def __init__(self, config: ConfigDict, *, described: bool = False):
+        """Opens or only describes the data; errors in `config.dataset` show here.
+
+        Raises:
+          ValueError: for a config that cannot be; it names the field.
+          FileNotFoundError: for data that is not there.
+        """
+        open_data = data.describe_segmentation if described else data.load_segmentation
+        super().__init__(config, open_data(config.dataset))
+
+    def loss(
+        self, model: UPerNet, batch: dict[str, jax.Array], rngs: nnx.Rngs
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of `image[B, H, W, C]` against `label[B, H, W]`; see `segmentation_loss`."""
+        return segmentation_loss(model, batch["image"], batch["label"], rngs)
+
+    def evaluate(
+        self, model: UPerNet, batch: dict[str, Any]
+    ) -> tuple[SegmentationMetrics, jax.Array]:
+        """Counts the pixels of `label[B, H, W]` at the original sizes, `size[B, 2]`.
+
+        The network sees `views`, each `[B, h, w, C]`. Labels are `IGNORED` beyond an image's size
+        and in the images that fill up a batch. The predictions are label maps, uint8 `[B, H, W]`.
+        """
+        label = batch["label"]
+        probabilities = mean_probabilities(
+            model,
+            batch["views"],
+            batch["size"],
+            (label.shape[1], label.shape[2]),
+            flip=self._config.dataset.eval_flip,
+        )
+        predictions = probabilities.argmax(-1).astype(jnp.uint8)
+        confusion = confusion_matrix(label, predictions, self.num_classes)
+        return SegmentationMetrics.single_from_model_output(confusion=confusion), predictions
+
+    def draw_training(self, batch: Batch) -> np.ndarray:
+        """Crops as training sees them, tinted with their labels."""
+        pairs = zip(batch["image"][:SHEET_SIZE], batch["label"], strict=False)
+        return contact_sheet(
+            [self._overlay(to_pixels(x, self._config.dataset), y) for x, y in pairs]
+        )
+
+    def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
+        """Each picture beside its labels and beside the predicted ones."""
+        pictures = []
+        for i, (height, width) in enumerate(batch["size"]):
+            view = Image.fromarray(to_pixels(batch["views"][0][i], self._config.dataset))
+            image = np.asarray(view.resize((width, height)))
+            maps = (x[i, :height, :width] for x in (batch["label"], predictions))
+            overlays = (self._overlay(image, labels) for labels in maps)
+            pictures.append(np.concatenate([image, *overlays], axis=1))
+        return pictures
+
+    def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
+        """For each picture `NAME.png`, its label map, and `NAME_overlay.png` in colours.
+
+        Where a data set counts from 1 and 0 is no class (`zero_is_ignored`), so do label maps.
+        """
+        for path, batch, output in predictions:
+            height, width = batch["size"][0]
+            labels = output[:height, :width]
+            with path.open("rb") as file, Image.open(file) as picture:
+                image = np.asarray(picture.convert("RGB"))
+            overlay = add_legend(
+                self._overlay(image, labels),
+                np.setdiff1d(labels, self._untinted),
+                self.class_names,
+                self._palette,
+            )
+            stored = labels + np.uint8(self._config.dataset.zero_is_ignored)
+            for name, pixels in ((path.stem, stored), (f"{path.stem}_overlay", overlay)):
+                with (out / f"{name}.png").open("wb") as file:
+                    Image.fromarray(pixels).save(file, format="PNG")
+
+    @property
+    def _palette(self) -> np.ndarray:
+        return make_palette(self.num_classes)
+
+    @property
+    def _untinted(self) -> list[int]:
+        return [i for i, name in enumerate(self.class_names) if name == _BACKGROUND]
+
+    def _overlay(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """A picture in the colours of its labels; what is "background" keeps its own."""
+        shown = np.where(np.isin(labels, self._untinted), IGNORED, labels)
+        return label_overlay(image, shown, self._palette)
+
+
+def segmentation_loss(
+    model: UPerNet, images: jax.Array, labels: jax.Array, rngs: nnx.Rngs | None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss of both heads in training mode.
+
+    Args:
+      model: the model; its batch statistics are updated.
+      images: `[B, H, W, C]`.
+      labels: int `[B, H, W]`, classes or `IGNORED`.
+      rngs: keys for dropout and stochastic depth.
+
+    Returns:
+      The sum of both, and scalars to log.
+    """
+    logits, auxiliary_logits = (
+        resize(x, labels.shape[1:3]) for x in model.head_logits(images, train=True, rngs=rngs)
+    )
+    decode_loss = pixel_cross_entropy(logits, labels)
+    auxiliary_loss = _AUXILIARY_WEIGHT * pixel_cross_entropy(auxiliary_logits, labels)
+    return decode_loss + auxiliary_loss, {
+        "decode_loss": decode_loss,
+        "auxiliary_loss": auxiliary_loss,
+        "pixel_accuracy": (logits.argmax(-1) == labels).mean(),
+    }
+
+
+def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean over all pixels of `[B, H, W, K]`; ignored ones add 0 but count in the mean (mmseg)."""
+    ignored = labels == IGNORED
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(ignored, 0, labels))
+    return jnp.where(ignored, 0, loss).mean()

@@ -1,0 +1,89 @@
+"""Maps on canvases: what counts is computed as if there were nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dwconv_jax.layers import BatchNorm, LocallyConnected
+from dwconv_jax.layers.canvas import inside, keep_inside, roll_inside, round_up
+from dwconv_jax.models import DenseBackbone
+from tests.numerics import assert_close
+
+
+def test_what_counts():
+    mask = inside(jnp.array([[1, 2], [2, 0]]), (2, 3))[..., 0]
+    assert mask.tolist() == [[[True, True, False], [False] * 3], [[False] * 3] * 2]
+    assert keep_inside(jnp.ones((1, 2, 2, 1)), jnp.array([[1, 1]])).sum() == 1
+    assert round_up(jnp.array([[7, 8]]), (7, 5)).tolist() == [[7, 10]]
+    assert round_up(None, (7, 7)) is None
+
+
+@pytest.mark.parametrize("shift", [(2, 1), (-3, -2)])
+def test_rolling_a_part(rng, shift):
+    x = rng.standard_normal((2, 9, 8, 3)).astype(np.float32)
+    rolled = roll_inside(jnp.asarray(x), shift, jnp.array([[6, 4], [9, 8]]))
+    expected = x.copy()
+    expected[0, :6, :4] = np.roll(x[0, :6, :4], shift, (0, 1))
+    expected[1] = np.roll(x[1], shift, (0, 1))
+    np.testing.assert_array_equal(rolled[1], expected[1])
+    np.testing.assert_array_equal(rolled[0, :6, :4], expected[0, :6, :4])
+
+
+@pytest.mark.parametrize("group_size", [None, 2])
+def test_statistics_of_a_part(rng, group_size):
+    x = rng.normal(2, 3, (4, 5, 6, 3)).astype(np.float32)
+    valid = np.asarray(inside(jnp.array([[2, 3], [5, 6], [1, 6], [4, 4]]), (5, 6)))
+    norm = BatchNorm(3, group_size=group_size)
+    norm(jnp.where(valid, x, 1e3), train=True, valid=jnp.asarray(valid))
+    groups = [x[i : i + 2][valid[i : i + 2, ..., 0]] for i in (0, 2)]
+    groups = groups if group_size else [np.concatenate(groups)]
+    assert_close(norm.mean[...], 0.1 * np.mean([g.mean(0) for g in groups], 0), 1e-5)
+    unbiased = np.mean([g.var(0, ddof=1) for g in groups], 0)
+    assert_close(norm.var[...], 0.9 + 0.1 * unbiased, 1e-5)
+
+
+def backbone(block, **mixer):
+    return DenseBackbone(
+        block=block, mixer=mixer, embed_dim=8, depths=(2, 1), window_size=5, rngs=nnx.Rngs(0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("block", "mixer"),
+    [
+        ("dw", dict(connectivity="sliding", dynamic="pooled")),
+        ("dw", dict(connectivity="sliding", dynamic="centre", channels_per_group=4)),
+        ("swin", dict(connectivity="window", dynamic="attention", groups=2)),
+    ],
+)
+def test_a_canvas_changes_nothing(block, mixer, rng):
+    """Maps and batch statistics of two images, on a canvas and cut to their size."""
+    graph, state = nnx.split(backbone(block, **mixer))
+
+    @jax.jit
+    def features(state, images, extent=None):
+        model = nnx.merge(graph, state, copy=True)
+        maps = model.features(images, True, None, extent)
+        return maps, nnx.state(model, nnx.BatchStat)
+
+    images = jnp.asarray(rng.standard_normal((2, 32, 24, 3)), jnp.float32)
+    canvas = jnp.pad(images, ((0, 0), (0, 16), (0, 32), (0, 0)))
+    expected, expected_stats = features(state, images)
+    actual, stats = features(state, canvas, jnp.array([[32, 24]] * 2))
+    for x, y in zip(actual, expected, strict=True):
+        height, width = y.shape[1:3]
+        # Batch norm of two pooled values magnifies rounding.
+        assert_close(x[:, :height, :width], y, 1e-4)
+        assert not x[:, height:].any() and not x[:, :, width:].any()
+    for x, y in zip(jax.tree.leaves(stats), jax.tree.leaves(expected_stats), strict=True):
+        assert_close(x, y, 1e-4)
+
+
+def test_global_layers_have_no_extents():
+    layer = LocallyConnected(
+        4, connectivity="global", dynamic="none", map_size=(2, 2), groups=1, rngs=nnx.Rngs(0)
+    )
+    with pytest.raises(ValueError, match="extent does not go with connectivity='global'"):
+        layer(jnp.ones((1, 2, 2, 4)), extent=jnp.array([[1, 1]]))

@@ -1,0 +1,166 @@
+"""The table of variants: exact sizes, and what `create_model` refuses."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+import dwconv_jax
+from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
+from dwconv_jax.models.families.blocks import DropPath
+from tests.models.drawn import drawn
+
+# Written out rather than read from the table: parameters, and multiply-adds at 224x224 in G.
+EXPECTED = {
+    "dwnet_tiny": (24_172_744, 3.73),
+    "dwnet_base": (74_347_112, 12.81),
+    "dynamic_dwnet_tiny": (51_131_752, 3.75),
+    "dynamic_dwnet_base": (161_597_928, 12.90),
+    "i_dynamic_dwnet_tiny": (26_244_280, 4.37),
+    "i_dynamic_dwnet_base": (80_253_608, 14.34),
+    "swin_tiny": (28_288_354, 4.49),
+    "swin_small": (49_606_258, 8.74),
+    "swin_base": (87_768_224, 15.43),
+}
+TINY = dict(embed_dim=8, depths=(1, 1, 2, 1), num_classes=5)
+
+
+def abstract_model(name, **overrides):
+    return nnx.eval_shape(lambda: dwconv_jax.create_model(name, **overrides, rngs=nnx.Rngs(0)))
+
+
+def test_every_variant_is_listed():
+    assert set(EXPECTED) == set(VARIANTS)
+    assert set(dwconv_jax.list_models()) == set(VARIANTS) | set(TASK_VARIANTS)
+
+
+def abstract_features(name, size, **overrides):
+    def build_and_call():
+        model = dwconv_jax.create_model(name, **overrides, rngs=nnx.Rngs(0))
+        return model.features(jnp.zeros((1, size, size, 3)))
+
+    return jax.eval_shape(build_and_call)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_parameters_and_multiply_adds(name):
+    model = abstract_model(name)
+    num_params = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    gmacs = round(multiply_adds(model, 224) / 1e9, 2)
+    assert (
+        (num_params, gmacs) == EXPECTED[name] == (VARIANTS[name].num_params, VARIANTS[name].gmacs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("dwnet_tiny", {}),
+        ("dynamic_dwnet_tiny", {}),
+        ("i_dynamic_dwnet_tiny", dict(channels_per_group=(2, 4, 8, 16))),
+        ("swin_tiny", dict(num_heads=(1, 2, 4, 8))),
+    ],
+)
+def test_any_input_size(name, overrides):
+    model = drawn(lambda: dwconv_jax.create_model(name, **TINY, **overrides, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def apply(state, images):
+        model = nnx.merge(graph, state)
+        return model(images), model.features(images)
+
+    logits, maps = apply(state, jax.random.normal(jax.random.key(0), (2, 50, 37, 3)))
+    assert logits.shape == (2, 5) and logits.dtype == jnp.float32
+    assert [m.shape for m in maps] == [
+        (2, 13, 10, 8), (2, 7, 5, 16), (2, 4, 3, 32), (2, 2, 2, 64)
+    ]  # fmt: skip
+    assert all(bool(jnp.isfinite(m).all()) for m in maps)
+
+
+def test_overrides_reach_the_layers():
+    model = abstract_model(
+        "swin_tiny", embed_dim=8, depths=(2, 1), num_heads=(2, 4), window_size=(5, 3),
+        mlp_ratio=2.0, drop_path_rate=0.3, in_channels=1, patch_size=2, dtype=jnp.bfloat16,
+    )  # fmt: skip
+    first, second = model.stages[0].blocks
+    assert (first.mixer.connectivity.window_size, first.mixer.connectivity.shift) == (
+        (5, 5),
+        (0, 0),
+    )
+    assert second.mixer.connectivity.shift == (2, 2)
+    assert model.stages[1].blocks[0].mixer.connectivity.window_size == (3, 3)
+    assert [b.drop_path.rate for s in model.stages for b in s.blocks] == [0, 0.15, 0.3]
+    assert second.mlp.fc1.kernel.shape == (8, 16)
+    assert model.patch_embed.proj.kernel.shape == (4, 8)
+    maps = abstract_features("swin_tiny", 32, **TINY, num_heads=1, dtype="bfloat16")
+    assert {m.dtype for m in maps} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.parametrize(
+    ("name", "mixer"),
+    [
+        ("dwnet_tiny", dict(connectivity="window", dynamic="attention", groups=(1, 2, 4, 8))),
+        ("dwnet_tiny", dict(connectivity="window", groups=4, share_positions=False)),
+        ("swin_tiny", dict(connectivity="sliding", dynamic="centre", channels_per_group=4)),
+        ("swin_tiny", dict(connectivity="global", groups=1)),
+    ],
+)
+def test_any_mixer_goes_into_either_block(name, mixer):
+    overrides = dict(**TINY, window_size=3, mixer=mixer, image_size=32)
+    last = abstract_model(name, **overrides).stages[-1].blocks[-1].mixer
+    assert last.dynamic == mixer.get("dynamic", "none")
+    assert abstract_features(name, 32, **overrides)[-1].shape == (1, 1, 1, 64)
+
+
+def test_drop_path_drops_whole_samples():
+    drop = DropPath(0.5, rngs=nnx.Rngs(0))
+    y = drop(jnp.ones((64, 2, 2, 3)), deterministic=False, rngs=nnx.Rngs(1))
+    per_sample = y.reshape(64, -1)
+    assert bool((per_sample.min(1) == per_sample.max(1)).all())
+    assert set(per_sample[:, 0].tolist()) == {0.0, 2.0}
+
+
+def test_drop_path_is_for_training(rng):
+    model = dwconv_jax.create_model(
+        "dwnet_tiny", embed_dim=4, depths=(1,), num_classes=2, drop_path_rate=0.9, rngs=nnx.Rngs(0)
+    )
+    images = jnp.array(rng.normal(size=(4, 8, 8, 3)), jnp.float32)
+    assert bool((model(images) == model(images)).all())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (dict(name="dwnet_tny"), "unknown model 'dwnet_tny'; did you mean 'dwnet_tiny'.*swin_base"),
+        (
+            dict(name="dwnet_tiny", embed_dm=3),
+            "unknown override 'embed_dm'; did you mean 'embed_dim'",
+        ),
+        (dict(name="dwnet_tiny", num_heads=3), "num_heads=3 does not go with 'dwnet_tiny'"),
+        (dict(name="swin_tiny", channels_per_group=3), "channels_per_group=3 does not go with"),
+        (dict(name="dwnet_tiny", mixer=dict(dynamik="none")), "unknown mixer flag 'dynamik'"),
+        (dict(name="dwnet_tiny", mixer=dict(groups=(1, 2))), "one for each of 4 stages"),
+        (
+            dict(name="dwnet_tiny", mixer=dict(groups=1, channels_per_group=1)),
+            "both groups and channels_per_group",
+        ),
+        (
+            dict(name="i_dynamic_dwnet_tiny", embed_dim=64),
+            "channels_per_group=3 must divide the 64",
+        ),
+        (dict(name="dwnet_tiny", num_classes=0), "num_classes must be at least 1, got 0"),
+        (dict(name="dwnet_tiny", mixer=dict(connectivity="global")), "map_size must be"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        dwconv_jax.create_model(**call, rngs=nnx.Rngs(0))
+
+
+def test_wrong_images_are_named():
+    model = abstract_model("dwnet_tiny", **TINY)
+    with pytest.raises(ValueError, match="images must be floating"):
+        model(jnp.zeros((1, 32, 32, 3), jnp.uint8))
+    with pytest.raises(ValueError, match=r"images must be \[B, H, W, 3\], got 1 channels"):
+        model(jnp.zeros((1, 32, 32, 1)))

@@ -1,0 +1,139 @@
+"""The segmentation task: its loss, its evaluation, and a run of the training loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from configs import ade20k, scenes_segmentation
+from dwconv_jax.data.builders.scenes import Scenes
+from dwconv_jax.inference.predict import predict
+from dwconv_jax.models import create_model
+from dwconv_jax.tasks.segmentation.task import Segmentation, pixel_cross_entropy
+from dwconv_jax.training import loop
+from dwconv_jax.training.config import validate
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture
+def config(data_dir, monkeypatch):
+    monkeypatch.setattr(Scenes.BUILDER_CONFIGS[0], "num_train", 32)
+    monkeypatch.setattr(Scenes.BUILDER_CONFIGS[0], "num_test", 12)
+    config = scenes_segmentation.get_config()
+    config.model.update(
+        patch_size=4, embed_dim=8, depths=(1, 1, 1), head_features=8, auxiliary_features=8
+    )
+    config.dataset.data_dir = data_dir
+    config.dataset.update(crop_size=32, scale=(32, 32))
+    config.num_epochs = 2
+    config.batch_size = 16
+    config.eval_batch_size = 8
+    config.optimizer.warmup_epochs = 0.5
+    config.log_every_steps = config.eval_every_steps = config.checkpoint_every_steps = 2
+    return config
+
+
+def test_ignored_pixels_count_in_the_mean():
+    logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.25, 0.75]]]]))
+    loss = pixel_cross_entropy(logits, jnp.array([[[0, 1]]]))
+    assert loss == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+    loss = pixel_cross_entropy(logits, jnp.array([[[255, 1]]]))
+    assert loss == pytest.approx(-np.log(0.75) / 2)
+
+
+def test_a_run_is_seen_and_predicts(config, tmp_path):
+    metrics = loop.train(config, str(tmp_path))
+    assert metrics.keys() == {"mean_iou", "mean_accuracy", "pixel_accuracy"}
+    assert all(0 <= value <= 1 for value in metrics.values())
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (sheet,) = events.Tensors("training/0")
+    assert sheet.step == 0
+    (first, _) = events.Tensors("predictions/0")
+    width, height, _ = first.tensor_proto.string_val
+    assert (int(width), int(height)) == (3 * 64, 64)  # picture, labels, predicted labels
+
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40))):
+        Image.new("RGB", size, (9, 99, 9)).save(pictures / name)
+    predict(config, str(tmp_path), str(pictures), str(out), "best")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.png", "a_overlay.png", "b.png", "b_overlay.png",
+    ]  # fmt: skip
+    labels = np.asarray(Image.open(out / "a.png"))
+    assert (labels.shape, labels.dtype) == ((48, 64), np.uint8) and labels.max() <= 10
+
+    spoilt = tmp_path / "spoilt"
+    spoilt.mkdir()
+    (spoilt / "c.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"cannot read .*c\.png"):
+        predict(config, str(tmp_path), str(spoilt), str(out), "best")
+
+
+def test_the_ground_keeps_its_colours_in_pictures(config):
+    task = Segmentation(config)
+    batch = next(task.eval_batches())
+    picture, *_ = task.draw(batch, np.zeros_like(batch["label"]))
+    image, labelled, predicted = np.split(picture, 3, axis=1)
+    np.testing.assert_array_equal(predicted, image)
+    tinted, objects = (labelled != image).any(-1), batch["label"][0] != 0
+    assert not tinted[~objects].any() and tinted[objects].mean() > 0.9
+
+
+def test_pictures_must_be_there(config, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none: there is no such folder"):
+        predict(config, str(tmp_path), str(tmp_path / "none"), str(tmp_path), "best")
+    with pytest.raises(FileNotFoundError, match=r"has no pictures; legal file names end in \.jpg"):
+        predict(config, str(tmp_path), str(tmp_path), str(tmp_path), "best")
+
+
+def test_evaluation_does_not_depend_on_devices_or_padding(config):
+    """One picture a batch on one device, and batches of 8 over 8 devices, the last one padded."""
+    task = Segmentation(config)
+    model = task.create_model(nnx.Rngs(0))
+    graph, state = nnx.split(model)
+    evaluate = jax.jit(lambda state, batch: task.evaluate(nnx.merge(graph, state), batch)[0])
+
+    def total(batch_size, sharding):
+        config.eval_batch_size = batch_size
+        batches = [jax.device_put(batch, sharding) for batch in task.eval_batches()]
+        first, *others = [evaluate(state, batch) for batch in batches]
+        for other in others:
+            first = first.merge(other)
+        return first.compute()
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    over_devices = total(8, NamedSharding(mesh, PartitionSpec("data")))
+    assert over_devices == pytest.approx(total(1, jax.devices()[0]), abs=1e-4)
+
+
+def test_the_batch_must_not_exceed_the_data(config):
+    config.batch_size = 40
+    with pytest.raises(ValueError, match="batch_size=40 exceeds the 32 examples"):
+        Segmentation(config)
+
+
+@pytest.mark.parametrize("variant", [name for name in ade20k.VARIANTS if name.endswith("tiny")])
+def test_ade20k_describes_a_model(variant):
+    config = ade20k.get_config(variant)
+    validate(config)
+    arguments = config.model.to_dict()
+    name = arguments.pop("name")
+
+    def build_and_call():
+        return create_model(name, rngs=nnx.Rngs(0), **arguments)(jnp.zeros((1, 512, 512, 3)))
+
+    assert jax.eval_shape(build_and_call).shape == (1, 512, 512, 150)
+
+
+def test_ade20k_lists_its_variants():
+    with pytest.raises(ValueError, match=r"must be one of 'dwnet_tiny'.*got 'dwnet'"):
+        ade20k.get_config("dwnet")
