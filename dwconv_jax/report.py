@@ -20,6 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from dwconv_jax import visualize
+from dwconv_jax.errors import UserError
 from dwconv_jax.training import logs, loop
 from dwconv_jax.training.mesh import to_devices
 from dwconv_jax.training.state import TrainState
@@ -72,7 +73,7 @@ def write_report(workdir: str) -> epath.Path:
         raise FileNotFoundError(f"{config_path} does not exist: --workdir must be one of main.py")
     config = ConfigDict(json.loads(config_path.read_text()))
     if config.task != "classification":
-        raise ValueError(
+        raise UserError(
             f"{config_path} has task={config.task!r}; reports are of 'classification' alone"
         )
     run = loop.prepare(config, workdir)

@@ -7,6 +7,8 @@ import re
 import jax
 from jax.experimental import topologies
 
+from dwconv_jax.errors import UserError
+
 # What a program for one H100 SXM may use; XLA asks the driver for it where there is one.
 _H100 = """
 gpu_device_info {
@@ -51,7 +53,7 @@ def family(topology: str) -> str:
     """The part of a topology's name before the colon; ValueError if it is not of `FAMILIES`."""
     name, colon, _ = topology.partition(":")
     if name not in FAMILIES or not colon:
-        raise ValueError(f"topology={topology!r} is unknown; legal are names like {_EXAMPLES}")
+        raise UserError(f"topology={topology!r} is unknown; legal are names like {_EXAMPLES}")
     return name
 
 
@@ -84,7 +86,7 @@ def abstract_devices(topology: str) -> list[jax.Device]:
     if name in _TPUS:
         return _tpu_slice(name, topology)
     if not re.fullmatch("[1-9][0-9]*", size):
-        raise ValueError(f"topology={topology!r} must be '{name}:N' with N devices")
+        raise UserError(f"topology={topology!r} must be '{name}:N' with N devices")
     return _h100s(int(size)) if name == "h100" else _processors(int(size))
 
 
@@ -98,14 +100,14 @@ def _tpu_slice(name: str, topology: str) -> list[jax.Device]:
     try:
         slice_ = topologies.get_topology_desc(topology, platform="tpu", **options)
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"topology={topology!r} is no TPU slice: {error}") from error
+        raise UserError(f"topology={topology!r} is no TPU slice: {error}") from error
     return list(slice_.devices)
 
 
 def _h100s(count: int) -> list[jax.Device]:
     hosts, rest = divmod(count, _GPUS_OF_A_HOST)
     if hosts and rest:
-        raise ValueError(f"topology='h100:{count}' must be at most 8 GPUs, or a multiple of 8")
+        raise UserError(f"topology='h100:{count}' must be at most 8 GPUs, or a multiple of 8")
     shape = f"1x{max(hosts, 1)}x{_GPUS_OF_A_HOST if hosts else count}"  # slices, hosts, GPUs
     try:
         return list(
@@ -125,7 +127,7 @@ def _processors(count: int) -> list[jax.Device]:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:  # JAX has made its devices already
         if len(jax.devices("cpu")) < count:
-            raise ValueError(
+            raise UserError(
                 f"topology='cpu:{count}' exceeds the {len(jax.devices('cpu'))} devices that this "
                 "process has; set JAX_NUM_CPU_DEVICES before it starts"
             ) from error

@@ -20,6 +20,7 @@ from flax import nnx
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
 from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
+from dwconv_jax.errors import UserError
 from dwconv_jax.models import CascadeMaskRCNN, Model, UPerNet, create_model, list_models
 
 # Their size is the number of classes, in PyTorch's names and in ours.
@@ -99,7 +100,7 @@ def _load(source: Path, name: str, overrides: dict[str, Any]) -> Model:
     try:
         return load(model, found)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise UserError(f"{source}: {error}") from error
 
 
 def _num_classes(model: Model) -> int:

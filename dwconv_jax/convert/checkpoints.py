@@ -12,6 +12,7 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from dwconv_jax.convert.fit import fit
+from dwconv_jax.errors import UserError
 
 # The parts of a checkpoint that are weights, under the names that training runs use.
 _PARTS = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
@@ -61,7 +62,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             loaded = ocp.load(checkpoint, {"ema": parts} if averages else parts)
         loaded = loaded["ema"] if averages else loaded
     except Exception as error:  # Orbax raises almost anything.
-        raise ValueError(f"{checkpoint} is damaged, or no checkpoint of weights") from error
+        raise UserError(f"{checkpoint} is damaged, or no checkpoint of weights") from error
     return {
         _name(path): leaf
         for part in loaded.values()

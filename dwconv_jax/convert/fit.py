@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from dwconv_jax.convert.bicubic import resize_bicubic
+from dwconv_jax.errors import UserError
 
 Shape = tuple[int, ...]
 Weights = Mapping[str, np.ndarray]
@@ -65,7 +66,7 @@ def fit(
         ],
     }
     if any(misfits.values()):
-        raise ValueError(f"{origin} does not fit the model: {_summary(misfits)}")
+        raise UserError(f"{origin} does not fit the model: {_summary(misfits)}")
     return dict(found)
 
 

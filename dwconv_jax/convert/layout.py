@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers import BatchNorm, LocallyConnected, PatchEmbed
 from dwconv_jax.layers.weights.relative_position import relative_index, seam_mask
 from dwconv_jax.layers.weights.sources import (
@@ -109,7 +110,7 @@ def backbone(model: Backbone, image_size: int | None) -> Iterator[Entry | Buffer
 
 def _refuse_gate(block: Any, name: str) -> None:
     if block.gate is not None:
-        raise ValueError(
+        raise UserError(
             f"{name}: the authors' code has no squeeze-excitation, so there is no PyTorch layout "
             "for squeeze_excitation=True"
         )
@@ -145,7 +146,7 @@ def window_attention(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buf
     """Local attention's part of the layout."""
     source, window = mixer.source, mixer.connectivity
     if not isinstance(source, AttentionWeights) or not isinstance(window, Window):
-        raise ValueError(_unknown(mixer, name))
+        raise UserError(_unknown(mixer, name))
     yield raw(source.position_bias.table, f"{name}.relative_position_bias_table")
     index = relative_index(window.window_size, window.window_size)
     yield Buffer(f"{name}.relative_position_index", index, checked=True)
@@ -157,7 +158,7 @@ def depthwise_conv(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffe
     """A depth-wise convolution's part of the layout: static, dynamic or i-dynamic."""
     connectivity = mixer.connectivity
     if not isinstance(connectivity, Sliding) or connectivity.dilation != (1, 1):
-        raise ValueError(_unknown(mixer, name))
+        raise UserError(_unknown(mixer, name))
     match mixer.source:
         case StaticWeights(kernel=kernel) if kernel.shape[::3] == (1, mixer.features):
             shape = (mixer.features, 1, *connectivity.kernel_size)
@@ -173,7 +174,7 @@ def depthwise_conv(mixer: LocallyConnected, name: str) -> Iterator[Entry | Buffe
             yield from norm(source.norm, f"{name}.conv1.1")
             yield from _prediction(source.predict, source.shape, f"{name}.conv2.0")
         case _:
-            raise ValueError(_unknown(mixer, name))
+            raise UserError(_unknown(mixer, name))
 
 
 def _unknown(mixer: Any, name: str) -> str:

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from dwconv_jax.errors import UserError
+
 
 class UnsafePickleError(ValueError):
     """A pickle asks for more than data."""
@@ -80,7 +82,7 @@ def loads(data: bytes, permitted: Collection[str]) -> object:
     except UnsafePickleError:
         raise
     except (ValueError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"its pickle is broken ({error})") from error
+        raise UserError(f"its pickle is broken ({error})") from error
 
 
 class _Reader:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from dwconv_jax.errors import UserError
+
 # What DataParallel and DistributedDataParallel put before every name.
 _WRAPPER = "module."
 
@@ -25,12 +27,12 @@ def find_state_dict(checkpoint: object, is_tensor: Callable[[Any], bool]) -> dic
         case {"model": dict(state_dict)} | {"state_dict": dict(state_dict)} | dict(state_dict):
             pass
         case _:
-            raise ValueError(f"holds a {type(checkpoint).__name__}: legal is a state dict")
+            raise UserError(f"holds a {type(checkpoint).__name__}: legal is a state dict")
     if not state_dict:
-        raise ValueError("holds no tensors")
+        raise UserError("holds no tensors")
     for name, value in state_dict.items():
         if not isinstance(name, str) or not is_tensor(value):
-            raise ValueError(
+            raise UserError(
                 f"entry {name!r} has type {type(value).__name__}: legal is a state dict of names "
                 "and tensors, alone or under 'model' or 'state_dict'"
             )

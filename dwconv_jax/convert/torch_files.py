@@ -13,6 +13,7 @@ import numpy as np
 
 from dwconv_jax.convert import torch_zip
 from dwconv_jax.convert.state_dicts import find_state_dict
+from dwconv_jax.errors import UserError
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 SUFFIXES = (*_TORCH_SUFFIXES, ".safetensors")
@@ -45,13 +46,13 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"{path} is a directory: legal is a file of torch.save or safetensors")
+        raise UserError(f"{path} is a directory: legal is a file of torch.save or safetensors")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         return _reader(path)(path)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def write_state_dict(path: str | os.PathLike[str], state_dict: dict[str, np.ndarray]) -> None:
@@ -87,12 +88,12 @@ def _reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
     with path.open("rb") as file:
         head = file.read(32)
     if not head:
-        raise ValueError("is empty")
+        raise UserError("is empty")
     if head.startswith(b"PK"):
-        raise ValueError("is a truncated zip file")
+        raise UserError("is a truncated zip file")
     if _LEGACY_MAGIC in head:
         return _read_legacy
-    raise ValueError("was written neither by torch.save nor by safetensors")
+    raise UserError("was written neither by torch.save nor by safetensors")
 
 
 def _writer(path: Path) -> Callable[[Path, dict[str, np.ndarray]], None]:
@@ -100,7 +101,7 @@ def _writer(path: Path) -> Callable[[Path, dict[str, np.ndarray]], None]:
         return _write_safetensors
     if path.suffix in _TORCH_SUFFIXES:
         return torch_zip.write
-    raise ValueError(f"{path}: suffix {path.suffix!r} names no format: legal are {SUFFIXES}")
+    raise UserError(f"{path}: suffix {path.suffix!r} names no format: legal are {SUFFIXES}")
 
 
 def _check_entry(path: Path, name: str, array: np.ndarray) -> None:
@@ -110,7 +111,7 @@ def _check_entry(path: Path, name: str, array: np.ndarray) -> None:
             "legal are strings as names and NumPy arrays as values"
         )
     if array.dtype.name not in torch_zip.DTYPES:
-        raise ValueError(
+        raise UserError(
             f"{path}: entry {name!r} has dtype {array.dtype}: legal are {torch_zip.DTYPES}"
         )
 
@@ -120,7 +121,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         tensors = library.numpy.load_file(path)
     except (library.SafetensorError, AttributeError) as error:  # NumPy has no float8.
-        raise ValueError(f"is not a safetensors file that can be read ({error})") from error
+        raise UserError(f"is not a safetensors file that can be read ({error})") from error
     return find_state_dict(tensors, lambda value: isinstance(value, np.ndarray))
 
 
@@ -152,7 +153,7 @@ def _read_legacy(path: Path) -> dict[str, np.ndarray]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged file can make PyTorch raise almost anything.
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"PyTorch refuses to load it: {reason}") from error
+        raise UserError(f"PyTorch refuses to load it: {reason}") from error
 
     def numpy(tensor: torch.Tensor) -> np.ndarray:
         tensor = tensor.detach()

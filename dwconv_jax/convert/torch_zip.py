@@ -19,6 +19,7 @@ import numpy as np
 from dwconv_jax.convert import pickles
 from dwconv_jax.convert.pickles import Global, PersistentId, PickledObject
 from dwconv_jax.convert.state_dicts import find_state_dict
+from dwconv_jax.errors import UserError
 
 _STORAGES = {
     "torch.DoubleStorage": np.dtype(np.float64),
@@ -83,7 +84,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             tensors = find_state_dict(checkpoint, _is_tensor)
             return {name: _array(name, tensor, archive) for name, tensor in tensors.items()}
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
-            raise ValueError(f"is a damaged zip file ({error})") from error
+            raise UserError(f"is a damaged zip file ({error})") from error
 
 
 def _is_tensor(value: object) -> bool:
@@ -101,16 +102,16 @@ class _Archive:
             any(member.compress_type != zipfile.ZIP_STORED for member in members)
             or sum(member.file_size for member in members) > file_size
         ):
-            raise ValueError("has compressed or overlapping members, which PyTorch never writes")
+            raise UserError("has compressed or overlapping members, which PyTorch never writes")
         pickled = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickled) != 1:
-            raise ValueError("is a zip file without the one data.pkl of a PyTorch checkpoint")
+            raise UserError("is a zip file without the one data.pkl of a PyTorch checkpoint")
         self.folder = pickled[0].removesuffix("data.pkl")
         self.byteorder = "little"
         if f"{self.folder}byteorder" in archive.namelist():
             self.byteorder = self.member("byteorder").decode(errors="replace")
         if self.byteorder not in ("little", "big"):
-            raise ValueError(f"has byteorder {self.byteorder!r}: legal are 'little' and 'big'")
+            raise UserError(f"has byteorder {self.byteorder!r}: legal are 'little' and 'big'")
         # Tensors may share a storage, which is read once.
         self.storage = cache(self._read_storage)
 
@@ -118,12 +119,12 @@ class _Archive:
         try:
             return self.archive.read(self.folder + name)
         except KeyError as error:
-            raise ValueError(f"lacks its member {self.folder}{name}") from error
+            raise UserError(f"lacks its member {self.folder}{name}") from error
 
     def _read_storage(self, key: str, dtype: np.dtype, length: int) -> np.ndarray:
         data = self.member(f"data/{key}")
         if len(data) != length * dtype.itemsize:
-            raise ValueError(
+            raise UserError(
                 f"has {len(data)} bytes in storage {key}, which should hold {length} x {dtype}"
             )
         values = np.frombuffer(data, dtype)
@@ -148,7 +149,7 @@ def _array(name: str, tensor: object, archive: _Archive) -> np.ndarray:
             return _view(
                 name, archive.storage(key, _STORAGES[kind], length), offset, shape, strides
             )
-    raise ValueError(f"tensor {name!r} is not a view of a storage: legal are {list(_STORAGES)}")
+    raise UserError(f"tensor {name!r} is not a view of a storage: legal are {list(_STORAGES)}")
 
 
 def _view(
@@ -161,9 +162,9 @@ def _view(
             shape, storage.dtype, storage, offset * itemsize, [step * itemsize for step in strides]
         )
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"tensor {name!r} reaches outside its storage: {error}") from error
+        raise UserError(f"tensor {name!r} reaches outside its storage: {error}") from error
     if view.size > max(storage.size, _MAX_EXPANDED):
-        raise ValueError(
+        raise UserError(
             f"tensor {name!r} makes {view.size} elements out of the {storage.size} in its storage"
         )
     return view

@@ -11,6 +11,7 @@ from dwconv_jax.convert.fit import fit
 from dwconv_jax.convert.layout import Buffer, Entry, layout
 from dwconv_jax.convert.segmentation import dense_backbone, upernet
 from dwconv_jax.convert.torch_files import read_state_dict
+from dwconv_jax.errors import UserError
 from dwconv_jax.models import CascadeMaskRCNN, DenseBackbone, Model, UPerNet
 from dwconv_jax.ops.checks import check_choice
 
@@ -106,4 +107,4 @@ def _check_constants(
         if value is None or not buffer.checked or value.shape != buffer.value.shape:
             continue
         if not np.array_equal(value, buffer.value):
-            raise ValueError(f"{origin}: {name} orders the position table otherwise than Swin")
+            raise UserError(f"{origin}: {name} orders the position table otherwise than Swin")

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from dwconv_jax.errors import UserError
+
 
 def require_fields(config: Any, protocol: type) -> None:
     """Raises a ValueError if `config` lacks a field of `protocol`."""
     fields = protocol.__annotations__
     if missing := [field for field in fields if not hasattr(config, field)]:
-        raise ValueError(f"dataset lacks {', '.join(missing)}; it must have {', '.join(fields)}")
+        raise UserError(f"dataset lacks {', '.join(missing)}; it must have {', '.join(fields)}")
 
 
 def require(config: Any, field: str, legal: Callable[[Any], bool], wanted: str) -> None:
@@ -19,7 +21,7 @@ def require(config: Any, field: str, legal: Callable[[Any], bool], wanted: str) 
     except TypeError:
         fits = False
     if not fits:
-        raise ValueError(f"dataset.{field}={value!r} must be {wanted}")
+        raise UserError(f"dataset.{field}={value!r} must be {wanted}")
 
 
 def check_colours(config: Any) -> None:

@@ -17,6 +17,7 @@ from dwconv_jax.data.stream import (
     plain_graphs,
     training_stream,
 )
+from dwconv_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -47,7 +48,7 @@ class Dataset(abc.ABC):
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches in the training split; ValueError if there is none."""
         if batch_size > self.num_train:
-            raise ValueError(
+            raise UserError(
                 f"batch_size={batch_size} exceeds the {self.num_train} examples of "
                 f"dataset.train_split={self._train_split_name!r}"
             )
@@ -95,7 +96,7 @@ class Dataset(abc.ABC):
         share = local_batch_size(batch_size, process_index, process_count)
         self.steps_per_epoch(batch_size)
         if start_step < 0:
-            raise ValueError(f"start_step={start_step} must be at least 0")
+            raise UserError(f"start_step={start_step} must be at least 0")
         split = self._source.train
 
         def stream_from(step: int) -> tf.data.Dataset:
@@ -139,7 +140,7 @@ class Dataset(abc.ABC):
         try:
             entry = self._picture_entry(tf.io.read_file(path))
         except tf.errors.OpError as error:
-            raise ValueError(f"cannot read {path}: {error.message}") from error
+            raise UserError(f"cannot read {path}: {error.message}") from error
         return tf.nest.map_structure(lambda x: x.numpy()[None], {**entry, "mask": tf.ones([])})
 
     @abc.abstractmethod
@@ -193,7 +194,7 @@ class Dataset(abc.ABC):
                 batch = stand_in(batch)
             batch.pop("readable", None)
             if not self._has_legal_labels(batch):
-                raise ValueError(self._reason(split, examples_of(step)))
+                raise UserError(self._reason(split, examples_of(step)))
             yield batch
             step += 1
 
@@ -206,7 +207,7 @@ class Dataset(abc.ABC):
             name = split.describe(example)
             try:
                 if complaint := self._complaint(split, example):
-                    raise ValueError(f"{name}: {complaint}") from error
+                    raise UserError(f"{name}: {complaint}") from error
             except tf.errors.OpError as failure:
                 split.unreadable.add(int(example["index"]))
                 count = len(split.unreadable)
@@ -216,13 +217,13 @@ class Dataset(abc.ABC):
                         if most
                         else ""
                     )
-                    raise ValueError(f"cannot read {name}: {failure.message}{suffix}") from failure
+                    raise UserError(f"cannot read {name}: {failure.message}{suffix}") from failure
                 _log.warning(
                     "cannot read %s: %s; going on without it (%d of at most %d)",
                     name, failure.message, count, most,
                 )  # fmt: skip
         if len(split.unreadable) == before:
-            raise ValueError(error.message) from error
+            raise UserError(error.message) from error
 
     def _reason(self, split: Split, examples: tf.data.Dataset) -> str | None:
         """Finds the example that spoilt a batch: TensorFlow's own error does not name it."""
@@ -275,7 +276,7 @@ def stand_in(batch: Batch) -> Batch:
     readable = batch["readable"]
     places = np.arange(len(readable))
     if not readable.any():
-        raise ValueError("not one example of a batch can be read")
+        raise UserError("not one example of a batch can be read")
     for place in np.flatnonzero(~readable):
         others = (place ^ k for k in range(1, 2 * len(readable)))
         places[place] = next(i for i in others if i < len(readable) and readable[i])

@@ -12,6 +12,7 @@ from dwconv_jax.data.classification.config import (
     unknown,
 )
 from dwconv_jax.data.stream import Example, Source, Split, described_split, plain_graphs
+from dwconv_jax.errors import UserError
 
 # An example's index is its position in this order of reading, so the order is spelt out; it is the
 # one of a plain `tfds.load`.
@@ -57,7 +58,7 @@ def count_training_examples(config: DatasetConfig, builder: tfds.core.DatasetBui
     if builder.is_prepared():
         return builder.info.splits[config.train_split].num_examples
     if config.num_train is None:
-        raise ValueError(
+        raise UserError(
             f"dataset.num_train=None: {config.name!r} is not prepared in {builder.data_dir}, so "
             "that the number of training examples must be given"
         )
@@ -71,11 +72,11 @@ def find_builder(config: DatasetConfig) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError as error:
         known = ["folder", *tfds.list_builders(with_community_datasets=False)]
         message = unknown("name", config.name, known, list_known=False)
-        raise ValueError(
+        raise UserError(
             f"{message}; legal: 'folder', or a name in `tfds.list_builders()`"
         ) from error
     except (ValueError, AssertionError) as error:  # its config or version
-        raise ValueError(f"dataset.name={config.name!r}: {_first_line(error)}") from error
+        raise UserError(f"dataset.name={config.name!r}: {_first_line(error)}") from error
 
 
 def _features(
@@ -85,13 +86,13 @@ def _features(
     if not isinstance(image, tfds.features.Image) or not isinstance(
         label, tfds.features.ClassLabel
     ):
-        raise ValueError(
+        raise UserError(
             f"dataset.name={config.name!r} is not an image classification: it needs the features "
             f"'image' and 'label' (a ClassLabel), and has {', '.join(builder.info.features)}"
         )
     dtype = np.dtype(image.np_dtype)
     if dtype != np.uint8 or image.shape[-1] not in (1, 3):
-        raise ValueError(
+        raise UserError(
             f"dataset.name={config.name!r} has images of {dtype} {tuple(image.shape)}: "
             f"legal are uint8 with 1 or 3 channels"
         )
@@ -187,7 +188,7 @@ def read_split(
             f"{_how_to_prepare(config, builder)}"
         ) from error
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"dataset.{field}={name!r} is no split of {config.name!r} ({_first_line(error)}); "
             f"legal: {', '.join(builder.info.splits)}, or slices of these"
         ) from error

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dwconv_jax.errors import UserError
+
 Example = dict[str, tf.Tensor]
 
 # Decorates what makes data sets: TensorFlow would look for control flow to rewrite in every
@@ -67,11 +69,11 @@ class Source:
 def local_batch_size(batch_size: int, process_index: int, process_count: int) -> int:
     """One process's share of a batch; ValueError for numbers that cannot be."""
     if batch_size < 1 or process_count < 1 or batch_size % process_count:
-        raise ValueError(
+        raise UserError(
             f"batch_size={batch_size} must be a positive multiple of process_count={process_count}"
         )
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index={process_index} must lie in 0..{process_count - 1}")
+        raise UserError(f"process_index={process_index} must lie in 0..{process_count - 1}")
     return batch_size // process_count
 
 

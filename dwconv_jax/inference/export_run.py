@@ -7,6 +7,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.inference.artifact import PLATFORMS, export_model
 from dwconv_jax.inference.check import latency_ms, random_pixels, relative_difference
 from dwconv_jax.training import loop
@@ -35,7 +36,7 @@ def export_run(config: ConfigDict, workdir: str, out: str, checkpoint: str = "la
     """
     path = epath.Path(out)
     if config.task != "classification":
-        raise ValueError(f"config.task={config.task!r} cannot be exported; 'classification' can")
+        raise UserError(f"config.task={config.task!r} cannot be exported; 'classification' can")
     for written in (path, path.with_suffix(".json")):
         if written.exists():
             raise FileExistsError(f"{written} exists already; name a new file with --out")
@@ -50,7 +51,7 @@ def export_run(config: ConfigDict, workdir: str, out: str, checkpoint: str = "la
     one, many = (random_pixels(exported, batch) for batch in (_ONE, _MANY))
     difference = relative_difference(program, model, dataset, many)
     if not difference <= _TOLERANCE[config.model.dtype]:
-        raise ValueError(f"the program differs from the model by {difference:.1e}: not written")
+        raise UserError(f"the program differs from the model by {difference:.1e}: not written")
     _write(path, bytes(exported.serialize()), shape, run.task.class_names)
     speeds = (f"{latency_ms(program, pixels):.2f} ms for {len(pixels)}" for pixels in (one, many))
     return (

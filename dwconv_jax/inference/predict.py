@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.tasks.task import Prediction
 from dwconv_jax.training import loop
 from dwconv_jax.training.logs import log
@@ -30,7 +31,7 @@ def predict(config: ConfigDict, workdir: str, images: str, out: str, checkpoint:
       FileNotFoundError: for a folder without pictures, or a workdir without a checkpoint.
     """
     if jax.process_count() > 1:
-        raise ValueError(f"--mode=predict runs in one process, not in {jax.process_count()}")
+        raise UserError(f"--mode=predict runs in one process, not in {jax.process_count()}")
     paths = _pictures(epath.Path(images))
     run = loop.prepare(config, workdir)
     step = jax.jit(make_eval_step(run.task, run.model))

@@ -8,6 +8,7 @@ from flax import nnx
 from flax.typing import Dtype
 
 from dwconv_jax import ops
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import roll_inside
 from dwconv_jax.layers.dense import linear
 from dwconv_jax.layers.initializers import conv_init
@@ -212,7 +213,7 @@ class LocallyConnected(nnx.Module):
                 if whole_map
                 else f"dynamic={self.dynamic!r} with share_positions=False"
             )
-            raise ValueError(
+            raise UserError(
                 f"map_size must be (H, W), got None: {cause} has parameters for each place of a map"
             )
         blocks, outputs, seen = connectivity.block_shape(*(self.map_size or (1, 1)))
@@ -224,9 +225,9 @@ def make_connectivity(
 ) -> Connectivity:
     """The connectivity that the flags describe; ValueError for flags that it does not have."""
     if name != "window" and as_pair("shift", shift, 0) != (0, 0):
-        raise ValueError(f"shift={shift!r} needs connectivity='window', got {name!r}")
+        raise UserError(f"shift={shift!r} needs connectivity='window', got {name!r}")
     if name != "sliding" and as_pair("dilation", dilation, 1) != (1, 1):
-        raise ValueError(f"dilation={dilation!r} needs connectivity='sliding', got {name!r}")
+        raise UserError(f"dilation={dilation!r} needs connectivity='sliding', got {name!r}")
     match name:
         case "sliding":
             return Sliding(kernel_size, dilation)
@@ -240,7 +241,7 @@ def _resolve_sharing(share: bool | None, dynamic: Dynamic, connectivity: Connect
     check_choice("share_positions", share, (True, False, None))
     per_position = dynamic in ("centre", "attention")
     if share and per_position and connectivity != "global":
-        raise ValueError(
+        raise UserError(
             f"share_positions=True does not go with dynamic={dynamic!r}, whose weights differ at "
             "every position; legal is False (or None)"
         )

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
+from dwconv_jax.errors import UserError
+
 
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running statistics.
@@ -100,7 +102,7 @@ class BatchNorm(nnx.Module):
             # 20 to 100 times as slowly as over the rows of [N, C].
             return x
         if batch % group_size:
-            raise ValueError(f"group_size={group_size} must divide the batch of {batch}")
+            raise UserError(f"group_size={group_size} must divide the batch of {batch}")
         return x.reshape(batch // group_size, group_size, *x.shape[1:])
 
     def _batch_statistics(
@@ -116,7 +118,7 @@ class BatchNorm(nnx.Module):
         axes = tuple(range(first, maps.ndim - 1))
         count = math.prod(maps.shape[axis] for axis in axes)
         if count < 2:
-            raise ValueError(
+            raise UserError(
                 "training needs more than one value for each channel in a batch-norm group, got "
                 f"input {x.shape} in groups of {self.group_size or len(x)} images; use a larger "
                 "batch"

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers import PatchEmbed, PatchMerging
 from dwconv_jax.layers.canvas import divide_up, keep_inside
 from dwconv_jax.models.families.blocks import BLOCKS
@@ -144,7 +145,7 @@ class Backbone(nnx.Module):
         """
         check_map(images, "images")
         if images.shape[-1] != self.in_channels:
-            raise ValueError(
+            raise UserError(
                 f"images must be [B, H, W, {self.in_channels}], got {images.shape[-1]} channels"
             )
         x = self.patch_embed(images)
@@ -174,10 +175,10 @@ def stage_mixer(
     mixer = {name: _at_stage(name, value, stage, num_stages) for name, value in flags.items()}
     if "channels_per_group" in mixer:
         if "groups" in mixer:
-            raise ValueError("mixer has both groups and channels_per_group; give one of them")
+            raise UserError("mixer has both groups and channels_per_group; give one of them")
         per_group = mixer.pop("channels_per_group")
         if per_group < 1 or features % per_group:
-            raise ValueError(
+            raise UserError(
                 f"channels_per_group={per_group} must divide the {features} channels of stage "
                 f"{stage}"
             )
@@ -193,7 +194,7 @@ def _at_stage(name: str, value: Any, stage: int, num_stages: int) -> Any:
     if not isinstance(value, (tuple, list)):
         return value
     if len(value) != num_stages:
-        raise ValueError(
+        raise UserError(
             f"{name}={value!r} must be one value or one for each of {num_stages} stages"
         )
     return value[stage]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers import linear
 from dwconv_jax.models.backbone import Backbone
 
@@ -16,7 +17,7 @@ class Classifier(Backbone):
     def __init__(self, *, num_classes: int = 1000, rngs: nnx.Rngs, **backbone: Any):
         """Builds the backbone (see `Backbone`) and a head of `num_classes` outputs."""
         if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+            raise UserError(f"num_classes must be at least 1, got {num_classes}")
         super().__init__(rngs=rngs, **backbone)
         dtypes = {k: backbone[k] for k in ("dtype", "param_dtype") if k in backbone}
         width = self.out_features

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers import BatchNorm
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.weights.sources import CentreWeights, PooledWeights, StaticWeights
@@ -22,7 +23,7 @@ class FoldedNorm(nnx.Module):
     ) -> jax.Array:
         """`x` itself; ValueError in training, which needs the norm."""
         if train:
-            raise ValueError("train=True does not go with folded batch norms: train the original")
+            raise UserError("train=True does not go with folded batch norms: train the original")
         return x
 
 

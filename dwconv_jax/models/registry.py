@@ -8,6 +8,7 @@ from typing import Any
 
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LocallyConnected
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.classifier import Classifier
@@ -195,7 +196,7 @@ def _replace_flag(
     if value is None:
         return
     if not legal:
-        raise ValueError(f"{argument}={value!r} does not go with {model!r}, whose mixer is {flags}")
+        raise UserError(f"{argument}={value!r} does not go with {model!r}, whose mixer is {flags}")
     flags[flag] = value
 
 
@@ -210,4 +211,4 @@ def _check_names(kind: str, names: Any, legal: set[str]) -> None:
         if name not in legal:
             close = difflib.get_close_matches(name, legal, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(legal))}")
+            raise UserError(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(legal))}")

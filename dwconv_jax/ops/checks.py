@@ -6,20 +6,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Connectivity
 
 
 def check_choice(name: str, value: Any, legal: tuple[Any, ...]) -> None:
     """ValueError unless `value` is one of the legal ones."""
     if value not in legal:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, legal))}, got {value!r}")
+        raise UserError(f"{name} must be one of {', '.join(map(repr, legal))}, got {value!r}")
 
 
 def check_groups(groups: int, channels: int, name: str = "groups") -> None:
     """ValueError unless `groups` divides `channels`."""
     if groups < 1 or channels % groups:
         divisors = [g for g in range(1, channels + 1) if channels % g == 0]
-        raise ValueError(
+        raise UserError(
             f"{name}={groups} must divide the {channels} channels: legal are {divisors}"
         )
 

@@ -9,6 +9,8 @@ import dataclasses
 
 import numpy as np
 
+from dwconv_jax.errors import UserError
+
 Pair = tuple[int, int]
 
 
@@ -17,7 +19,7 @@ def as_pair(name: str, value: int | Pair, minimum: int) -> Pair:
     pair = (value, value) if isinstance(value, int) else value
     legal = isinstance(pair, (tuple, list)) and len(pair) == 2
     if not (legal and all(isinstance(v, int) and v >= minimum for v in pair)):
-        raise ValueError(
+        raise UserError(
             f"{name} must be an int >= {minimum} or an (h, w) pair of them, got {value!r}"
         )
     return (pair[0], pair[1])
@@ -42,7 +44,7 @@ class Sliding:
         kernel_size = as_pair("kernel_size", kernel_size, 1)
         dilation = as_pair("dilation", dilation, 1)
         if any(d * (k - 1) % 2 for k, d in zip(kernel_size, dilation, strict=True)):
-            raise ValueError(
+            raise UserError(
                 f"kernel_size={kernel_size} with dilation={dilation} has no centre: an even kernel "
                 "needs an even dilation; use an odd kernel_size"
             )
@@ -95,7 +97,7 @@ class Window:
         """Raises ValueError for a shift that is not smaller than the window."""
         window_size, shift = as_pair("window_size", window_size, 1), as_pair("shift", shift, 0)
         if any(s >= w for s, w in zip(shift, window_size, strict=True)):
-            raise ValueError(f"shift={shift} must be smaller than window_size={window_size}")
+            raise UserError(f"shift={shift} must be smaller than window_size={window_size}")
         object.__setattr__(self, "window_size", window_size)
         object.__setattr__(self, "shift", shift)
 

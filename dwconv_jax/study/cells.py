@@ -11,6 +11,7 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.models import multiply_adds
 from dwconv_jax.study.grid import cell_config
 from dwconv_jax.training import loop
@@ -53,7 +54,7 @@ def read_result(config: ConfigDict, directory: epath.Path) -> Result | None:
     old = json.loads((directory / "config.json").read_text())
     changed = differences(old, json.loads(config.to_json_best_effort()))
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{directory} holds the result of another config; use another --workdir, or the same "
             "config:\n  " + "\n  ".join(changed)
         )

@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dwconv_jax.errors import UserError
+
 Overrides = Mapping[str, Any]
 
 _DW, _SWIN = "dwnet_tiny", "swin_tiny"
@@ -29,10 +31,10 @@ def study_config(
       ValueError: if a question names a cell that is not there, or there are no cells or seeds.
     """
     if not cells or not seeds:
-        raise ValueError(f"a study needs cells and seeds, got {len(cells)} and {len(seeds)}")
+        raise UserError(f"a study needs cells and seeds, got {len(cells)} and {len(seeds)}")
     for question, names in questions.items():
         if missing := [name for name in names if name not in cells]:
-            raise ValueError(
+            raise UserError(
                 f"question {question!r} compares unknown cells {', '.join(missing)}; known: "
                 f"{', '.join(cells)}"
             )
@@ -50,7 +52,7 @@ def study_config(
 def cell_config(study: ConfigDict, cell: int, seed: int) -> ConfigDict:
     """The config of one training run; ValueError for a cell that is not there."""
     if not 0 <= cell < len(study.cells):
-        raise ValueError(f"--cell={cell} must be in 0..{len(study.cells) - 1}")
+        raise UserError(f"--cell={cell} must be in 0..{len(study.cells) - 1}")
     config = ConfigDict(study.base.to_dict())
     config.seed = seed
     with config.model.unlocked():

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from etils import epath
 from ml_collections import ConfigDict
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.study.page import write_study_page
 from dwconv_jax.study.table import Row, collect, markdown, write_csv
 from dwconv_jax.training.logs import log
@@ -43,7 +44,7 @@ def run_all(study: ConfigDict, workdir: epath.Path, command: Sequence[str], jobs
         print(f"{markdown(rows)}\nwrote table.csv, table.md and report.html into {workdir}")
     failed = [study.cells[cell][0] for cell, ok in zip(left, succeeded, strict=True) if not ok]
     if failed:
-        raise ValueError(
+        raise UserError(
             f"{len(failed)} cells failed: {', '.join(failed)}; see {workdir}/{failed[0]}.log"
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice
 
 # Fields that do not change what a run learns: a resumed run, or an evaluation, may differ in them.
@@ -177,20 +178,20 @@ def validate(config: ConfigDict) -> None:
     if config.num_steps is not None:
         _check_at_least(config, "num_steps", 1)
     if config.batch_size % config.accumulation_steps:
-        raise ValueError(
+        raise UserError(
             f"config.accumulation_steps={config.accumulation_steps} must divide "
             f"batch_size={config.batch_size}"
         )
     dtype = config.model.get("dtype")
     if dtype not in _DTYPES:
-        raise ValueError(f"config.model.dtype={dtype!r} must be one of {', '.join(_DTYPES)}")
+        raise UserError(f"config.model.dtype={dtype!r} must be one of {', '.join(_DTYPES)}")
     if config.ema_decay is not None and not 0 < config.ema_decay < 1:
-        raise ValueError(f"config.ema_decay={config.ema_decay} must be None or in (0, 1)")
+        raise UserError(f"config.ema_decay={config.ema_decay} must be None or in (0, 1)")
     if not 0 <= config.label_smoothing < 1:
-        raise ValueError(f"config.label_smoothing={config.label_smoothing} must be in [0, 1)")
+        raise UserError(f"config.label_smoothing={config.label_smoothing} must be in [0, 1)")
     _check_mix(config)
     if not 0 <= config.optimizer.warmup_epochs < config.num_epochs:
-        raise ValueError(
+        raise UserError(
             f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} must be in "
             f"[0, num_epochs={config.num_epochs})"
         )
@@ -204,14 +205,14 @@ def total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
 def _check_mix(config: ConfigDict) -> None:
     for name in ("mixup_alpha", "cutmix_alpha"):
         if config.mix[name] < 0:
-            raise ValueError(f"config.mix.{name}={config.mix[name]} must not be negative")
+            raise UserError(f"config.mix.{name}={config.mix[name]} must not be negative")
     if not 0 <= config.mix.cutmix_probability <= 1:
-        raise ValueError(
+        raise UserError(
             f"config.mix.cutmix_probability={config.mix.cutmix_probability} must be in [0, 1]"
         )
     group_size, images = config.mix.group_size, config.batch_size // config.accumulation_steps
     if group_size is not None and (group_size < 1 or images % group_size):
-        raise ValueError(
+        raise UserError(
             f"config.mix.group_size={group_size} must divide the {images} images of "
             + ("a micro-batch" if config.accumulation_steps > 1 else f"batch_size={images}")
         )
@@ -220,7 +221,7 @@ def _check_mix(config: ConfigDict) -> None:
 def _check_at_least(config: ConfigDict, name: str, least: int) -> None:
     value = config[name]
     if not isinstance(value, int) or value < least:
-        raise ValueError(f"config.{name} must be an int >= {least}, got {value!r}")
+        raise UserError(f"config.{name} must be an int >= {least}, got {value!r}")
 
 
 def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "config") -> None:
@@ -229,16 +230,16 @@ def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "config")
         if name not in known and prefix != "config.model":
             close = difflib.get_close_matches(name, list(known), n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ValueError(
+            raise UserError(
                 f"unknown field {prefix}.{name}; {hint}known: {', '.join(sorted(known))}"
             )
         if isinstance(known.get(name), ConfigDict):
             if not isinstance(config[name], ConfigDict):
-                raise ValueError(f"{prefix}.{name} must hold fields, got {config[name]!r}")
+                raise UserError(f"{prefix}.{name} must hold fields, got {config[name]!r}")
             _check_fields(config[name], known[name], f"{prefix}.{name}")
     missing = set(known) - set(config)
     if missing:
-        raise ValueError(f"{prefix} lacks {', '.join(sorted(missing))}; start from base_config()")
+        raise UserError(f"{prefix} lacks {', '.join(sorted(missing))}; start from base_config()")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch
+from dwconv_jax.errors import UserError
 from dwconv_jax.tasks import create_task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
 from dwconv_jax.training.config import differences, total_steps, validate
@@ -136,7 +137,7 @@ def assemble(
     for field in ("batch_size", "eval_batch_size"):
         micro_batches = config.accumulation_steps if field == "batch_size" else 1
         if config[field] % (mesh.size * micro_batches):
-            raise ValueError(
+            raise UserError(
                 f"config.{field}={config[field]} must be a multiple of the {mesh.size} devices"
                 + (f" times accumulation_steps={micro_batches}" if micro_batches > 1 else "")
             )
@@ -374,7 +375,7 @@ def _check_workdir(config: ConfigDict, workdir: epath.Path) -> None:
     old = json.loads(path.read_text())
     changed = differences(old, json.loads(config.to_json_best_effort()))
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{workdir} holds checkpoints of another config; use another workdir, or the same "
             "config:\n  " + "\n  ".join(changed)
         )

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from dwconv_jax.errors import UserError
+
 AXES = ("data", "fsdp")
 # Splitting smaller arrays costs more in messages than it saves in memory.
 _MIN_SHARDED_SIZE = 2**12
@@ -27,14 +29,14 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[jax.Device] | None = N
       ValueError: if the sizes do not multiply to the number of devices.
     """
     if set(shape) != set(AXES):
-        raise ValueError(f"config.mesh must have the axes {AXES}, got {tuple(shape)}")
+        raise UserError(f"config.mesh must have the axes {AXES}, got {tuple(shape)}")
     devices = jax.devices() if devices is None else devices
     sizes, count = [shape[axis] for axis in AXES], len(devices)
     fixed = int(np.prod([s for s in sizes if s != -1]))
     if sizes.count(-1) == 1 and fixed > 0 and count % fixed == 0:
         sizes = [count // fixed if s == -1 else s for s in sizes]
     if min(sizes) < 1 or int(np.prod(sizes)) != count:
-        raise ValueError(
+        raise UserError(
             f"config.mesh={dict(shape)} does not multiply to the {count} devices; "
             "one axis may be -1 to take what remains"
         )

@@ -13,6 +13,8 @@ import tempfile
 
 import tensorflow_datasets as tfds
 
+from dwconv_jax.errors import UserError
+
 SOURCE = "/usr/share/datasets/fashion-mnist"
 
 # When upstream compressed each file, in seconds since 1970.
@@ -42,7 +44,7 @@ def restore_header(data: bytes, name: str, time: int) -> bytes:
     if flags == _HAS_NAME:
         return data
     if flags != 0:
-        raise ValueError(f"{name}.gz is not a gzip file with a bare header: {data[:4].hex()}")
+        raise UserError(f"{name}.gz is not a gzip file with a bare header: {data[:4].hex()}")
     rest = data[8:_HEADER_SIZE] + name.encode() + b"\0" + data[_HEADER_SIZE:]
     return data[:3] + bytes([_HAS_NAME]) + time.to_bytes(4, "little") + rest
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from dwconv_jax.data.classification import augment
+from dwconv_jax.errors import UserError
 
 
 class DatasetConfig(Protocol):
@@ -80,24 +81,24 @@ def check(config: ClassificationConfig) -> None:
     """
     fields = ClassificationConfig.__annotations__
     if missing := [field for field in fields if not hasattr(config, field)]:
-        raise ValueError(f"dataset lacks {', '.join(missing)}; it must have {', '.join(fields)}")
+        raise UserError(f"dataset lacks {', '.join(missing)}; it must have {', '.join(fields)}")
     for field in ("name", "train_split", "eval_split"):
         if not isinstance(value := getattr(config, field), str) or not value:
-            raise ValueError(f"dataset.{field}={value!r} must be a non-empty string")
+            raise UserError(f"dataset.{field}={value!r} must be a non-empty string")
     for field in ("image_size", "shuffle_buffer"):
         if not isinstance(value := getattr(config, field), int) or value < 1:
-            raise ValueError(f"dataset.{field}={value!r} must be a positive int")
+            raise UserError(f"dataset.{field}={value!r} must be a positive int")
     if config.num_train is not None and config.num_train < 1:
-        raise ValueError(f"dataset.num_train={config.num_train!r} must be None or a positive int")
+        raise UserError(f"dataset.num_train={config.num_train!r} must be None or a positive int")
     check_max_unreadable(config)
     resize = config.eval_resize
     if resize is not None and (not isinstance(resize, int) or resize < config.image_size):
-        raise ValueError(
+        raise UserError(
             f"dataset.eval_resize={resize!r} must be None or an int >= image_size, "
             f"which is {config.image_size}"
         )
     if config.augment not in augment.RECIPES:
-        raise ValueError(unknown("augment", config.augment, augment.RECIPES))
+        raise UserError(unknown("augment", config.augment, augment.RECIPES))
     if config.rand_augment_magnitude is not None:
         _check_range(config, "rand_augment_magnitude", 10)
     for field, most in ("rand_augment_std", 10), ("color_jitter", 1), ("random_erasing", 1):
@@ -105,24 +106,24 @@ def check(config: ClassificationConfig) -> None:
     for field in ("mean", "std"):
         value = getattr(config, field)
         if not isinstance(value, tuple | list) or not all(0 <= number <= 1 for number in value):
-            raise ValueError(
+            raise UserError(
                 f"dataset.{field}={value!r} must be a tuple of numbers in 0..1 (pixel 255 is 1)"
             )
     if 0 in config.std:
-        raise ValueError(f"dataset.std={config.std} must not be 0")
+        raise UserError(f"dataset.std={config.std} must not be 0")
 
 
 def check_max_unreadable(config: ShuffledConfig) -> None:
     """Raises a ValueError if it is not a count."""
     most = config.max_unreadable
     if not isinstance(most, int) or most < 0:
-        raise ValueError(f"dataset.max_unreadable={most!r} must be an int >= 0")
+        raise UserError(f"dataset.max_unreadable={most!r} must be an int >= 0")
 
 
 def _check_range(config: ClassificationConfig, field: str, most: float) -> None:
     value = getattr(config, field)
     if not isinstance(value, int | float) or not 0 <= value <= most:
-        raise ValueError(f"dataset.{field}={value!r} must be a number in 0..{most}")
+        raise UserError(f"dataset.{field}={value!r} must be a number in 0..{most}")
 
 
 def check_channels(config: ClassificationConfig, channels: int) -> None:
@@ -130,7 +131,7 @@ def check_channels(config: ClassificationConfig, channels: int) -> None:
     for field in ("mean", "std"):
         if len(value := getattr(config, field)) not in (1, channels):
             numbers = "1 number" if channels == 1 else f"1 or {channels} numbers"
-            raise ValueError(
+            raise UserError(
                 f"dataset.{field}={value} has {len(value)} numbers, but images of {config.name!r} "
                 f"have {channels} channel(s): it must have {numbers}"
             )

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from dwconv_jax.data.classification.config import ClassificationConfig, check_channels
 from dwconv_jax.data.stream import Source, Split
+from dwconv_jax.errors import UserError
 
 _FORMATS = (".jpg", ".jpeg", ".png")
 _CHANNELS = 3  # whatever the files hold becomes RGB
@@ -22,14 +23,14 @@ def open_folder(config: ClassificationConfig) -> Source:
     """
     check_channels(config, _CHANNELS)
     if config.data_dir is None:
-        raise ValueError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
+        raise UserError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
     root = os.path.expanduser(config.data_dir)
     if not tf.io.gfile.isdir(root):
         raise FileNotFoundError(f"dataset.data_dir={config.data_dir!r}: there is no such folder")
     train = _files(config, "train_split", root)
     evaluation = _files(config, "eval_split", root)
     if extra := sorted(evaluation.keys() - train.keys()):
-        raise ValueError(
+        raise UserError(
             f"dataset.eval_split={config.eval_split!r} has classes that "
             f"{config.train_split!r} lacks: {', '.join(extra)}"
         )
@@ -43,7 +44,7 @@ def _files(config: ClassificationConfig, field: str, root: str) -> dict[str, lis
     """Returns the paths of each class of a split, everything in alphabetical order."""
     name = getattr(config, field)
     if name not in (splits := _folders(root)):
-        raise ValueError(
+        raise UserError(
             f"dataset.{field}={name!r}: {root} has no such folder; "
             f"it has {', '.join(splits) or 'no folders'}"
         )

@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 from pycocotools import mask as mask_utils
 
+from dwconv_jax.errors import UserError
+
 Array = np.ndarray
 Json = dict[str, Any]
 
@@ -159,31 +161,31 @@ def read_annotations(path: str) -> Annotations:
         try:
             return parse_annotations(json.load(file))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise UserError(f"{path}: {error}") from error
 
 
 def parse_annotations(content: Any) -> Annotations:
     """Checks the content of a COCO file; see `read_annotations`."""
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"COCO's format needs a list {key!r}")
+            raise UserError(f"COCO's format needs a list {key!r}")
     categories = _categories(content["categories"])
     by_id: dict[Any, int] = {}
     sizes = np.zeros((len(content["images"]), 2), np.int32)
     for position, image in enumerate(content["images"]):
         sizes[position] = _size(image)
         if by_id.setdefault(image["id"], position) != position:
-            raise ValueError(f"two images have the id {image['id']!r}")
+            raise UserError(f"two images have the id {image['id']!r}")
     annotations: list[list[Json]] = [[] for _ in by_id]
     for number, annotation in enumerate(content["annotations"]):
         name = f"annotation {annotation.get('id', f'number {number}')}"
         image_id = annotation.get("image_id")
         if image_id not in by_id:
-            raise ValueError(f"{name}: there is no image with its image_id={image_id!r}")
+            raise UserError(f"{name}: there is no image with its image_id={image_id!r}")
         position = by_id[image_id]
         if complaint := _complaint(annotation, categories, *map(int, sizes[position])):
             file = content["images"][position]["file_name"]
-            raise ValueError(f"{name} of image {file!r}: {complaint}")
+            raise UserError(f"{name} of image {file!r}: {complaint}")
         annotations[position].append(annotation)
     names = [image["file_name"] for image in content["images"]]
     return Annotations(names, sizes, categories, annotations)
@@ -192,10 +194,10 @@ def parse_annotations(content: Any) -> Annotations:
 def _categories(entries: list[Json]) -> dict[int, str]:
     for entry in entries:
         if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
-            raise ValueError(f"category {entry!r} needs an int 'id' and a 'name'")
+            raise UserError(f"category {entry!r} needs an int 'id' and a 'name'")
     names = {entry["id"]: entry["name"] for entry in entries}
     if len(names) != len(entries) or not names:
-        raise ValueError("categories need one id each, and there must be some")
+        raise UserError("categories need one id each, and there must be some")
     return dict(sorted(names.items()))
 
 
@@ -204,9 +206,9 @@ def _size(image: Json) -> tuple[int, int]:
         if not isinstance(value := image.get(key), kind):
             wanted = " or ".join(k.__name__ for k in kind)
             name = image.get("file_name", image.get("id"))
-            raise ValueError(f"image {name!r}: {key}={value!r} must be of type {wanted}")
+            raise UserError(f"image {name!r}: {key}={value!r} must be of type {wanted}")
     if image["height"] < 1 or image["width"] < 1:
-        raise ValueError(
+        raise UserError(
             f"image {image['file_name']!r} has {image['height']} x {image['width']} pixels"
         )
     return image["height"], image["width"]

@@ -24,6 +24,7 @@ from dwconv_jax.data.detection.geometry import (
 from dwconv_jax.data.detection.sources import DetectionSplit, describe_split, open_detection
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, own_share
+from dwconv_jax.errors import UserError
 
 _CHANNELS = 3  # whatever the files hold becomes RGB
 _BITS = 8
@@ -93,11 +94,11 @@ class DetectionDataset(Dataset):
         config = self._config
         counts = self._train.num_objects()
         if not counts.any():
-            raise ValueError(f"dataset.train_split={config.train_split!r} has no objects")
+            raise UserError(f"dataset.train_split={config.train_split!r} has no objects")
         if not any(self._eval.annotations):
-            raise ValueError(f"dataset.eval_split={config.eval_split!r} has no objects")
+            raise UserError(f"dataset.eval_split={config.eval_split!r} has no objects")
         if counts.max() > config.max_objects:
-            raise ValueError(
+            raise UserError(
                 f"dataset.max_objects={config.max_objects}: image "
                 f"{self._train.file_names[counts.argmax()]!r} has {counts.max()} objects"
             )
@@ -119,7 +120,7 @@ class DetectionDataset(Dataset):
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches in the training split; ValueError if there is none, or half a pair."""
         if batch_size % PAIR:
-            raise ValueError(
+            raise UserError(
                 f"batch_size={batch_size} must be even: losses are normalised over pairs of images"
             )
         return super().steps_per_epoch(batch_size)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dwconv_jax.data.detection.config import DetectionConfig
+from dwconv_jax.errors import UserError
 
 Array = np.ndarray
 
@@ -90,7 +91,7 @@ def smallest_canvas(sizes: Array, canvases: Sequence[tuple[int, int]]) -> Array:
     fits = np.all(sizes[:, None] <= ordered, axis=-1)
     if not fits.any(1).all():
         height, width = sizes[np.argmin(fits.any(1))]
-        raise ValueError(
+        raise UserError(
             f"dataset.canvases={tuple(map(tuple, canvases))}: none holds images of "
             f"{height} x {width}, to which dataset.scale and the other fields resize some"
         )

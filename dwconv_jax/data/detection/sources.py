@@ -22,6 +22,7 @@ from dwconv_jax.data.prepared import (
     read_split,
 )
 from dwconv_jax.data.stream import Split
+from dwconv_jax.errors import UserError
 
 # Files of annotations and folders of images: COCO's, COCO's with images apart, Roboflow's.
 _LAYOUTS = (
@@ -72,7 +73,7 @@ def open_detection(config: DetectionConfig) -> tuple[DetectionSplit, DetectionSp
     train, evaluation = (opened(config, field) for field in ("train_split", "eval_split"))
     _check_num_classes(config, len(train.annotations.categories))
     if train.annotations.categories != evaluation.annotations.categories:
-        raise ValueError(
+        raise UserError(
             f"dataset.train_split={config.train_split!r} and eval_split={config.eval_split!r} have "
             f"other categories: {_listed(train)} against {_listed(evaluation)}"
         )
@@ -99,7 +100,7 @@ def describe_split(config: DetectionConfig) -> DetectionSplit:
     if config.name == "folder":
         num_train, num_classes = config.num_train, config.num_classes
         if num_train is None or num_classes is None:
-            raise ValueError(
+            raise UserError(
                 f"dataset.num_train={num_train}, num_classes={num_classes}: of a folder that is "
                 "not opened both must be given"
             )
@@ -116,7 +117,7 @@ def describe_split(config: DetectionConfig) -> DetectionSplit:
 
 def _check_num_classes(config: DetectionConfig, count: int) -> None:
     if config.num_classes not in (None, count):
-        raise ValueError(
+        raise UserError(
             f"dataset.num_classes={config.num_classes}: {config.name!r} has {count} classes; legal "
             "are that and None"
         )
@@ -128,7 +129,7 @@ def _listed(split: DetectionSplit) -> str:
 
 def _open_folder(config: DetectionConfig, field: str) -> DetectionSplit:
     if config.data_dir is None:
-        raise ValueError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
+        raise UserError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
     root, name = os.path.expanduser(config.data_dir), getattr(config, field)
     layouts = [
         tuple(os.path.join(root, part.format(split=name)) for part in layout) for layout in _LAYOUTS
@@ -201,7 +202,7 @@ def _class_names(config: DetectionConfig, builder: tfds.core.DatasetBuilder) -> 
             if builder.name == "coco"
             else ""
         )
-        raise ValueError(
+        raise UserError(
             f"dataset.name={config.name!r} has no instance masks: it needs the features 'image', "
             "'instances' (an image: 0, or i + 1 where the i-th object is seen) and 'objects' with "
             f"'bbox' and 'label', and has {', '.join(features)}{advice}"

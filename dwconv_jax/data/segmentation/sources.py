@@ -15,6 +15,7 @@ from dwconv_jax.data.prepared import (
 )
 from dwconv_jax.data.segmentation.config import SegmentationConfig
 from dwconv_jax.data.stream import Source, Split, described_split
+from dwconv_jax.errors import UserError
 
 _CHANNELS = 3
 _IMAGES, _LABELS = (".jpg", ".jpeg", ".png"), ".png"
@@ -42,7 +43,7 @@ def describe_source(config: SegmentationConfig) -> Source:
     if config.name == "folder":
         class_names, num_train = _class_names(config, None), config.num_train
         if num_train is None:
-            raise ValueError("dataset.num_train=None: a folder that is not opened must be counted")
+            raise UserError("dataset.num_train=None: a folder that is not opened must be counted")
     else:
         builder, class_names = _find_segmentation(config)
         num_train = count_training_examples(config, prepare_builder(config, builder))
@@ -65,7 +66,7 @@ def _find_segmentation(
     if not isinstance(features.get("image"), tfds.features.Image) or not isinstance(
         annotation, tfds.features.Image
     ):
-        raise ValueError(
+        raise UserError(
             f"dataset.name={config.name!r} is no segmentation: it needs the images 'image' and "
             f"'annotation', and has {', '.join(features)}"
         )
@@ -86,7 +87,7 @@ def _open_prepared(config: SegmentationConfig) -> Source:
 
 def _open_folder(config: SegmentationConfig) -> Source:
     if config.data_dir is None:
-        raise ValueError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
+        raise UserError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
     class_names = _class_names(config, None)
     return Source(
         _folder_split(config, "train_split"),
@@ -99,12 +100,12 @@ def _open_folder(config: SegmentationConfig) -> Source:
 def _class_names(config: SegmentationConfig, known: list[str] | None) -> tuple[str, ...]:
     if known is None:
         if config.num_classes is None:
-            raise ValueError(
+            raise UserError(
                 f"dataset.num_classes=None: {config.name!r} does not say how many classes it has"
             )
         return tuple(map(str, range(config.num_classes)))
     if config.num_classes not in (None, len(known)):
-        raise ValueError(
+        raise UserError(
             f"dataset.num_classes={config.num_classes}: {config.name!r} has {len(known)} classes; "
             "legal are that and None"
         )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import seam_regions
 from dwconv_jax.layers.initializers import Initializer
 from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
@@ -37,7 +38,7 @@ class RelativePositionBias(nnx.Module):
         else:
             span = connectivity.window_size if isinstance(connectivity, Window) else map_size
             if span is None:
-                raise ValueError("map_size must be (H, W) for the biases of global attention")
+                raise UserError("map_size must be (H, W) for the biases of global attention")
             self.span = span
             rows = (2 * self.span[0] - 1) * (2 * self.span[1] - 1)
         self.table = nnx.Param(init(rngs.params(), (rows, num_heads), param_dtype))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.fpn import FeaturePyramid
 from dwconv_jax.models.detection.roi_heads import BOX_RESOLUTION, MASK_RESOLUTION, BoxHead, MaskHead
@@ -107,7 +108,7 @@ class CascadeMaskRCNN(nnx.Module):
           ValueError: for a number of classes below 1 or an unknown setting.
         """
         if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+            raise UserError(f"num_classes must be at least 1, got {num_classes}")
         self.num_classes, self.settings = num_classes, _make_settings(settings or {})
         self.backbone = DenseBackbone(rngs=rngs, **backbone)
         shared: dict[str, Any] = dict(rngs=rngs)
@@ -154,7 +155,7 @@ class CascadeMaskRCNN(nnx.Module):
     ) -> Pyramid:
         """The pyramid of five levels; in training the images of a group count as equally large."""
         if any(n % _SIZE_MULTIPLE for n in images.shape[1:3]):
-            raise ValueError(
+            raise UserError(
                 f"images must be [B, H, W, C] with H and W multiples of {_SIZE_MULTIPLE}, got "
                 f"shape {images.shape}"
             )
@@ -169,7 +170,7 @@ class CascadeMaskRCNN(nnx.Module):
             return padded
         count = self.settings.images_per_group
         if len(size) % count:
-            raise ValueError(
+            raise UserError(
                 f"the batch of {len(size)} images must be a multiple of images_per_group={count}"
             )
         largest = padded.reshape(-1, count, 2).max(1, keepdims=True)
@@ -287,5 +288,5 @@ def _make_settings(overrides: Mapping[str, Any]) -> DetectorSettings:
     known = [field.name for field in dataclasses.fields(DetectorSettings)]
     unknown = sorted(set(overrides) - set(known))
     if unknown:
-        raise ValueError(f"unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
+        raise UserError(f"unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
     return DetectorSettings(**overrides)

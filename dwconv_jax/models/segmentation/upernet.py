@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.models.dense_backbone import DenseBackbone
 
@@ -133,7 +134,7 @@ class UPerNet(nnx.Module):
           **backbone: see `Backbone`.
         """
         if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+            raise UserError(f"num_classes must be at least 1, got {num_classes}")
         self.backbone = DenseBackbone(rngs=rngs, **backbone)
         widths = self.backbone.widths
         shared: dict[str, Any] = dict(

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Connectivity, Sliding
 
 Lowering = Literal["auto", "pallas"]
@@ -20,7 +21,7 @@ def check_pallas(connectivity: Connectivity, dynamic: str, per_position: bool) -
         return
     found = f"{connectivity} with dynamic={dynamic!r} weights"
     found += " of each position" if per_position else ""
-    raise ValueError(
+    raise UserError(
         "lowering='pallas' has kernels for sliding connectivity, with dynamic weights or "
         f"static ones that positions share, got {found}; use lowering='auto'"
     )

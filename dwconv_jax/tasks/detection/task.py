@@ -12,6 +12,7 @@ from PIL import Image
 
 from dwconv_jax import data
 from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.errors import UserError
 from dwconv_jax.models import CascadeMaskRCNN
 from dwconv_jax.tasks.detection.losses import Objects, detection_loss
 from dwconv_jax.tasks.detection.metrics import DetectionMetrics, Truth, to_results
@@ -36,7 +37,7 @@ class Detection(Task):
           FileNotFoundError: for data that is not there.
         """
         if config.accumulation_steps != 1:
-            raise ValueError(
+            raise UserError(
                 f"config.accumulation_steps={config.accumulation_steps} must be 1 for detection: "
                 "micro-batches would part the pairs of images that losses are normalised over"
             )

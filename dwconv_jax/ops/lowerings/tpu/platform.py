@@ -8,6 +8,8 @@ from jax import export, lax
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AbstractDevice
 
+from dwconv_jax.errors import UserError
+
 # The kernels roll lanes by a stride, which libtpu refuses for these.
 _WITHOUT_STRIDED_ROLL = ("TPU v2", "TPU v3", "TPU v4")
 _FAST_MEMORY_OF_V5E = 128 * 2**20
@@ -18,7 +20,7 @@ def check_chip() -> None:
     """ValueError where the device is a TPU that our kernels do not run on."""
     kind = _device().device_kind
     if kind.startswith(_WITHOUT_STRIDED_ROLL):
-        raise ValueError(
+        raise UserError(
             f"lowering='pallas' needs TPU v5e, v5p, v6e or later, found {kind}; use lowering='auto'"
         )
 
