@@ -14,24 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import nnx
 
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
 from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
 from dwconv_jax.errors import UserError
-from dwconv_jax.models import CascadeMaskRCNN, Model, UPerNet, create_model, list_models
-
-# Their size is the number of classes, in PyTorch's names and in ours.
-_LAST_BIASES = (
-    "head.bias",
-    "head/bias",
-    "decode_head.conv_seg.bias",
-    "decode_head/classifier/linear/bias",
-    "roi_head.mask_head.0.conv_logits.bias",
-    "mask_heads/0/logits/bias",
-)
+from dwconv_jax.models import Model, create_model, list_models
+from dwconv_jax.models.registry import find_variant
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             save_weights(args.dst, model)
     except (ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
-    print(f"wrote {args.dst}: {args.model} with {_num_classes(model)} classes")
+    print(f"wrote {args.dst}: {args.model} with {model.num_classes} classes")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,25 +82,14 @@ def _load(source: Path, name: str, overrides: dict[str, Any]) -> Model:
     else:
         load = load_torch
         found = read_state_dict(source)
-    num_classes = [np.size(found[bias]) for bias in _LAST_BIASES if bias in found]
-    if num_classes:
-        overrides = {"num_classes": num_classes[0], **overrides}
+    num_classes = find_variant(name)[1].HEAD.count_classes(found)
+    overrides = {"num_classes": num_classes, **overrides}
     # Abstract: every array comes from the file, and a file that lies about shapes costs nothing.
     model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
     try:
         return load(model, found)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
-
-
-def _num_classes(model: Model) -> int:
-    match model:
-        case CascadeMaskRCNN():
-            return model.num_classes
-        case UPerNet():
-            return model.decode_head.classifier.linear.out_features
-        case _:
-            return model.head.out_features
 
 
 if __name__ == "__main__":

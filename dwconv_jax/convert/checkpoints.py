@@ -96,7 +96,9 @@ def load_weights(
         found, origin = read_weights(source), str(source)
     wanted = variables(model)
     shapes = {name: variable.shape for name, variable in wanted.items()}
-    for name, value in fit(found, shapes, origin=origin, strict=strict).items():
+    for name, value in fit(
+        found, shapes, head=getattr(model, "HEAD", ()), origin=origin, strict=strict
+    ).items():
         wanted[name].set_value(jnp.asarray(value, wanted[name].dtype))
     return model
 

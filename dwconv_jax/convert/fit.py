@@ -2,8 +2,7 @@
 
 import logging
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 
@@ -16,18 +15,13 @@ Weights = Mapping[str, np.ndarray]
 _log = logging.getLogger(__name__)
 # The names that matter are the first; a file for another model has hundreds.
 _MAX_LISTED = 20
-# The layers whose width is the number of classes, in PyTorch's names and in ours.
-_HEAD = re.compile(
-    r"head[./]|(decode|auxiliary)_head(\.conv_seg\.|/classifier/)"
-    r"|roi_head\.(bbox_head\.\d\.fc_(cls|reg)|mask_head\.\d\.conv_logits)\."
-    r"|box_heads/\d/(classification|regression)/|mask_heads/\d/logits/"
-)
 
 
 def fit(
     found: Weights,
     shapes: Mapping[str, Shape],
     *,
+    head: Container[str],
     origin: str,
     strict: bool,
     skip_head: bool = False,
@@ -37,6 +31,7 @@ def fit(
     Args:
       found: weights by name, in PyTorch's names or ours.
       shapes: what the model has under the same names.
+      head: names of the layers whose width is the number of classes.
       origin: where the weights come from, for messages.
       strict: False leaves out a head of other shapes than the model's, and resizes relative
         position tables of other windows; what it did is logged.
@@ -48,11 +43,11 @@ def fit(
     Raises:
       ValueError: with every missing, extra and misshapen name in one message.
     """
-    if skip_head or (not strict and _heads_differ(found, shapes)):
-        head = ", ".join(f"{name} {list(found[name].shape)}" for name in found if _in_head(name))
-        _log.info("%s: left out the head (%s); the model keeps its own", origin, head or "none")
-        found = {name: value for name, value in found.items() if not _in_head(name)}
-        shapes = {name: shape for name, shape in shapes.items() if not _in_head(name)}
+    if skip_head or (not strict and _heads_differ(found, shapes, head)):
+        own = ", ".join(f"{name} {list(found[name].shape)}" for name in found if name in head)
+        _log.info("%s: left out the head (%s); the model keeps its own", origin, own or "none")
+        found = {name: value for name, value in found.items() if name not in head}
+        shapes = {name: shape for name, shape in shapes.items() if name not in head}
     if not strict:
         found = {name: _resized(name, v, shapes.get(name), origin) for name, v in found.items()}
 
@@ -66,17 +61,13 @@ def fit(
         ],
     }
     if any(misfits.values()):
-        raise UserError(f"{origin} does not fit the model: {_summary(misfits)}")
+        raise UserError(f"{origin} does not fit the model: {_summary(misfits, head)}")
     return dict(found)
 
 
-def _in_head(name: str) -> bool:
-    return _HEAD.match(name) is not None
-
-
-def _heads_differ(found: Weights, shapes: Mapping[str, Shape]) -> bool:
+def _heads_differ(found: Weights, shapes: Mapping[str, Shape], head: Container[str]) -> bool:
     return any(
-        _in_head(name) and name in found and found[name].shape != shape
+        name in head and name in found and found[name].shape != shape
         for name, shape in shapes.items()
     )
 
@@ -93,10 +84,10 @@ def _resized(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> 
     return resize_bicubic(value.reshape(old, old, -1), (new, new)).reshape(shape)
 
 
-def _summary(misfits: Mapping[str, list[str]]) -> str:
+def _summary(misfits: Mapping[str, list[str]], head: Container[str]) -> str:
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in misfits.items() if names)
     lines = [line for kind, names in misfits.items() for line in _listed(kind, names)]
-    if all(_in_head(name) for names in misfits.values() for name in names):
+    if all(name in head for names in misfits.values() for name in names):
         lines.append("only the head differs: strict=False keeps the model's own")
     return "\n  ".join([counts, *lines])
 

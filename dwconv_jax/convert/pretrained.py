@@ -1,4 +1,4 @@
-"""Models for dense prediction from the weights of a classifier."""
+"""Weights from any file into any model, those of a classifier into other models' backbones."""
 
 import os
 import re
@@ -9,40 +9,41 @@ from etils import epath
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, variables
 from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
-from dwconv_jax.models import CascadeMaskRCNN, UPerNet
+from dwconv_jax.models import Model
 
-# What one of the two has alone, in PyTorch's names and in ours.
+# What a classifier and a backbone for dense prediction do not share, in PyTorch's names and ours.
 _CLASSIFIER_ONLY = re.compile(r"(norm|head)[./]")
 _DENSE_ONLY = re.compile(r"norm\d\.|output_norms/")
 
-TaskModelT = TypeVar("TaskModelT", bound=UPerNet | CascadeMaskRCNN)
+ModelT = TypeVar("ModelT", bound=Model)
 
 
-def load_task_model(
-    model: TaskModelT, path: str | os.PathLike[str], *, strict: bool = True
-) -> TaskModelT:
-    """Loads a whole model, or its backbone where `path` holds the weights of a classifier.
+def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool = True) -> ModelT:
+    """Loads a whole model, or the backbone of one from the weights of a classifier, in place.
 
-    Norms of the backbone's outputs, which a classifier does not have, then stay as they are.
+    A classifier has no norms for the outputs of a backbone: the model then keeps its own.
 
     Args:
-      model: receives the weights, in place.
+      model: receives the weights.
       path: a file that `load_torch` reads, or a directory that `load_weights` reads.
-      strict: False makes fit what can be, as in `load_torch`.
+      strict: False adapts what does not fit, as in `load_torch`.
 
     Returns:
       The same model.
 
     Raises:
-      ValueError: with every weight that does not fit.
+      UserError: with every weight that does not fit.
     """
     in_orbax = epath.Path(path).is_dir()
-    found = read_weights(path) if in_orbax else read_state_dict(path)
     load = load_weights if in_orbax else load_torch
+    backbone: Any = getattr(model, "backbone", None)
+    if backbone is None:
+        return load(model, path, strict=strict)
+    found = read_weights(path) if in_orbax else read_state_dict(path)
     if any(name.startswith(("backbone.", "backbone/")) for name in found):
         return load(model, found, strict=strict)
     shared = {name: value for name, value in found.items() if not _CLASSIFIER_ONLY.match(name)}
-    own: dict[str, Any] = variables(model.backbone) if in_orbax else to_torch(model.backbone)
+    own: dict[str, Any] = variables(backbone) if in_orbax else to_torch(backbone)
     shared |= {name: own[name][...] for name in own if _DENSE_ONLY.match(name)}
-    load(model.backbone, shared, strict=strict)
+    load(backbone, shared, strict=strict)
     return model

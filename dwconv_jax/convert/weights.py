@@ -6,13 +6,11 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from dwconv_jax.convert.detection import cascade_mask_rcnn
 from dwconv_jax.convert.fit import fit
-from dwconv_jax.convert.layout import Buffer, Entry, layout
-from dwconv_jax.convert.segmentation import dense_backbone, upernet
 from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.errors import UserError
-from dwconv_jax.models import CascadeMaskRCNN, DenseBackbone, Model, UPerNet
+from dwconv_jax.models import DenseBackbone, Model
+from dwconv_jax.models.torch_layout import Buffer, Entry
 from dwconv_jax.ops.checks import check_choice
 
 # Buffers; a checkpoint for another image size has masks where the model has none.
@@ -33,16 +31,16 @@ def load_torch(
     Args:
       model: what the weights belong to, with or without a head; may be abstract (`nnx.eval_shape`).
       source: a state dict of arrays or PyTorch tensors, or a `.pth`, `.pt`, `.bin` or
-        `.safetensors` file (see `read_state_dict` for the layouts that it knows).
-      strict: False makes fit what can be: keeps the model's own head where the number of classes
-        differs and resizes relative position tables; what it did is logged.
-      head: "skip" always leaves the model's own head.
+        `.safetensors` file (`read_state_dict` lists the layouts that it knows).
+      strict: False adapts what does not fit: keeps the model's own head where the number of classes
+        differs and resizes relative position tables; it logs what it did.
+      head: "skip" always keeps the model's own head.
 
     Returns:
       The same model.
 
     Raises:
-      ValueError: with every missing, extra and misshapen key in one message; the model is then
+      UserError: with every missing, extra and misshapen key in one message; the model is then
         unchanged.
     """
     check_choice("head", head, ("load", "skip"))
@@ -50,12 +48,18 @@ def load_torch(
         found, origin = {name: _to_numpy(tensor) for name, tensor in source.items()}, "state dict"
     else:
         found, origin = read_state_dict(source), str(source)
-    items = _layout(model)
+    items = list(model.torch_layout())
     entries = {item.name: item for item in items if isinstance(item, Entry)}
     buffers = {item.name: item for item in items if isinstance(item, Buffer)}
     weights = {name: v for name, v in found.items() if not name.endswith(_COMPUTED)}
-    shapes = {name: entry.shape for name, entry in entries.items()}
-    fitted = fit(weights, shapes, origin=origin, strict=strict, skip_head=head == "skip")
+    fitted = fit(
+        weights,
+        {name: entry.shape for name, entry in entries.items()},
+        head=getattr(model, "HEAD", ()),
+        origin=origin,
+        strict=strict,
+        skip_head=head == "skip",
+    )
     _check_constants(buffers, found, origin)
     for name, tensor in fitted.items():
         entries[name].write(tensor)
@@ -66,29 +70,17 @@ def to_torch(model: Model | DenseBackbone, image_size: int = 224) -> dict[str, n
     """The model's weights as a state dict that the authors' code loads; inverse of `load_torch`.
 
     Args:
-      model: has one of the four named mixers.
-      image_size: the size that a Swin classifier is for: its state dict holds attention masks.
+      model: a model whose family has a PyTorch layout.
+      image_size: what a Swin classifier is for: its state dict holds attention masks of that size.
 
     Returns:
       PyTorch's names to arrays in PyTorch's layout; batch norms count 0 batches, which PyTorch
       does not use at a fixed momentum.
 
     Raises:
-      ValueError: for a mixer that the authors' code does not have.
+      UserError: for a mixer that the authors' code does not have.
     """
-    return {item.name: item.read() for item in _layout(model, image_size)}
-
-
-def _layout(model: Model | DenseBackbone, image_size: int = 224) -> list[Entry | Buffer]:
-    match model:
-        case CascadeMaskRCNN():
-            return list(cascade_mask_rcnn(model))
-        case UPerNet():
-            return list(upernet(model))
-        case DenseBackbone():
-            return list(dense_backbone(model))
-        case _:
-            return layout(model, image_size)
+    return {item.name: item.read() for item in list(model.torch_layout(image_size))}
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:

@@ -1,71 +1,128 @@
 """Pictures of several sizes in one batch: each map is a canvas, of which a part counts.
 
-An extent is int `[B, 2]`, the height and width of that part, at the upper left. What layers do
-with it makes the part that counts what it would be on a map that ends there.
+Only detection needs it. Whatever a layer does with a canvas makes the part that counts what it
+would be on a map that ends there; `WHOLE` is the canvas of maps that count entirely, and changes
+nothing.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from dwconv_jax.ops.connectivity import Window
+from dwconv_jax.errors import UserError
+from dwconv_jax.ops.connectivity import Connectivity, Pair
+from dwconv_jax.ops.dispatch import partition
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """Which part of each map counts.
+
+    Attributes:
+      extent: int `[B, 2]`, height and width of the part, at the upper left; None for whole maps.
+    """
+
+    extent: jax.Array | None = None
+
+    def valid(self, x: jax.Array) -> jax.Array | None:
+        """Which positions of `x[B, H, W, C]` count: bool `[B, H, W, 1]`, or None for all."""
+        return None if self.extent is None else inside(self.extent, x.shape[1:3])
+
+    def clear(self, x: jax.Array) -> jax.Array:
+        """`x[B, H, W, C]` with zeros where it does not count."""
+        return x if self.extent is None else jnp.where(self.valid(x), x, 0)
+
+    def mean(self, x: jax.Array) -> jax.Array:
+        """The mean over the positions that count, `[B, H, W, C]` to `[B, C]`, in float32 sums."""
+        if self.extent is None:
+            return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+        total = self.clear(x).sum((1, 2), dtype=jnp.float32)
+        return (total / self.extent.prod(1, keepdims=True)).astype(x.dtype)
+
+    def strided(self, stride: int) -> "Canvas":
+        """The canvas of a map with a stride over this one; a last partial step counts."""
+        return self if self.extent is None else Canvas(-(-self.extent // stride))
+
+    def padded(self, multiple: Pair) -> "Canvas":
+        """The canvas after padding to multiples of `(h, w)`."""
+        if self.extent is None:
+            return self
+        steps = jnp.asarray(multiple, self.extent.dtype)[None]
+        return Canvas(-(-self.extent // steps) * steps)
+
+    def rolled(self, connectivity: Connectivity) -> Connectivity:
+        """The connectivity after `roll`, which does the rolling on a canvas."""
+        return connectivity if self.extent is None else connectivity.unrolled()
+
+    def roll(self, x: jax.Array, connectivity: Connectivity) -> jax.Array:
+        """Rolls the part that counts up and left by the shift; whole maps roll by themselves."""
+        rows, cols = connectivity.shift
+        return x if self.extent is None else roll_inside(x, (-rows, -cols), self.extent)
+
+    def unroll(self, x: jax.Array, connectivity: Connectivity) -> jax.Array:
+        """The inverse of `roll`."""
+        return x if self.extent is None else roll_inside(x, connectivity.shift, self.extent)
+
+    def hidden(self, connectivity: Connectivity, map_size: Pair) -> jax.Array | None:
+        """Which keys do not count: bool `[B or 1, N, Q or 1, K]`, or None if all do."""
+        connectivity = self.rolled(connectivity)
+        if self.extent is None or connectivity.block_shape(*map_size)[1] > 1:
+            # Windows lie inside or outside of what counts, never across its border.
+            hidden = connectivity.hidden(*map_size)
+            return None if hidden is None else jnp.asarray(hidden)[None]
+        valid = inside(self.extent, map_size).reshape(len(self.extent), -1)
+        neighbours = connectivity.neighbours(*map_size)
+        return (neighbours < 0)[None] | ~valid[:, np.maximum(neighbours, 0)]
+
+    def across_seam(self, connectivity: Connectivity, map_size: Pair) -> jax.Array | None:
+        """Which queries and keys only the roll brought together: bool `[B or 1, N, Q, K]`."""
+        if self.extent is None:
+            across = connectivity.across_seam(*map_size)
+            return None if across is None else jnp.asarray(across)[None]
+        if not any(connectivity.shift):
+            return None
+        region = self._regions(connectivity, map_size)
+        return region[..., :, None] != region[..., None, :]
+
+    def check(self, connectivity: Connectivity) -> None:
+        """UserError for a connectivity whose blocks depend on the whole map."""
+        if self.extent is not None and not connectivity.fixed_blocks:
+            raise UserError(
+                f"{connectivity} depends on the size of the map, so all images of a batch must "
+                "have one size"
+            )
+
+    def _regions(self, connectivity: Connectivity, map_size: Pair) -> jax.Array:
+        """Labels of the parts that rolling brought together, int32 `[B, N, Q]`."""
+        assert self.extent is not None
+        behind = [
+            jnp.arange(size)[None] >= self.extent[:, axis, None] - connectivity.shift[axis]
+            for axis, size in enumerate(map_size)
+        ]
+        rows, cols = (side.astype(jnp.int32) for side in behind)
+        return partition(2 * rows[:, :, None] + cols[:, None, :], connectivity.unrolled())
+
+
+WHOLE = Canvas()
 
 
 def inside(extent: jax.Array, map_size: tuple[int, ...]) -> jax.Array:
-    """Which positions of a map count: bool `[B, H, W, 1]`."""
+    """Which positions of a map lie within the extent, int `[B, 2]`: bool `[B, H, W, 1]`."""
     rows, cols = (jnp.arange(n)[None] < extent[:, i, None] for i, n in enumerate(map_size))
     return rows[:, :, None, None] & cols[:, None, :, None]
 
 
-def keep_inside(x: jax.Array, extent: jax.Array | None) -> jax.Array:
-    """`[B, H, W, C]` with zeros where it does not count; unchanged without an extent."""
-    return x if extent is None else jnp.where(inside(extent, x.shape[1:3]), x, 0)
-
-
-def mean_inside(x: jax.Array, extent: jax.Array | None) -> jax.Array:
-    """The mean of the positions that count, `[B, H, W, C]` to `[B, C]`, summed in float32."""
-    if extent is None:
-        return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
-    total = keep_inside(x, extent).sum((1, 2), dtype=jnp.float32)
-    return (total / extent.prod(1, keepdims=True)).astype(x.dtype)
-
-
-def divide_up(extent: jax.Array | None, divisor: int) -> jax.Array | None:
-    """The extent of a map with a stride over this one, where the last step may be cut short."""
-    return None if extent is None else -(-extent // divisor)
-
-
-def round_up(extent: jax.Array | None, multiple: tuple[int, int]) -> jax.Array | None:
-    """The extent after padding to multiples of `(h, w)`."""
-    if extent is None:
-        return None
-    steps = jnp.asarray(multiple, extent.dtype)[None]
-    return -(-extent // steps) * steps
-
-
-def roll_inside(x: jax.Array, shift: tuple[int, int], extent: jax.Array) -> jax.Array:
-    """`jnp.roll` by `(rows, columns)` of the part of each map `[B, H, W, C]` that counts."""
+def roll_inside(x: jax.Array, shift: Pair, extent: jax.Array) -> jax.Array:
+    """`jnp.roll` by `(rows, columns)` of the part of each map `[B, H, W, C]` within the extent."""
     for axis in (1, 2):
+        if not shift[axis - 1]:
+            continue
         n = extent[:, axis - 1, None]
         place = jnp.arange(x.shape[axis])[None]
         source = jnp.where(place < n, (place - shift[axis - 1]) % jnp.maximum(n, 1), place)
         index = source[:, :, None, None] if axis == 1 else source[:, None, :, None]
         x = jnp.take_along_axis(x, index, axis)
     return x
-
-
-def seam_regions(window: Window, map_size: tuple[int, ...], extent: jax.Array) -> jax.Array:
-    """Labels of the parts that rolling brought together, int32 `[B, N, Q]`.
-
-    Args:
-      window: with the shift that `roll_inside` rolled by.
-      map_size: height and width of the map, multiples of the window.
-      extent: int `[B, 2]`, multiples of the window.
-    """
-    behind = []
-    for axis in (0, 1):
-        place = jnp.arange(map_size[axis]).reshape(1, -1, window.window_size[axis])
-        behind.append(place >= (extent[:, axis] - window.shift[axis])[:, None, None])
-    rows, cols = (side.astype(jnp.int32) for side in behind)
-    labels = 2 * rows[:, :, None, :, None] + cols[:, None, :, None, :]
-    batch, down, across, height, width = labels.shape
-    return labels.reshape(batch, down * across, height * width)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from dwconv_jax.layers.folding import fold_after
 from dwconv_jax.layers.norms import BatchNorm
 
 
@@ -28,3 +29,7 @@ class ConvNormAct(nnx.Module):
     def __call__(self, x: jax.Array, train: bool, valid: jax.Array | None = None) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, H, W, C]`; for `valid` see `BatchNorm`."""
         return jax.nn.relu(self.norm(self.conv(x), train, valid))
+
+    def fold_norms(self) -> None:
+        """Makes the norm part of the convolution; for inference alone."""
+        self.norm = fold_after(self.conv, self.norm)

@@ -1,6 +1,7 @@
-"""Batch norm as PyTorch keeps it, over the whole batch or over groups of images."""
+"""Batch norm as PyTorch keeps it, over the whole batch or groups of images; layer norm."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +137,20 @@ class BatchNorm(nnx.Module):
             # Not `[...] =`: of a traced array Flax then asks what only an error of JAX's tells.
             running.set_value(keep * running[...] + new * groups.reshape(-1, channels).mean(0))
         return mean, var
+
+
+class LayerNorm(nnx.LayerNorm):
+    """`nnx.LayerNorm` with PyTorch's epsilon, called like `BatchNorm`."""
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
+        super().__init__(features, epsilon=1e-5, rngs=rngs, **dtypes)
+
+    def __call__(  # type: ignore[override]
+        self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+    ) -> jax.Array:
+        """Normalizes each position of `[..., C]`, whatever `train` and `valid` are."""
+        del train, valid
+        return super().__call__(x)
 
 
 def _along(values: jax.Array, maps: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.dense import linear, pointwise
+from dwconv_jax.layers.norms import LayerNorm
 
 
 def pad_to_multiple(x: jax.Array, multiple: tuple[int, int]) -> jax.Array:
@@ -23,7 +24,7 @@ class PatchEmbed(nnx.Module):
     ):
         self.patch_size = patch_size
         self.proj = pointwise(patch_size**2 * in_channels, features, rngs=rngs, **dtypes)
-        self.norm = nnx.LayerNorm(features, epsilon=1e-5, rngs=rngs, **dtypes)
+        self.norm = LayerNorm(features, rngs=rngs, **dtypes)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / p), ceil(W / p), features]`."""
@@ -38,7 +39,7 @@ class PatchMerging(nnx.Module):
     """Halves the map and doubles the channels: 2x2 neighbours, layer norm, linear without bias."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
-        self.norm = nnx.LayerNorm(4 * features, epsilon=1e-5, rngs=rngs, **dtypes)
+        self.norm = LayerNorm(4 * features, rngs=rngs, **dtypes)
         self.reduction = linear(4 * features, 2 * features, use_bias=False, rngs=rngs, **dtypes)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dwconv_jax.layers.canvas import mean_inside
+from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import pointwise
 
 
@@ -13,7 +13,7 @@ class SqueezeExcitation(nnx.Module):
     """Multiplies each channel by a gate between 0 and 1 (Hu et al., 2018).
 
     Global average pool, `C -> C / reduction`, ReLU, `C / reduction -> C`, sigmoid: a weight that is
-    dynamic, shared by all positions, over a neighbourhood of one.
+    dynamic, shared by all positions, over a neighborhood of one.
     """
 
     def __init__(self, features: int, *, reduction: int = 4, rngs: nnx.Rngs, **dtypes: Any):
@@ -21,7 +21,7 @@ class SqueezeExcitation(nnx.Module):
         self.squeeze = pointwise(features, hidden, rngs=rngs, **dtypes)
         self.excite = pointwise(hidden, features, rngs=rngs, **dtypes)
 
-    def __call__(self, x: jax.Array, extent: jax.Array | None = None) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, C]`; the pooled feature is that of the extent."""
-        pooled = mean_inside(x, extent)[:, None, None]
+    def __call__(self, x: jax.Array, canvas: Canvas = WHOLE) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, C]`; pools over what counts of the canvas."""
+        pooled = canvas.mean(x)[:, None, None]
         return x * jax.nn.sigmoid(self.excite(jax.nn.relu(self.squeeze(pooled))))

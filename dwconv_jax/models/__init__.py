@@ -2,6 +2,7 @@
 
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.classifier import Classifier
+from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.multiply_adds import multiply_adds
@@ -10,16 +11,17 @@ from dwconv_jax.models.registry import (
     VARIANTS,
     Model,
     TaskVariant,
-    Variant,
     create_model,
     list_models,
 )
 from dwconv_jax.models.segmentation.upernet import UPerNet
+from dwconv_jax.models.variant import Variant
 
 __all__ = [
     "TASK_VARIANTS",
     "VARIANTS",
     "Backbone",
+    "BackboneConfig",
     "CascadeMaskRCNN",
     "Classifier",
     "DenseBackbone",

@@ -1,28 +1,56 @@
 """Image classification: the backbone, a final norm, the mean over positions, a linear head."""
 
+import dataclasses
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.errors import UserError
-from dwconv_jax.layers import linear
+from dwconv_jax.layers import LayerNorm, linear
+from dwconv_jax.models import torch_layout
 from dwconv_jax.models.backbone import Backbone
+from dwconv_jax.models.block import Block
+from dwconv_jax.models.config import BackboneConfig, check_num_classes
+from dwconv_jax.models.head import Head
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(BackboneConfig):
+    """The overrides of a classifier.
+
+    Attributes:
+      num_classes: outputs of the head.
+    """
+
+    num_classes: int = 1000
 
 
 class Classifier(Backbone):
     """A backbone with a head; `features` gives its maps."""
 
-    def __init__(self, *, num_classes: int = 1000, rngs: nnx.Rngs, **backbone: Any):
+    Config = ClassifierConfig
+    HEAD = Head(
+        names=re.compile(r"head[./]"),
+        last_biases=("head.bias", "head/bias"),
+    )
+
+    def __init__(
+        self,
+        block: type[Block],
+        mixer: Mapping[str, Any],
+        config: ClassifierConfig,
+        *,
+        rngs: nnx.Rngs,
+    ):
         """Builds the backbone (see `Backbone`) and a head of `num_classes` outputs."""
-        if num_classes < 1:
-            raise UserError(f"num_classes must be at least 1, got {num_classes}")
-        super().__init__(rngs=rngs, **backbone)
-        dtypes = {k: backbone[k] for k in ("dtype", "param_dtype") if k in backbone}
-        width = self.out_features
-        self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs, **dtypes)
-        self.head = linear(width, num_classes, rngs=rngs, **dtypes)
+        check_num_classes(config.num_classes)
+        super().__init__(block, mixer, config, rngs=rngs)
+        self.num_classes = config.num_classes
+        self.norm = LayerNorm(self.widths[-1], rngs=rngs, **config.dtypes)
+        self.head = linear(self.widths[-1], config.num_classes, rngs=rngs, **config.dtypes)
 
     def __call__(
         self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
@@ -40,3 +68,16 @@ class Classifier(Backbone):
         x = self.norm(self.features(images, train, rngs)[-1])
         pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
         return self.head(pooled).astype(jnp.float32)
+
+    def torch_layout(self, image_size: int | None = 224) -> torch_layout.Layout:
+        """The entries of the authors' checkpoints, in their order.
+
+        Args:
+          image_size: of Swin's attention masks, which its state dict holds for one size.
+
+        Raises:
+          UserError: for a mixer that the authors' code does not have.
+        """
+        yield from super().torch_layout(image_size)
+        yield from torch_layout.norm(self.norm, "norm")
+        yield from torch_layout.linear(self.head, "head")

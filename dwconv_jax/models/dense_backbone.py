@@ -1,13 +1,16 @@
-"""The backbone as segmentation and detection use it: padded to windows, each output normalised."""
+"""The backbone of segmentation and detection: padded to windows, each output normalized."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm
-from dwconv_jax.layers.canvas import inside, keep_inside
+from dwconv_jax.layers.canvas import WHOLE, Canvas
+from dwconv_jax.models import torch_layout
 from dwconv_jax.models.backbone import Backbone
+from dwconv_jax.models.block import Block
+from dwconv_jax.models.config import BackboneConfig
 
 
 class DenseBackbone(Backbone):
@@ -20,34 +23,44 @@ class DenseBackbone(Backbone):
     not see.
     """
 
-    def __init__(self, *, rngs: nnx.Rngs, **backbone: Any):
-        """Builds the stages (see `Backbone` for the arguments) and a norm for each of them."""
-        super().__init__(pad_to_window=True, rngs=rngs, **backbone)
-        dtypes = {k: backbone[k] for k in ("dtype", "param_dtype") if k in backbone}
-        embed_dim = backbone["embed_dim"]
-        self.widths = tuple(embed_dim * 2**i for i in range(len(self.stages)))
-        norms: list[nnx.LayerNorm | BatchNorm]
-        if backbone["block"] == "swin":
-            norms = [nnx.LayerNorm(n, epsilon=1e-5, rngs=rngs, **dtypes) for n in self.widths]
-        else:
-            group_size = backbone.get("batch_norm_group_size")
-            norms = [BatchNorm(n, group_size=group_size, **dtypes) for n in self.widths]
-        self.output_norms = nnx.List(norms)
+    def __init__(
+        self,
+        block: type[Block],
+        mixer: Mapping[str, Any],
+        config: BackboneConfig,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the stages (see `Backbone`) and a norm for each of them."""
+        super().__init__(block, mixer, config, pad_to_window=True, rngs=rngs)
+        self.output_norms = nnx.List(
+            [
+                block.make_output_norm(
+                    width,
+                    group_size=config.batch_norm_group_size,
+                    rngs=rngs,
+                    **config.dtypes,
+                )
+                for width in self.widths
+            ]
+        )
 
     def features(
         self,
         images: jax.Array,
         train: bool = False,
         rngs: nnx.Rngs | None = None,
-        extent: jax.Array | None = None,
+        canvas: Canvas = WHOLE,
     ) -> tuple[jax.Array, ...]:
-        """The normalised feature map at the end of each stage; see `Backbone.features`."""
-        maps = super().features(images, train, rngs, extent)
-        normalised = []
-        for norm, x, own in zip(self.output_norms, maps, self.extents(extent), strict=True):
-            if isinstance(norm, BatchNorm):
-                x = norm(x, train, None if own is None else inside(own, x.shape[1:3]))
-            else:
-                x = norm(x)
-            normalised.append(keep_inside(x, own))
-        return tuple(normalised)
+        """The normalized feature map at the end of each stage; see `Backbone.features`."""
+        maps = super().features(images, train, rngs, canvas)
+        return tuple(
+            own.clear(norm(x, train, own.valid(x)))
+            for norm, x, own in zip(self.output_norms, maps, self.canvases(canvas), strict=True)
+        )
+
+    def torch_layout(self, image_size: int | None = None) -> torch_layout.Layout:
+        """The entries of a backbone of mmseg and mmdet, which hold nothing for one image size."""
+        yield from super().torch_layout(None)
+        for i, output_norm in enumerate(self.output_norms):
+            yield from torch_layout.norm(output_norm, f"norm{i}")

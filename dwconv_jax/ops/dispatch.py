@@ -1,17 +1,63 @@
-"""The fast equivalents of `ops.definition`, one file a strategy, chosen here and nowhere else."""
+"""The operator by its fastest lowering: chosen here, by connectivity, shape and platform."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice, check_operands
-from dwconv_jax.ops.connectivity import Connectivity, Sliding
-from dwconv_jax.ops.lowerings.blocks import block_mix
-from dwconv_jax.ops.lowerings.depthwise import depthwise
-from dwconv_jax.ops.lowerings.per_position import per_position
-from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering, check_pallas
+from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
+from dwconv_jax.ops.lowerings import blocks, gather, sliding
+from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
 from dwconv_jax.ops.lowerings.tpu.platform import check_chip
+
+
+class Strategy(NamedTuple):
+    """How a kind of connectivity is computed; every function equals the one in `gather`.
+
+    Attributes:
+      mix: `(x, weights, connectivity) -> y`, with the shapes of `locally_connected`.
+      logits: `(q, k, connectivity)`, `[B, H, W, heads, D]` each, to `[B, N, heads, Q, K]`.
+      partition: `(x, connectivity)`, `[B, H, W, ...]` to the outputs of blocks, `[B, N, Q, ...]`.
+      pallas: `mix` by this project's TPU kernels, None where there are none.
+    """
+
+    mix: Callable[..., jax.Array]
+    logits: Callable[..., jax.Array]
+    partition: Callable[..., jax.Array]
+    pallas: Callable[..., jax.Array] | None = None
+
+
+_GATHER = Strategy(gather.mix, gather.logits, gather.partition)
+_STRATEGIES: dict[type, Strategy] = {}
+
+
+def register(connectivity: type[Connectivity], strategy: Strategy) -> None:
+    """Gives a class of connectivities, and its subclasses, lowerings of its own."""
+    _STRATEGIES[connectivity] = strategy
+
+
+_blocks = Strategy(blocks.mix, blocks.logits, blocks.partition)
+register(Window, _blocks)
+register(Global, _blocks)
+register(
+    Sliding,
+    Strategy(
+        sliding.mix,
+        sliding.logits,
+        sliding.partition,
+        pallas=functools.partial(sliding.mix, lowering="pallas"),
+    ),
+)
+
+
+def strategy_of(connectivity: Connectivity) -> Strategy:
+    """The lowerings registered for its class; by gathering for one that has none."""
+    kinds = type(connectivity).__mro__
+    return next((_STRATEGIES[kind] for kind in kinds if kind in _STRATEGIES), _GATHER)
 
 
 # jit makes every call with the same shapes share one trace, which halves the tracing of a model.
@@ -30,35 +76,69 @@ def locally_connected(
       x: `[B, H, W, C]`.
       weights: `[B or 1, N or 1, Q, K, G]`. Axis 0 is 1 for static weights; axis 1 is 1 when all
         blocks share them; channel `c` uses group `c // (C // G)`.
-      connectivity: `Sliding`, `Window` or `Global`; it fixes `N`, `Q` and `K`.
-      lowering: "auto" picks by shape and platform. "pallas" takes this project's kernels for TPU
-        (v5e, v5p, v6e and later; other platforms do what "auto" does), for `Sliding` and at best a
-        multiple of 128 images on each chip; nobody has timed them on hardware yet, which is why
-        "auto" does not pick them (`benchmarks/tpu/hardware.py` does).
+      connectivity: `Sliding`, `Window`, `Global` or your own; it fixes `N`, `Q` and `K`.
+      lowering: "auto" picks by shape and platform. "pallas" uses this project's TPU kernels (v5e,
+        v5p, v6e and later; other platforms do what "auto" does), which cover `Sliding` and are
+        fastest with a multiple of 128 images on each chip. They have not been timed on hardware
+        yet, so "auto" does not pick them; `python -m benchmarks.tpu.hardware` compares both.
 
     Returns:
       `[B, H, W, C]` in the common dtype of `x` and `weights`.
 
     Raises:
-      ValueError: if the shapes do not fit, naming what was found and what is legal; or where
-        `lowering="pallas"` has no kernel, for the connectivity or the chip.
+      ValueError: if the shapes do not fit, or where `lowering="pallas"` has no kernel for the
+        connectivity or the chip.
     """
     check_choice("lowering", lowering, LOWERINGS)
     check_operands(x, weights, connectivity)
     dtype = jnp.result_type(x, weights)
     x, weights = x.astype(dtype), weights.astype(dtype)
     if lowering == "pallas":
-        dynamic = "pooled" if weights.shape[0] == x.shape[0] else "none"
-        check_pallas(connectivity, dynamic, per_position=weights.shape[1] != 1)
+        per_image = weights.shape[0] == x.shape[0]
+        mix = pallas_mix(connectivity, dynamic=per_image, per_position=weights.shape[1] != 1)
         check_chip()
-    if not isinstance(connectivity, Sliding):
-        return block_mix(x, weights, connectivity)
+        return mix(x, weights, connectivity)
+    return strategy_of(connectivity).mix(x, weights, connectivity)
 
-    _, height, width, channels = x.shape
-    copies, blocks, _, taps, groups = weights.shape
-    if blocks == 1:
-        kernel = weights.reshape(copies, *connectivity.kernel_size, groups)
-        kernel = jnp.repeat(kernel, channels // groups, axis=-1)
-        return depthwise(x, kernel, connectivity.dilation, lowering)
-    weights = weights.reshape(copies, height, width, taps, groups)
-    return per_position(x, weights, connectivity, lowering)
+
+def pallas_mix(
+    connectivity: Connectivity, *, dynamic: bool, per_position: bool
+) -> Callable[..., Any]:
+    """The TPU kernels for a connectivity.
+
+    Args:
+      connectivity: which positions connect.
+      dynamic: whether each image has weights of its own.
+      per_position: whether each position has.
+
+    Raises:
+      UserError: where there are none.
+    """
+    mix = strategy_of(connectivity).pallas
+    if mix is None or (per_position and not dynamic):
+        raise UserError(
+            "lowering='pallas' has kernels for sliding connectivity, with dynamic weights or "
+            f"static ones that positions share, got {connectivity} with "
+            f"{'dynamic' if dynamic else 'static'} weights"
+            f"{' of each position' if per_position else ''}; use lowering='auto'"
+        )
+    return mix
+
+
+def logits(q: jax.Array, k: jax.Array, connectivity: Connectivity) -> jax.Array:
+    """Products of each query with the keys that it sees.
+
+    Args:
+      q: `[B, H, W, heads, D]`.
+      k: `[B, H, W, heads, D]`.
+      connectivity: which keys a query sees; keys outside the map are zero.
+
+    Returns:
+      `[B, N, heads, Q, K]`.
+    """
+    return strategy_of(connectivity).logits(q, k, connectivity)
+
+
+def partition(x: jax.Array, connectivity: Connectivity) -> jax.Array:
+    """`[B, H, W, ...]` to the outputs of each block, `[B, N, Q, ...]`, zero in padding."""
+    return strategy_of(connectivity).partition(x, connectivity)

@@ -4,10 +4,7 @@ from typing import Any
 
 from etils import epath
 
-from dwconv_jax.convert import load_torch
-from dwconv_jax.convert.checkpoints import load_weights
-from dwconv_jax.convert.pretrained import load_task_model
-from dwconv_jax.models import CascadeMaskRCNN, UPerNet
+from dwconv_jax.convert.pretrained import load_pretrained
 
 
 def load_initial_weights(model: Any, path: str, *, strict: bool = False) -> None:
@@ -28,8 +25,4 @@ def load_initial_weights(model: Any, path: str, *, strict: bool = False) -> None
     source = epath.Path(path)
     if not source.exists():
         raise FileNotFoundError(f"config.init_from={path!r} does not exist")
-    if isinstance(model, (UPerNet, CascadeMaskRCNN)):
-        load_task_model(model, source, strict=strict)
-        return
-    load = load_weights if source.is_dir() else load_torch
-    load(model, source, strict=strict)
+    load_pretrained(model, source, strict=strict)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from dwconv_jax.layers.weights.relative_position import RelativePositionBias
+from dwconv_jax.layers.weights.position_bias import RelativePositionBias
 from dwconv_jax.training.state import PureTree, take_apart
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]

@@ -6,8 +6,8 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.convert import load_torch
-from dwconv_jax.convert.layout import Buffer, layout
 from dwconv_jax.models import create_model
+from dwconv_jax.models.torch_layout import Buffer
 
 SMALL = dict(embed_dim=8, depths=(1, 2), window_size=4, num_classes=3)
 # The smallest of each family: the models of one differ in size only.
@@ -51,7 +51,7 @@ def random_state_dict(model, seed=0, image_size=224):
 
     return {
         item.name: item.value if isinstance(item, Buffer) else random(item)
-        for item in layout(model, image_size)
+        for item in model.torch_layout(image_size)
     }
 
 

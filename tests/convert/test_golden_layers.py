@@ -12,14 +12,10 @@ import pytest
 from flax import nnx
 
 from dwconv_jax import LocallyConnected, ops
-from dwconv_jax.convert.layout import (
-    Entry,
-    depthwise_conv,
-    dw_block,
-    swin_block,
-    window_attention,
-)
-from dwconv_jax.models.families.blocks import DWBlock, SwinBlock
+from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.families.dwnet import DWBlock, depthwise_layout
+from dwconv_jax.models.families.swin import SwinBlock, attention_layout
+from dwconv_jax.models.torch_layout import Entry
 from dwconv_jax.ops.connectivity import Sliding, Window
 from dwconv_jax.ops.lowerings.blocks import merge, partition
 from tests import golden
@@ -44,6 +40,19 @@ def load(items, tensors):
     for name, entry in entries.items():
         entry.write(tensors[name])
     return entries
+
+
+def block_spec(features, mixer, mlp_ratio):
+    return BlockSpec(
+        features=features,
+        mixer={"kernel_size": 7, **mixer},
+        mlp_ratio=mlp_ratio,
+        drop_path_rate=0,
+        batch_norm_group_size=None,
+        pad_to_window=False,
+        squeeze_excitation=False,
+        dtypes={},
+    )
 
 
 def run(module, entries, x, grad_output, train, residual=False):
@@ -119,7 +128,7 @@ def test_inhomogeneous_operator(case):
 def test_dynamic_convolution(file, flags, mode):
     expected = golden.load(file)
     layer = LocallyConnected(24, **flags, rngs=nnx.Rngs(0))
-    entries = load(depthwise_conv(layer, ""), expected.under("param"))
+    entries = load(depthwise_layout(layer, ""), expected.under("param"))
     y, grad_input, grads, stats = run(
         layer,
         entries,
@@ -148,18 +157,11 @@ def test_dynamic_convolution(file, flags, mode):
 )
 def test_dw_block(case, flags, mode):
     expected = golden.load("op_dwblock")
-    block = DWBlock(
-        24,
-        mixer=flags,
-        mlp_ratio=1,
-        drop_path=0,
-        batch_norm_group_size=None,
-        rngs=nnx.Rngs(0),
-    )
+    block = DWBlock(block_spec(24, flags, mlp_ratio=1), rngs=nnx.Rngs(0))
     # The authors' DWBlock is the part of ours before the residual sum and the MLP.
     block.mlp.fc2.kernel[...] = jnp.zeros((24, 24))
     params = {f"attn2conv.{k}": v for k, v in expected.under(f"{case}/param").items()}
-    entries = load(dw_block(block, ""), params)
+    entries = load(block.torch_layout("", side=0), params)
     entries = {name.removeprefix("attn2conv."): entry for name, entry in entries.items()}
     y, grad_input, grads, stats = run(
         block,
@@ -199,7 +201,7 @@ def swin_case(name):
 def test_swin_attention(name):
     case, flags, expected = swin_case(name)
     layer = LocallyConnected(case["dim"], **flags, rngs=nnx.Rngs(0))
-    entries = load(window_attention(layer, ""), expected.under("param"))
+    entries = load(attention_layout(layer, ""), expected.under("param"))
     window = Window(case["window_size"], case["shift"])
     # Without a shift the windows have nothing to do with each other: each is a map.
     size = case["resolution"] if case["shift"] else [case["window_size"]] * 2
@@ -224,15 +226,8 @@ def test_swin_attention(name):
 @pytest.mark.parametrize("name", SWIN)
 def test_swin_block(name):
     case, flags, expected = swin_case(name)
-    block = SwinBlock(
-        case["dim"],
-        mixer=flags,
-        mlp_ratio=4,
-        drop_path=0,
-        batch_norm_group_size=None,
-        rngs=nnx.Rngs(0),
-    )
-    load(swin_block(block, "", side=0), expected.under("block/param"))
+    block = SwinBlock(block_spec(case["dim"], flags, mlp_ratio=4), rngs=nnx.Rngs(0))
+    load(block.torch_layout("", side=0), expected.under("block/param"))
     x = jnp.asarray(expected["block/input"])
     y = block(x.reshape(-1, *case["resolution"], case["dim"]), train=False)
     assert_golden({"block/output": y}, {"block/output": expected["block/output"]}, TOLERANCE)

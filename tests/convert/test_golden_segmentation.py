@@ -12,7 +12,8 @@ import pytest
 from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
-from dwconv_jax.models import DenseBackbone, create_model
+from dwconv_jax.models import BackboneConfig, DenseBackbone, create_model
+from dwconv_jax.models.families.dwnet import DWBlock
 from dwconv_jax.tasks.segmentation.task import segmentation_loss
 from tests import golden
 from tests.golden import assert_golden
@@ -47,10 +48,9 @@ def features(graph, state, images, train):
 def test_dense_backbone(backbones, name, dynamic):
     model = nnx.eval_shape(
         lambda: DenseBackbone(
-            block="dw",
-            mixer=dict(connectivity="sliding", dynamic=dynamic),
-            embed_dim=12,
-            depths=(1, 1, 1, 1),
+            DWBlock,
+            dict(connectivity="sliding", dynamic=dynamic),
+            BackboneConfig(embed_dim=12, depths=(1, 1, 1, 1)),
             rngs=nnx.Rngs(0),
         )
     )

@@ -9,7 +9,6 @@ import pytest
 
 from dwconv_jax.convert import load_torch, to_torch, write_state_dict
 from dwconv_jax.convert.bicubic import resize_bicubic
-from dwconv_jax.convert.layout import layout
 from tests.convert.released import (
     FAMILIES,
     abstract_model,
@@ -221,11 +220,11 @@ def test_bicubic_resizing_keeps_what_it_should(rng):
 def test_other_layers_have_no_layout(mixer):
     model = small_model("dwnet_tiny", mixer=mixer)
     with pytest.raises(ValueError, match=r"blocks.0.attn2conv.conv: the authors' code has"):
-        layout(model)
+        list(model.torch_layout())
 
 
 def test_other_swin_blocks_have_no_layout():
     mixer = dict(connectivity="window", groups=4)
     model = abstract_model("swin_tiny", embed_dim=8, depths=(1,), mixer=mixer)
     with pytest.raises(ValueError, match=r"layers.0.blocks.0.attn: the authors' code has no layer"):
-        layout(model)
+        list(model.torch_layout())

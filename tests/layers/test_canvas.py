@@ -7,17 +7,20 @@ import pytest
 from flax import nnx
 
 from dwconv_jax.layers import BatchNorm, LocallyConnected
-from dwconv_jax.layers.canvas import inside, keep_inside, roll_inside, round_up
-from dwconv_jax.models import DenseBackbone
+from dwconv_jax.layers.canvas import WHOLE, Canvas, inside, roll_inside
+from dwconv_jax.models import BackboneConfig, DenseBackbone
+from dwconv_jax.models.families.dwnet import DWBlock
+from dwconv_jax.models.families.swin import SwinBlock
 from tests.numerics import assert_close
 
 
 def test_what_counts():
     mask = inside(jnp.array([[1, 2], [2, 0]]), (2, 3))[..., 0]
     assert mask.tolist() == [[[True, True, False], [False] * 3], [[False] * 3] * 2]
-    assert keep_inside(jnp.ones((1, 2, 2, 1)), jnp.array([[1, 1]])).sum() == 1
-    assert round_up(jnp.array([[7, 8]]), (7, 5)).tolist() == [[7, 10]]
-    assert round_up(None, (7, 7)) is None
+    assert Canvas(jnp.array([[1, 1]])).clear(jnp.ones((1, 2, 2, 1))).sum() == 1
+    assert Canvas(jnp.array([[7, 8]])).padded((7, 5)).extent.tolist() == [[7, 10]]
+    assert Canvas(jnp.array([[7, 8]])).strided(4).extent.tolist() == [[2, 2]]
+    assert WHOLE.padded((7, 7)) is WHOLE and WHOLE.strided(4) is WHOLE
 
 
 @pytest.mark.parametrize("shift", [(2, 1), (-3, -2)])
@@ -45,17 +48,16 @@ def test_statistics_of_a_part(rng, group_size):
 
 
 def backbone(block, **mixer):
-    return DenseBackbone(
-        block=block, mixer=mixer, embed_dim=8, depths=(2, 1), window_size=5, rngs=nnx.Rngs(0)
-    )
+    config = BackboneConfig(embed_dim=8, depths=(2, 1), window_size=5)
+    return DenseBackbone(block, mixer, config, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize(
     ("block", "mixer"),
     [
-        ("dw", dict(connectivity="sliding", dynamic="pooled")),
-        ("dw", dict(connectivity="sliding", dynamic="centre", channels_per_group=4)),
-        ("swin", dict(connectivity="window", dynamic="attention", groups=2)),
+        (DWBlock, dict(connectivity="sliding", dynamic="pooled")),
+        (DWBlock, dict(connectivity="sliding", dynamic="centre", channels_per_group=4)),
+        (SwinBlock, dict(connectivity="window", dynamic="attention", groups=2)),
     ],
 )
 def test_a_canvas_changes_nothing(block, mixer, rng):
@@ -65,7 +67,7 @@ def test_a_canvas_changes_nothing(block, mixer, rng):
     @jax.jit
     def features(state, images, extent=None):
         model = nnx.merge(graph, state, copy=True)
-        maps = model.features(images, True, None, extent)
+        maps = model.features(images, True, None, Canvas(extent))
         return maps, nnx.state(model, nnx.BatchStat)
 
     images = jnp.asarray(rng.standard_normal((2, 32, 24, 3)), jnp.float32)
@@ -85,5 +87,5 @@ def test_global_layers_have_no_extents():
     layer = LocallyConnected(
         4, connectivity="global", dynamic="none", map_size=(2, 2), groups=1, rngs=nnx.Rngs(0)
     )
-    with pytest.raises(ValueError, match="extent does not go with connectivity='global'"):
-        layer(jnp.ones((1, 2, 2, 4)), extent=jnp.array([[1, 1]]))
+    with pytest.raises(ValueError, match="depends on the size of the map"):
+        layer(jnp.ones((1, 2, 2, 4)), canvas=Canvas(jnp.array([[1, 1]])))

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from dwconv_jax import LocallyConnected, ops
+from dwconv_jax.layers.canvas import WHOLE
 from tests.numerics import assert_close
 
 MAP, CHANNELS, GROUPS = (5, 7), 8, 4
@@ -57,8 +58,8 @@ def with_gradients(graph, params, rest, x):
 
     def apply(mix, params, x):
         layer = nnx.merge(graph, params, rest, copy=True)
-        weights, values = layer.source(x, layer.connectivity_on(*x.shape[1:3]), False)
-        y = mix(values, weights, layer.connectivity_on(*x.shape[1:3]))
+        weights, values = layer.source(x, False, WHOLE)
+        y = mix(values, weights, layer.connectivity)
         y = y if layer.bias is None else y + layer.bias[...][None, None, None]
         return y if layer.proj is None else layer.proj(y)
 
@@ -99,7 +100,7 @@ def test_four_layers_from_three_flags_have_the_weights_of_the_design(rng):
         (dict(connectivity="window", dynamic="attention", groups=3), (2, 4, 49, 49, 3)),
     ]:
         layer = LocallyConnected(12, **flags, rngs=nnx.Rngs(0))
-        weights, _ = layer.source(x, layer.connectivity, False)
+        weights, _ = layer.source(x, False, WHOLE)
         assert weights.shape == shape
         assert layer(x).shape == x.shape
 
@@ -107,7 +108,7 @@ def test_four_layers_from_three_flags_have_the_weights_of_the_design(rng):
 def attention_weights(rng, side):
     layer = make(connectivity="window", kernel_size=4, shift=2, dynamic="attention", groups=GROUPS)
     x = jnp.array(rng.normal(size=(1, side, side, CHANNELS)), jnp.float32)
-    weights, _ = layer.source(x, layer.connectivity, False)
+    weights, _ = layer.source(x, False, WHOLE)
     return np.asarray(weights).max((0, -1)), layer.connectivity.outputs(side, side)
 
 

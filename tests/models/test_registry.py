@@ -7,7 +7,7 @@ from flax import nnx
 
 import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
-from dwconv_jax.models.families.blocks import DropPath
+from dwconv_jax.models.block import DropPath
 from tests.models.drawn import drawn
 
 # Written out rather than read from the table: parameters, and multiply-adds at 224x224 in G.

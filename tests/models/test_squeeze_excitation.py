@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 import dwconv_jax
-from dwconv_jax.layers import SqueezeExcitation
+from dwconv_jax.layers import Canvas, SqueezeExcitation
 from dwconv_jax.models import multiply_adds
 from tests.numerics import assert_close
 
@@ -20,7 +20,7 @@ def test_the_gate_is_that_of_the_equation(rng):
     assert_close(gate(x), expected, 1e-6)
     # On a canvas, what lies beyond a map's extent does not count.
     canvas = jnp.pad(x, ((0, 0), (0, 2), (0, 1), (0, 0)), constant_values=9.0)
-    assert_close(gate(canvas, jnp.array([[3, 4]] * 2))[:, :3, :4], expected, 1e-6)
+    assert_close(gate(canvas, Canvas(jnp.array([[3, 4]] * 2)))[:, :3, :4], expected, 1e-6)
 
 
 @pytest.mark.parametrize("name", ["dwnet_tiny", "swin_tiny"])

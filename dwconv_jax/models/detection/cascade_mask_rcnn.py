@@ -5,7 +5,7 @@ the reference, and what is beyond that changes nothing: a picture in a batch giv
 alone.
 """
 
-import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,10 +14,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.models.block import Block
+from dwconv_jax.models.config import check_num_classes
 from dwconv_jax.models.dense_backbone import DenseBackbone
+from dwconv_jax.models.detection.config import CascadeMaskRCNNConfig, make_settings
 from dwconv_jax.models.detection.fpn import FeaturePyramid
 from dwconv_jax.models.detection.roi_heads import BOX_RESOLUTION, MASK_RESOLUTION, BoxHead, MaskHead
 from dwconv_jax.models.detection.rpn import Level, Proposals, RegionProposalNetwork, propose
+from dwconv_jax.models.head import Head
+from dwconv_jax.models.torch_layout import Layout, prefixed
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
 from dwconv_jax.ops.detection.nms import multiclass_nms
 from dwconv_jax.ops.detection.roi_align import roi_align_pyramid
@@ -31,45 +37,11 @@ CODERS = (
 _SIZE_MULTIPLE = 32
 
 
-@dataclasses.dataclass(frozen=True)
-class DetectorSettings:
-    """What a detector does besides its layers; the defaults are those for COCO.
-
-    Attributes:
-      anchor_scale: side of a square anchor over the stride of its level.
-      finest_scale: see `pyramid_level`, in pixels.
-      train_candidates: anchors of a level that compete to be proposals in training.
-      train_proposals: proposals of an image in training.
-      candidates: anchors of a level that compete in prediction.
-      proposals: proposals of an image in prediction.
-      anchor_samples: anchors of an image in the loss of the proposal network; half may be positive.
-      roi_samples: regions of an image in the loss of each stage; a quarter may be positive.
-      images_per_group: consecutive images that share the normalisers of the losses and, in
-        training, a padded size: those of one device of the reference.
-      score_threshold: of detections.
-      iou_threshold: above which detections of one class suppress each other.
-      max_detections: of an image.
-    """
-
-    anchor_scale: float = 8.0
-    finest_scale: float = 56.0
-    train_candidates: int = 2000
-    train_proposals: int = 2000
-    candidates: int = 1000
-    proposals: int = 1000
-    anchor_samples: int = 256
-    roi_samples: int = 512
-    images_per_group: int = 2
-    score_threshold: float = 0.05
-    iou_threshold: float = 0.5
-    max_detections: int = 100
-
-
 class Pyramid(NamedTuple):
     """Feature maps of images, finest first, and what counts of them."""
 
     levels: tuple[jax.Array, ...]  # [B, H_l, W_l, C]
-    extents: tuple[jax.Array, ...]  # int [B, 2] each
+    canvases: tuple[Canvas, ...]
 
 
 class MaskedDetections(NamedTuple):
@@ -84,35 +56,34 @@ class MaskedDetections(NamedTuple):
 class CascadeMaskRCNN(nnx.Module):
     """A backbone, a feature pyramid, a proposal network, and three heads for boxes and masks."""
 
+    Config = CascadeMaskRCNNConfig
+    HEAD = Head(
+        names=re.compile(
+            r"roi_head\.(bbox_head\.\d\.fc_(cls|reg)|mask_head\.\d\.conv_logits)\."
+            r"|box_heads/\d/(classification|regression)/|mask_heads/\d/logits/"
+        ),
+        last_biases=("roi_head.mask_head.0.conv_logits.bias", "mask_heads/0/logits/bias"),
+    )
+
     def __init__(
         self,
+        block: type[Block],
+        mixer: Mapping[str, Any],
+        config: CascadeMaskRCNNConfig,
         *,
-        num_classes: int = 80,
-        pyramid_features: int = 256,
-        hidden_features: int = 1024,
-        settings: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
-        **backbone: Any,
     ):
-        """Builds the model.
-
-        Args:
-          num_classes: classes of objects, the background not counted.
-          pyramid_features: channels of the pyramid and of all convolutions after it.
-          hidden_features: width of the hidden layer of the box heads.
-          settings: fields of `DetectorSettings` that differ from the defaults.
-          rngs: initialisation keys.
-          **backbone: see `Backbone`.
+        """Builds the model; see `Backbone` for the arguments.
 
         Raises:
-          ValueError: for a number of classes below 1 or an unknown setting.
+          UserError: for a number of classes below 1 or an unknown setting.
         """
-        if num_classes < 1:
-            raise UserError(f"num_classes must be at least 1, got {num_classes}")
-        self.num_classes, self.settings = num_classes, _make_settings(settings or {})
-        self.backbone = DenseBackbone(rngs=rngs, **backbone)
-        shared: dict[str, Any] = dict(rngs=rngs)
-        shared |= {name: backbone[name] for name in ("dtype", "param_dtype") if name in backbone}
+        check_num_classes(config.num_classes)
+        self.num_classes, self.settings = config.num_classes, make_settings(config.settings)
+        self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
+        shared: dict[str, Any] = dict(rngs=rngs, **config.dtypes)
+        pyramid_features, num_classes = config.pyramid_features, config.num_classes
+        hidden_features = config.hidden_features
         self.pyramid = FeaturePyramid(self.backbone.widths, pyramid_features, **shared)
         stride = self.backbone.patch_embed.patch_size
         self.strides = tuple(stride * 2**i for i in range(len(self.backbone.widths) + 1))
@@ -159,9 +130,9 @@ class CascadeMaskRCNN(nnx.Module):
                 f"images must be [B, H, W, C] with H and W multiples of {_SIZE_MULTIPLE}, got "
                 f"shape {images.shape}"
             )
-        extent = self.padded_size(size, train)
-        maps = self.backbone.features(images, train, rngs, extent)
-        return Pyramid(*self.pyramid(maps, self.backbone.extents(extent)))
+        canvas = Canvas(self.padded_size(size, train))
+        maps = self.backbone.features(images, train, rngs, canvas)
+        return Pyramid(*self.pyramid(maps, self.backbone.canvases(canvas)))
 
     def padded_size(self, size: jax.Array, train: bool) -> jax.Array:
         """int `[B, 2]`: the sizes after zero-padding, of a group together in training."""
@@ -193,7 +164,7 @@ class CascadeMaskRCNN(nnx.Module):
             boxes,
             resolution,
             strides=self.strides[:count],
-            sizes=pyramid.extents[:count],
+            sizes=[canvas.extent for canvas in pyramid.canvases[:count]],
             finest_scale=self.settings.finest_scale,
         )
         return pooled.reshape(-1, *pooled.shape[2:])
@@ -269,6 +240,16 @@ class CascadeMaskRCNN(nnx.Module):
         there = (classes >= 0)[..., None, None]
         return jnp.where(there, own.reshape(*classes.shape, *own.shape[1:]), 0)
 
+    def torch_layout(self, image_size: int | None = None) -> Layout:
+        """The entries of the authors' (mmdet's) checkpoints, in their order."""
+        yield from prefixed("backbone", self.backbone.torch_layout())
+        yield from prefixed("neck", self.pyramid.torch_layout())
+        yield from prefixed("rpn_head", self.rpn.torch_layout())
+        for i, box_head in enumerate(self.box_heads):
+            yield from prefixed(f"roi_head.bbox_head.{i}", box_head.torch_layout())
+        for i, mask_head in enumerate(self.mask_heads):
+            yield from prefixed(f"roi_head.mask_head.{i}", mask_head.torch_layout())
+
 
 def refined(
     coder: BoxCoder, boxes: jax.Array, codes: jax.Array, classes: jax.Array, size: jax.Array
@@ -282,11 +263,3 @@ def of_class(maps: jax.Array, classes: jax.Array) -> jax.Array:
     """The maps `[R, H, W]` of a class each, out of `[R, H, W, K]`; of class 0 for -1."""
     index = jnp.maximum(classes, 0)[:, None, None, None]
     return jnp.take_along_axis(maps, index, axis=-1)[..., 0]
-
-
-def _make_settings(overrides: Mapping[str, Any]) -> DetectorSettings:
-    known = [field.name for field in dataclasses.fields(DetectorSettings)]
-    unknown = sorted(set(overrides) - set(known))
-    if unknown:
-        raise UserError(f"unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
-    return DetectorSettings(**overrides)

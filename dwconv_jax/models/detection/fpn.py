@@ -6,11 +6,12 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dwconv_jax.layers.canvas import keep_inside
+from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 
 
 class FeaturePyramid(nnx.Module):
-    """Maps of a backbone to maps of one width, and one level more that skips every second place."""
+    """Maps of a backbone to maps of one width, plus the coarsest map subsampled by 2."""
 
     def __init__(self, widths: Sequence[int], features: int, *, rngs: nnx.Rngs, **dtypes: Any):
         arguments: dict[str, Any] = dict(
@@ -20,26 +21,33 @@ class FeaturePyramid(nnx.Module):
         self.outputs = nnx.List([nnx.Conv(features, features, (3, 3), **arguments) for _ in widths])
 
     def __call__(
-        self, maps: Sequence[jax.Array], extents: Sequence[jax.Array]
-    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        self, maps: Sequence[jax.Array], canvases: Sequence[Canvas]
+    ) -> tuple[tuple[jax.Array, ...], tuple[Canvas, ...]]:
         """The pyramid of maps whose sides halve exactly.
 
         Args:
           maps: of the backbone, finest first, `[B, H_l, W_l, C_l]`.
-          extents: int `[B, 2]` for each map: the part of it that counts.
+          canvases: which part of each map counts.
 
         Returns:
-          The levels `[B, H_l, W_l, features]` and their extents, one more than `maps`; levels are
-          0 beyond their extents.
+          The levels `[B, H_l, W_l, features]` and their canvases, one more than `maps`; levels are
+          0 beyond what counts.
         """
         coarser: jax.Array | None = None
         levels: list[jax.Array] = []
-        for lateral, output, x, extent in reversed(
-            list(zip(self.laterals, self.outputs, maps, extents, strict=True))
+        for lateral, output, x, canvas in reversed(
+            list(zip(self.laterals, self.outputs, maps, canvases, strict=True))
         ):
             x = lateral(x)
             if coarser is not None:
                 x = x + coarser.repeat(2, axis=1).repeat(2, axis=2)
-            coarser = keep_inside(x, extent)
-            levels.insert(0, keep_inside(output(coarser), extent))
-        return (*levels, levels[-1][:, ::2, ::2]), (*extents, -(-extents[-1] // 2))
+            coarser = canvas.clear(x)
+            levels.insert(0, canvas.clear(output(coarser)))
+        return (*levels, levels[-1][:, ::2, ::2]), (*canvases, canvases[-1].strided(2))
+
+    def torch_layout(self) -> Layout:
+        """The entries of mmdet's checkpoints."""
+        for i, lateral in enumerate(self.laterals):
+            yield from conv1x1(lateral, f"lateral_convs.{i}.conv")
+        for i, output in enumerate(self.outputs):
+            yield from conv(output, f"fpn_convs.{i}.conv")

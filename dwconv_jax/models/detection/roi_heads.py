@@ -7,6 +7,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.models.torch_layout import (
+    Entry,
+    Layout,
+    conv,
+    conv1x1,
+    conv_norm_act,
+    linear,
+    raw,
+)
 
 BOX_RESOLUTION = 7
 MASK_RESOLUTION = 14
@@ -54,11 +63,24 @@ class BoxHead(nnx.Module):
           box for each class, `[R, K, 4]`.
         """
         mask = None if valid is None else valid[:, None, None, None]
-        for conv in self.convs:
-            x = conv(x, train, mask)
+        for conv_norm in self.convs:
+            x = conv_norm(x, train, mask)
         x = jax.nn.relu(self.hidden(x.reshape(len(x), -1)))
         codes = self.regression(x).astype(jnp.float32)
         return self.classification(x).astype(jnp.float32), codes.reshape(len(x), -1, 4)
+
+    def torch_layout(self) -> Layout:
+        """The entries of mmdet's checkpoints."""
+        yield from linear(self.classification, "fc_cls")
+        yield from linear(self.regression, "fc_reg")
+        for i, module in enumerate(self.convs):
+            yield from conv_norm_act(module, f"shared_convs.{i}")
+        kernel = self.hidden.kernel
+        inputs, features = kernel.shape
+        # Its inputs are flattened channels first there, last here.
+        split = (BOX_RESOLUTION, BOX_RESOLUTION, inputs // BOX_RESOLUTION**2, features)
+        yield Entry("shared_fcs.0.weight", kernel, (features, inputs), split, order=(3, 2, 0, 1))
+        yield raw(self.hidden.bias, "shared_fcs.0.bias")
 
 
 class MaskHead(nnx.Module):
@@ -80,9 +102,25 @@ class MaskHead(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Pooled features `[R, 14, 14, C]` to float32 logits `[R, 28, 28, K]`."""
-        for conv in self.convs:
-            x = jax.nn.relu(conv(x))
+        for module in self.convs:
+            x = jax.nn.relu(module(x))
         return self.logits(jax.nn.relu(self.upsample(x))).astype(jnp.float32)
+
+    def torch_layout(self) -> Layout:
+        """The entries of mmdet's checkpoints."""
+        for i, module in enumerate(self.convs):
+            yield from conv(module, f"convs.{i}.conv")
+        kernel = self.upsample.linear.kernel
+        features = kernel.shape[0]
+        yield Entry(
+            "upsample.weight",
+            kernel,
+            (features, features, 2, 2),
+            split=(features, 2, 2, features),
+            order=(0, 3, 1, 2),
+        )
+        yield raw(self.upsample.bias, "upsample.bias")
+        yield from conv1x1(self.logits, "conv_logits")
 
 
 class Upsample(nnx.Module):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.layers.canvas import inside
+from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 from dwconv_jax.ops.detection.anchors import anchors
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
 from dwconv_jax.ops.detection.nms import move_apart, nms
@@ -55,18 +56,24 @@ class RegionProposalNetwork(nnx.Module):
         self.objectness = nnx.Linear(features, count, **arguments)
         self.regression = nnx.Linear(features, 4 * count, **arguments)
 
-    def __call__(self, levels: Sequence[jax.Array], extents: Sequence[jax.Array]) -> list[Level]:
+    def __call__(self, levels: Sequence[jax.Array], canvases: Sequence[Canvas]) -> list[Level]:
         """What it says of each level `[B, H, W, C]` of the pyramid; see `FeaturePyramid`."""
         return [
-            self._level(x, extent, stride)
-            for x, extent, stride in zip(levels, extents, self.strides, strict=True)
+            self._level(x, canvas, stride)
+            for x, canvas, stride in zip(levels, canvases, self.strides, strict=True)
         ]
 
-    def _level(self, x: jax.Array, extent: jax.Array, stride: int) -> Level:
+    def torch_layout(self) -> Layout:
+        """The entries of mmdet's checkpoints."""
+        yield from conv(self.conv, "rpn_conv")
+        yield from conv1x1(self.objectness, "rpn_cls")
+        yield from conv1x1(self.regression, "rpn_reg")
+
+    def _level(self, x: jax.Array, canvas: Canvas, stride: int) -> Level:
         batch, height, width, _ = x.shape
         hidden = jax.nn.relu(self.conv(x))
         grid = anchors((height, width), stride, self.anchor_scale, self.anchor_ratios)
-        valid = inside(extent, (height, width))
+        valid = canvas.valid(x)
         return Level(
             self.objectness(hidden).astype(jnp.float32).reshape(batch, -1),
             self.regression(hidden).astype(jnp.float32).reshape(batch, -1, 4),

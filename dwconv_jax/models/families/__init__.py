@@ -1,1 +1,1 @@
-"""One file a family: its block, its variants and its PyTorch layout."""
+"""Published network families, one file each: block, variants with exact counts, PyTorch layout."""

@@ -1,6 +1,8 @@
 """UPerNet (Xiao et al., 2018): segmentation from all four maps of a backbone, as in mmseg."""
 
-from collections.abc import Sequence
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dwconv_jax.errors import UserError
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.models.block import Block
+from dwconv_jax.models.config import BackboneConfig, check_num_classes
 from dwconv_jax.models.dense_backbone import DenseBackbone
+from dwconv_jax.models.head import Head
+from dwconv_jax.models.torch_layout import Layout, conv1x1, conv_norm_act, prefixed
 
 POOL_SIZES = (1, 2, 3, 6)
 _AUXILIARY_STAGE = 2
@@ -88,6 +93,18 @@ class UPerHead(nnx.Module):
         levels = [resize(level, pyramid[0].shape[1:3]) for level in pyramid]
         return self.classifier(self.fuse(jnp.concatenate(levels, axis=-1), train), train, rngs)
 
+    def torch_layout(self) -> Layout:
+        """The head's entries in mmseg's checkpoints."""
+        yield from conv1x1(self.classifier.linear, "conv_seg")
+        for i, level in enumerate(self.pooling.levels):
+            yield from conv_norm_act(level, f"psp_modules.{i}.1")
+        yield from conv_norm_act(self.pooling.fuse, "bottleneck")
+        for i, lateral in enumerate(self.laterals):
+            yield from conv_norm_act(lateral, f"lateral_convs.{i}")
+        for i, output in enumerate(self.outputs):
+            yield from conv_norm_act(output, f"fpn_convs.{i}")
+        yield from conv_norm_act(self.fuse, "fpn_bottleneck")
+
 
 class FCNHead(nnx.Module):
     """One 3x3 convolution and logits: the auxiliary head, which only training uses."""
@@ -109,39 +126,59 @@ class FCNHead(nnx.Module):
         """`[B, H, W, C]` to logits `[B, H, W, num_classes]`."""
         return self.classifier(self.conv(x, train), train, rngs)
 
+    def torch_layout(self) -> Layout:
+        """The head's entries in mmseg's checkpoints."""
+        yield from conv1x1(self.classifier.linear, "conv_seg")
+        yield from conv_norm_act(self.conv, "convs.0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UPerNetConfig(BackboneConfig):
+    """The overrides of UPerNet.
+
+    Attributes:
+      num_classes: classes of a pixel.
+      head_features: channels inside the UPer head.
+      auxiliary_features: channels inside the auxiliary head.
+      dropout_rate: share of the channels that both heads drop in training.
+    """
+
+    num_classes: int = 150
+    head_features: int = 512
+    auxiliary_features: int = 256
+    dropout_rate: float = 0.1
+
 
 class UPerNet(nnx.Module):
     """A backbone with a UPer head, and an auxiliary head on its third map."""
 
+    Config = UPerNetConfig
+    HEAD = Head(
+        names=re.compile(r"(decode|auxiliary)_head(\.conv_seg\.|/classifier/)"),
+        last_biases=("decode_head.conv_seg.bias", "decode_head/classifier/linear/bias"),
+    )
+
     def __init__(
         self,
+        block: type[Block],
+        mixer: Mapping[str, Any],
+        config: UPerNetConfig,
         *,
-        num_classes: int = 150,
-        head_features: int = 512,
-        auxiliary_features: int = 256,
-        dropout_rate: float = 0.1,
         rngs: nnx.Rngs,
-        **backbone: Any,
     ):
-        """Builds the model.
-
-        Args:
-          num_classes: classes of a pixel.
-          head_features: channels inside the UPer head.
-          auxiliary_features: channels inside the auxiliary head.
-          dropout_rate: share of the channels that both heads drop in training.
-          rngs: initialisation keys.
-          **backbone: see `Backbone`.
-        """
-        if num_classes < 1:
-            raise UserError(f"num_classes must be at least 1, got {num_classes}")
-        self.backbone = DenseBackbone(rngs=rngs, **backbone)
+        """Builds the model; see `Backbone` for the arguments."""
+        check_num_classes(config.num_classes)
+        self.num_classes = config.num_classes
+        self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
         widths = self.backbone.widths
         shared: dict[str, Any] = dict(
-            num_classes=num_classes, dropout_rate=dropout_rate, rngs=rngs
-        ) | {k: backbone[k] for k in ("dtype", "param_dtype") if k in backbone}
-        self.decode_head = UPerHead(widths, head_features, **shared)
-        self.auxiliary_head = FCNHead(widths[_AUXILIARY_STAGE], auxiliary_features, **shared)
+            num_classes=config.num_classes,
+            dropout_rate=config.dropout_rate,
+            rngs=rngs,
+            **config.dtypes,
+        )
+        self.decode_head = UPerHead(widths, config.head_features, **shared)
+        self.auxiliary_head = FCNHead(widths[_AUXILIARY_STAGE], config.auxiliary_features, **shared)
 
     def __call__(
         self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
@@ -174,6 +211,12 @@ class UPerNet(nnx.Module):
             self.decode_head(maps, train, rngs),
             self.auxiliary_head(maps[_AUXILIARY_STAGE], train, rngs),
         )
+
+    def torch_layout(self, image_size: int | None = None) -> Layout:
+        """The entries of the authors' (mmseg's) checkpoints, in their order."""
+        yield from prefixed("backbone", self.backbone.torch_layout())
+        yield from prefixed("decode_head", self.decode_head.torch_layout())
+        yield from prefixed("auxiliary_head", self.auxiliary_head.torch_layout())
 
 
 def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:

@@ -9,12 +9,11 @@ from dwconv_jax.ops.connectivity import Global, Window
 def partition(x: jax.Array, connectivity: Window | Global) -> jax.Array:
     """`[B, H, W, ...]` to blocks `[B, N, Q, ...]`, zero-padded and rolled as the windows ask."""
     batch, height, width, *rest = x.shape
-    if isinstance(connectivity, Global):
-        return x.reshape(batch, 1, height * width, *rest)
-    (rows, cols), (wh, ww) = connectivity.grid(height, width), connectivity.window_size
+    window = connectivity.fitted(height, width)
+    (rows, cols), (wh, ww) = window.grid(height, width), window.window_size
     bottom, right = rows * wh - height, cols * ww - width
     x = jnp.pad(x, ((0, 0), (0, bottom), (0, right)) + ((0, 0),) * len(rest))
-    sh, sw = connectivity.shift
+    sh, sw = window.shift
     if sh or sw:
         x = jnp.roll(x, (-sh, -sw), axis=(1, 2))
     x = x.reshape(batch, rows, wh, cols, ww, *rest).swapaxes(2, 3)
@@ -24,18 +23,17 @@ def partition(x: jax.Array, connectivity: Window | Global) -> jax.Array:
 def merge(blocks: jax.Array, connectivity: Window | Global, height: int, width: int) -> jax.Array:
     """The inverse of `partition`: `[B, N, Q, ...]` to `[B, H, W, ...]`, cropped."""
     batch, _, _, *rest = blocks.shape
-    if isinstance(connectivity, Global):
-        return blocks.reshape(batch, height, width, *rest)
-    (rows, cols), (wh, ww) = connectivity.grid(height, width), connectivity.window_size
+    window = connectivity.fitted(height, width)
+    (rows, cols), (wh, ww) = window.grid(height, width), window.window_size
     x = blocks.reshape(batch, rows, cols, wh, ww, *rest).swapaxes(2, 3)
     x = x.reshape(batch, rows * wh, cols * ww, *rest)
-    sh, sw = connectivity.shift
+    sh, sw = window.shift
     if sh or sw:
         x = jnp.roll(x, (sh, sw), axis=(1, 2))
     return x[:, :height, :width]
 
 
-def block_mix(x: jax.Array, weights: jax.Array, connectivity: Window | Global) -> jax.Array:
+def mix(x: jax.Array, weights: jax.Array, connectivity: Window | Global) -> jax.Array:
     """Mixes each block of `x` `[B, H, W, C]` by `weights` `[B or 1, N or 1, Q, K, G]`."""
     batch, height, width, channels = x.shape
     groups = weights.shape[-1]
@@ -48,3 +46,9 @@ def block_mix(x: jax.Array, weights: jax.Array, connectivity: Window | Global) -
     # In this order: with the weights first XLA:CPU multiplies transposed matrices, half as fast.
     mixed = jnp.einsum(f"bnkgd,{b}{n}qkg->bnqgd", seen, squeezed, preferred_element_type=seen.dtype)
     return merge(mixed.reshape(*mixed.shape[:3], channels), connectivity, height, width)
+
+
+def logits(q: jax.Array, k: jax.Array, connectivity: Window | Global) -> jax.Array:
+    """Products of queries and keys `[B, H, W, heads, D]` of each block: `[B, N, heads, Q, K]`."""
+    queries, keys = partition(q, connectivity), partition(k, connectivity)
+    return jnp.einsum("bnqgd,bnkgd->bngqk", queries, keys)

@@ -16,11 +16,11 @@ from flax import nnx
 from dwconv_jax.models.detection.cascade_mask_rcnn import (
     CODERS,
     CascadeMaskRCNN,
-    DetectorSettings,
     Pyramid,
     of_class,
     refined,
 )
+from dwconv_jax.models.detection.config import DetectorSettings
 from dwconv_jax.models.detection.roi_heads import MASK_RESOLUTION
 from dwconv_jax.models.detection.rpn import CODER, Level, Proposals
 from dwconv_jax.ops.detection.anchors import inside

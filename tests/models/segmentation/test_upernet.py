@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 import dwconv_jax
-from dwconv_jax.models import TASK_VARIANTS, DenseBackbone
+from dwconv_jax.models import TASK_VARIANTS, BackboneConfig, DenseBackbone
+from dwconv_jax.models.families.swin import SwinBlock
 from dwconv_jax.models.segmentation.upernet import PixelClassifier, adaptive_average_pool, resize
 from tests.models.drawn import drawn
 
@@ -68,11 +69,9 @@ def test_any_input_size(name, overrides):
 
 def swin_backbone(window_size):
     return DenseBackbone(
-        block="swin",
-        mixer=dict(connectivity="window", dynamic="attention", groups=2),
-        embed_dim=8,
-        depths=(2,),
-        window_size=window_size,
+        SwinBlock,
+        dict(connectivity="window", dynamic="attention", groups=2),
+        BackboneConfig(embed_dim=8, depths=(2,), window_size=window_size),
         rngs=nnx.Rngs(0),
     )
 
@@ -92,7 +91,7 @@ def test_swin_sees_its_padding_as_zeros():
 
     first, second = (block.mixer for block in backbone.stages[0].blocks)
     assert first.connectivity.shift == (0, 0)
-    assert second.connectivity_on(7, 7) == second.connectivity
+    assert second.connectivity.fitted(7, 7) == second.connectivity
     assert second.connectivity.shift == (3, 3)
 
 

@@ -1,0 +1,121 @@
+"""What a weight source is: the protocol, its traits, and what it is built from."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+from flax import nnx
+
+from dwconv_jax.errors import UserError
+from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.layers.initializers import Initializer
+from dwconv_jax.ops.connectivity import Connectivity, Pair
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What `LocallyConnected` must know of a weight source.
+
+    Attributes:
+      dynamic: whether each image has weights of its own.
+      per_position: whether weights differ at every position, so that blocks cannot share them.
+      any_block: whether it makes weights for blocks of any size, so that windows may shrink.
+      bias_init: initializes a bias for each channel behind the operator, given `K`; None for no
+        bias.
+      projection: whether a linear layer follows the operator.
+    """
+
+    dynamic: bool = True
+    per_position: bool = False
+    any_block: bool = False
+    bias_init: Callable[[int], Initializer] | None = None
+    projection: bool = False
+
+
+class WeightSource(Protocol):
+    """A Flax module that makes the weights of a locally connected layer.
+
+    A class attribute `traits` says how the layer treats it; without one, `Traits()` applies.
+    """
+
+    def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
+        """Weights and values.
+
+        Args:
+          x: features, `[B, H, W, C]`; zero where they do not count.
+          train: whether to use batch statistics, if there are any.
+          canvas: which part of each map counts: `canvas.mean(x)` is the pooled feature. `x` is
+            rolled already where that is the canvas's business (`canvas.rolled`).
+
+        Returns:
+          The weights `[B or 1, N or 1, Q, K, G]` of `ops.locally_connected`, and the values that
+          they mix, `[B, H, W, C]`: `x` itself, or a projection of it.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceSpec:
+    """What a weight source is built from: the flags of its layer.
+
+    Attributes:
+      features: channels `C`.
+      groups: `G`.
+      connectivity: which positions connect.
+      share_positions: whether blocks share weights; None for True.
+      map_size: `(H, W)` of the input; None where nothing depends on it.
+      reduction: how much narrower the hidden layer that predicts weights is.
+      batch_norm_group_size: see `BatchNorm`.
+      dtype: of the computation; None keeps the input's.
+      param_dtype: of the parameters.
+      dynamic: the flag that chose the source, for errors.
+    """
+
+    features: int
+    groups: int
+    connectivity: Connectivity
+    share_positions: bool | None
+    map_size: Pair | None
+    reduction: int
+    batch_norm_group_size: int | None
+    dtype: Any
+    param_dtype: Any
+    dynamic: Any
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """Keyword arguments of the layers inside."""
+        return dict(dtype=self.dtype, param_dtype=self.param_dtype)
+
+    @property
+    def hidden_features(self) -> int:
+        """Width of the hidden layer that predicts weights."""
+        return max(1, self.features // self.reduction)
+
+    @property
+    def taps(self) -> int:
+        """`K`."""
+        return self._block_shape()[2]
+
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(N or 1, Q, K, G)` of weights that blocks share, unless `share_positions` is False.
+
+        Raises:
+          UserError: if it depends on a map size that is not given.
+        """
+        blocks, outputs, seen = self._block_shape()
+        if self.share_positions is not False:
+            return 1, outputs, seen, self.groups
+        if self.map_size is None:
+            raise UserError(
+                f"map_size must be (H, W), got None: dynamic={self.dynamic!r} with "
+                "share_positions=False has parameters for each place of a map"
+            )
+        return blocks, outputs, seen, self.groups
+
+    def _block_shape(self) -> tuple[int, int, int]:
+        return self.connectivity.block_shape(*(self.map_size or (1, 1)))
+
+
+BuildSource = Callable[..., nnx.Module]

@@ -1,0 +1,112 @@
+"""Swin Transformer (Liu et al., 2021): attention in windows, shifted in every second block."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dwconv_jax.errors import UserError
+from dwconv_jax.layers import LayerNorm, LocallyConnected
+from dwconv_jax.layers.canvas import WHOLE, Canvas
+from dwconv_jax.layers.weights import AttentionWeights
+from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, raw
+from dwconv_jax.models.variant import Variant
+from dwconv_jax.ops.connectivity import Window
+
+
+class SwinBlock(nnx.Module):
+    """Layer norm and layer; then layer norm and MLP.
+
+    A squeeze-excitation gate, where there is one, follows the layer.
+    """
+
+    def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs):
+        self.norm_mixer = LayerNorm(spec.features, rngs=rngs, **spec.dtypes)
+        self.mixer = spec.make_mixer(rngs)
+        self.gate = spec.make_gate(rngs)
+        self.norm_mlp = LayerNorm(spec.features, rngs=rngs, **spec.dtypes)
+        self.mlp = spec.make_mlp(rngs)
+        self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
+        self.map_multiple = spec.map_multiple
+
+    def __call__(
+        self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
+    ) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, C]`."""
+        y = canvas.clear(self.norm_mixer(x))
+        y = on_padded(self.mixer, y, train, canvas, self.map_multiple)
+        y = y if self.gate is None else self.gate(y, canvas)
+        x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        y = self.mlp(self.norm_mlp(x))
+        return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+
+    @staticmethod
+    def make_output_norm(
+        features: int, *, group_size: int | None, rngs: nnx.Rngs, **dtypes: Any
+    ) -> LayerNorm:
+        """Layer norm."""
+        del group_size
+        return LayerNorm(features, rngs=rngs, **dtypes)
+
+    def torch_layout(self, name: str, side: int) -> Layout:
+        """The block's entries in Swin's checkpoints, with its mask for a map of `side`."""
+        yield from _seam_mask(self.mixer, side, f"{name}.attn_mask")
+        yield from norm(self.norm_mixer, f"{name}.norm1")
+        yield from attention_layout(self.mixer, f"{name}.attn")
+        yield from norm(self.norm_mlp, f"{name}.norm2")
+        yield from linear(self.mlp.fc1, f"{name}.mlp.fc1")
+        yield from linear(self.mlp.fc2, f"{name}.mlp.fc2")
+
+
+def _seam_mask(mixer: LocallyConnected, side: int, name: str) -> Layout:
+    """What shifted windows add to the logits across the seam of the roll: float32 `[N, Q, K]`."""
+    across = mixer.connectivity.across_seam(side, side) if side else None
+    if across is not None:
+        yield Buffer(name, np.where(across, np.float32(-100), np.float32(0)), checked=False)
+
+
+def attention_layout(mixer: LocallyConnected, name: str) -> Layout:
+    """The entries of attention in windows.
+
+    Raises:
+      UserError: for a layer that the authors' code does not have.
+    """
+    match mixer:
+        case LocallyConnected(source=AttentionWeights(), connectivity=Window()):
+            pass
+        case _:
+            raise UserError(
+                f"{name}: the authors' code has no layer with dynamic={mixer.dynamic!r} weights "
+                f"over {mixer.connectivity}, so there is no PyTorch layout for it"
+            )
+    window = mixer.connectivity
+    yield raw(mixer.source.position_bias.table, f"{name}.relative_position_bias_table")
+    index = Window(window.window_size).relative_positions(*window.window_size)
+    yield Buffer(f"{name}.relative_position_index", index, checked=True)
+    yield from linear(mixer.source.qkv, f"{name}.qkv")
+    yield from linear(mixer.proj, f"{name}.proj")
+
+
+def _attention(*num_heads: int) -> dict[str, Any]:
+    return dict(connectivity="window", dynamic="attention", num_heads=num_heads)
+
+
+VARIANTS = {
+    "swin_tiny": Variant(
+        block=SwinBlock, mixer=_attention(3, 6, 12, 24), embed_dim=96, depths=(2, 2, 6, 2),
+        num_params=28_288_354, gmacs=4.49, paper_params_m=28, paper_gflops=4.5,
+        upernet_params=59_941_862, cascade_mask_rcnn_params=85_629_804,
+    ),
+    "swin_small": Variant(
+        block=SwinBlock, mixer=_attention(3, 6, 12, 24), embed_dim=96, depths=(2, 2, 18, 2),
+        num_params=49_606_258, gmacs=8.74, paper_params_m=50, paper_gflops=8.7,
+        upernet_params=81_259_766, cascade_mask_rcnn_params=106_947_708,
+    ),
+    "swin_base": Variant(
+        block=SwinBlock, mixer=_attention(4, 8, 16, 32), embed_dim=128, depths=(2, 2, 18, 2),
+        num_params=87_768_224, gmacs=15.43, paper_params_m=88, paper_gflops=15.4,
+        upernet_params=121_279_716, cascade_mask_rcnn_params=144_977_002,
+    ),
+}  # fmt: skip

@@ -1,0 +1,134 @@
+"""What a PyTorch state dict holds, entry by entry, beside the variables of ours that hold it.
+
+Every model lists its entries in `torch_layout`; families list those of their blocks. These are the
+pieces that they are made of.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dwconv_jax.layers import BatchNorm, PatchEmbed
+from dwconv_jax.layers.conv_norm_act import ConvNormAct
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A tensor of the PyTorch state dict and the variable that holds it here.
+
+    The tensor is our array with its axes split, reordered and joined again.
+    """
+
+    name: str
+    variable: nnx.Variable
+    shape: Shape  # of the tensor
+    split: Shape  # of our array
+    order: Shape  # of the split axes in the tensor
+
+    def read(self) -> np.ndarray:
+        """The variable as PyTorch holds it."""
+        array = np.asarray(self.variable[...]).reshape(self.split)
+        return np.ascontiguousarray(array.transpose(self.order)).reshape(self.shape)
+
+    def write(self, tensor: np.ndarray) -> None:
+        """Sets the variable, which may be abstract, to a tensor of `shape`."""
+        array = tensor.reshape([self.split[axis] for axis in self.order])
+        array = array.transpose(np.argsort(self.order)).reshape(self.variable.shape)
+        self.variable.set_value(jnp.asarray(array, self.variable.dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """A constant of the PyTorch state dict that our models compute.
+
+    A `checked` buffer must hold `value`. The others depend on the image size of the checkpoint or
+    count batches, and are not read.
+    """
+
+    name: str
+    value: np.ndarray
+    checked: bool
+
+    def read(self) -> np.ndarray:
+        """The constant."""
+        return self.value
+
+
+Layout = Iterator[Entry | Buffer]
+
+
+def prefixed(prefix: str, items: Layout) -> Layout:
+    """The entries of a part, under its name."""
+    return (dataclasses.replace(item, name=f"{prefix}.{item.name}") for item in items)
+
+
+def raw(variable: Any, name: str) -> Entry:
+    """A variable that has the same layout in both."""
+    shape = variable.shape
+    return Entry(name, variable, shape, split=shape, order=tuple(range(len(shape))))
+
+
+def transposed(variable: Any, name: str, split: Shape, shape: Shape) -> Entry:
+    """A variable whose (split) axes PyTorch has in reverse: outputs first rather than last."""
+    return Entry(name, variable, shape, split, order=tuple(reversed(range(len(split)))))
+
+
+def linear(module: Any, name: str, kernel_size: Shape = ()) -> Layout:
+    """A linear layer, or a convolution of `kernel_size` (1, 1)."""
+    features_in, features_out = module.kernel.shape
+    shape = (features_out, features_in, *kernel_size)
+    yield transposed(module.kernel, f"{name}.weight", module.kernel.shape, shape)
+    if module.bias is not None:
+        yield raw(module.bias, f"{name}.bias")
+
+
+def conv1x1(module: nnx.Linear, name: str) -> Layout:
+    """A linear layer here that is a 1x1 convolution there."""
+    yield from linear(module, name, kernel_size=(1, 1))
+
+
+def conv(module: nnx.Conv, name: str) -> Layout:
+    """A convolution: its kernel is `[out, in, h, w]` there, `[h, w, in, out]` here."""
+    height, width, features_in, features_out = module.kernel.shape
+    yield Entry(
+        f"{name}.weight",
+        module.kernel,
+        (features_out, features_in, height, width),
+        split=module.kernel.shape,
+        order=(3, 2, 0, 1),
+    )
+    if module.bias is not None:
+        yield raw(module.bias, f"{name}.bias")
+
+
+def conv_norm_act(module: ConvNormAct, name: str) -> Layout:
+    """A convolution and its batch norm."""
+    yield from conv(module.conv, f"{name}.conv")
+    yield from norm(module.norm, f"{name}.bn")
+
+
+def norm(module: Any, name: str) -> Layout:
+    """Scale and bias, and the running statistics of a batch norm."""
+    yield raw(module.scale, f"{name}.weight")
+    yield raw(module.bias, f"{name}.bias")
+    if isinstance(module, BatchNorm):
+        yield raw(module.mean, f"{name}.running_mean")
+        yield raw(module.var, f"{name}.running_var")
+        yield Buffer(f"{name}.num_batches_tracked", np.array(0, np.int64), checked=False)
+
+
+def patch_embed(module: PatchEmbed, name: str) -> Layout:
+    """A convolution whose stride is its kernel size, and a layer norm."""
+    p = module.patch_size
+    inputs, features = module.proj.kernel.shape
+    split = (p, p, inputs // p**2, features)
+    shape = (features, inputs // p**2, p, p)
+    yield Entry(f"{name}.proj.weight", module.proj.kernel, shape, split, order=(3, 2, 0, 1))
+    yield raw(module.proj.bias, f"{name}.proj.bias")
+    yield from norm(module.norm, f"{name}.norm")
