@@ -182,9 +182,9 @@ def test_linen_takes_them(rng):
 def test_what_cannot_be_is_named():
     with pytest.raises(ValueError, match=r"map_size must be \(H, W\), got None: connectivity=Rows"):
         LocallyConnected(8, connectivity=Rows(), rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="or a subclass of ops.Connectivity, got 3"):
+    with pytest.raises(ValueError, match=r"or a subclass of ops\.Connectivity, got 3"):
         LocallyConnected(8, connectivity=3, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="shift=1 needs connectivity='window', got Cross"):
         LocallyConnected(8, connectivity=Cross(), shift=1, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="kernels for sliding connectivity.* got Cross"):
+    with pytest.raises(ValueError, match=r"kernels for sliding connectivity.* got Cross"):
         LocallyConnected(8, connectivity=Cross(), lowering="pallas", rngs=nnx.Rngs(0))

@@ -33,7 +33,8 @@ class Canvas:
 
     def clear(self, x: jax.Array) -> jax.Array:
         """`x[B, H, W, C]` with zeros where it does not count."""
-        return x if self.extent is None else jnp.where(self.valid(x), x, 0)
+        valid = self.valid(x)
+        return x if valid is None else jnp.where(valid, x, 0)
 
     def mean(self, x: jax.Array) -> jax.Array:
         """The mean over the positions that count, `[B, H, W, C]` to `[B, C]`, in float32 sums."""
@@ -75,7 +76,7 @@ class Canvas:
             return None if hidden is None else jnp.asarray(hidden)[None]
         valid = inside(self.extent, map_size).reshape(len(self.extent), -1)
         neighbours = connectivity.neighbours(*map_size)
-        return (neighbours < 0)[None] | ~valid[:, np.maximum(neighbours, 0)]
+        return jnp.asarray(neighbours < 0)[None] | ~valid[:, np.maximum(neighbours, 0)]
 
     def across_seam(self, connectivity: Connectivity, map_size: Pair) -> jax.Array | None:
         """Which queries and keys only the roll brought together: bool `[B or 1, N, Q, K]`."""

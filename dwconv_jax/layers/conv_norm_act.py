@@ -24,7 +24,7 @@ class ConvNormAct(nnx.Module):
             rngs=rngs,
             **dtypes,
         )
-        self.norm = BatchNorm(features, **dtypes)
+        self.norm: Any = BatchNorm(features, **dtypes)
 
     def __call__(self, x: jax.Array, train: bool, valid: jax.Array | None = None) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, H, W, C]`; for `valid` see `BatchNorm`."""

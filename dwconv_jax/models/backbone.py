@@ -146,7 +146,8 @@ class Backbone(nnx.Module):
         side = 0 if image_size is None else -(-image_size // self.patch_embed.patch_size)
         yield from patch_embed(self.patch_embed, "patch_embed")
         for i, stage in enumerate(self.stages):
-            for j, block in enumerate(stage.blocks):
+            blocks: list[Any] = list(stage.blocks)
+            for j, block in enumerate(blocks):
                 name = f"layers.{i}.blocks.{j}"
                 _refuse_gate(block, name)
                 yield from block.torch_layout(name, side)
@@ -184,7 +185,7 @@ def _divisor(name: str, value: int, features: int, stage: int) -> int:
 
 
 def _refuse_gate(block: Any, name: str) -> None:
-    if block.gate is not None:
+    if getattr(block, "gate", None) is not None:
         raise UserError(
             f"{name}: the authors' code has no squeeze-excitation, so there is no PyTorch layout "
             "for squeeze_excitation=True"

@@ -68,7 +68,9 @@ class BlockSpec:
 
 
 class Block(Protocol):
-    """A block of a backbone, made by `Block(spec, rngs=rngs)`."""
+    """A block of a backbone: a Flax module."""
+
+    def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs) -> None: ...
 
     def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None, canvas: Canvas) -> Any:
         """`[B, H, W, C]` to `[B, H, W, C]`."""

@@ -103,7 +103,7 @@ def create_model(
         flags["lowering"] = lowering
     if num_classes is not None:
         overrides["num_classes"] = num_classes
-    own = dict(embed_dim=variant.embed_dim, depths=variant.depths)
+    own: dict[str, Any] = dict(embed_dim=variant.embed_dim, depths=variant.depths)
     config: Any = model.Config(**(own | overrides))
     return model(variant.block, flags, config, rngs=rngs)
 

@@ -95,6 +95,4 @@ def mixing_weights(model: nnx.Module, images: jax.Array, layer: str) -> MixingWe
 
     weights, values = weights_and_values(state, images)
     map_size = values.shape[1:3]
-    return MixingWeights(
-        np.asarray(weights, np.float32), module.connectivity_on(*map_size), map_size
-    )
+    return MixingWeights(np.asarray(weights, np.float32), module.connectivity, map_size)

@@ -7,7 +7,7 @@ from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch, write_state_dict
 from dwconv_jax.convert.checkpoints import save_weights
-from dwconv_jax.convert.pretrained import load_task_model
+from dwconv_jax.convert.pretrained import load_pretrained
 from tests.convert.released import random_model
 
 TINY = dict(embed_dim=8, depths=(1, 1, 1, 1))
@@ -40,7 +40,7 @@ def test_a_classifier_gives_the_backbone(name, kind, tmp_path):
         write_state_dict(path, to_torch(source))
     else:
         save_weights(path, source)
-    load_task_model(model, path)
+    load_pretrained(model, path)
     given, after = to_torch(source), to_torch(model)
     for key, array in after.items():
         inner = key.removeprefix("backbone.")
@@ -62,7 +62,7 @@ def test_a_classifier_gives_the_backbone_of_a_detector(tmp_path):
 
     source, model = classifier("dwnet_tiny"), detector(4)
     write_state_dict(tmp_path / "classifier.safetensors", to_torch(source))
-    load_task_model(model, tmp_path / "classifier.safetensors")
+    load_pretrained(model, tmp_path / "classifier.safetensors")
     given, after = to_torch(source), to_torch(model)
     for name in given.keys() - {"norm.weight", "norm.bias", "head.weight", "head.bias"}:
         np.testing.assert_array_equal(after[f"backbone.{name}"], given[name], err_msg=name)
@@ -70,8 +70,8 @@ def test_a_classifier_gives_the_backbone_of_a_detector(tmp_path):
     other = detector(7)
     write_state_dict(tmp_path / "detector.safetensors", after)
     with pytest.raises(ValueError, match="only the head differs"):
-        load_task_model(other, tmp_path / "detector.safetensors")
-    load_task_model(other, tmp_path / "detector.safetensors", strict=False)
+        load_pretrained(other, tmp_path / "detector.safetensors")
+    load_pretrained(other, tmp_path / "detector.safetensors", strict=False)
     kernels = other.rpn.conv.kernel, model.rpn.conv.kernel
     np.testing.assert_array_equal(*(kernel[...] for kernel in kernels))
 
@@ -89,8 +89,8 @@ def test_another_number_of_classes_keeps_the_models_own(tmp_path):
     path = tmp_path / "weights.safetensors"
     write_state_dict(path, to_torch(source))
     with pytest.raises(ValueError, match="only the head differs"):
-        load_task_model(model, path)
-    load_task_model(model, path, strict=False)
+        load_pretrained(model, path)
+    load_pretrained(model, path, strict=False)
     np.testing.assert_array_equal(
         model.decode_head.fuse.conv.kernel, source.decode_head.fuse.conv.kernel
     )
@@ -101,4 +101,4 @@ def test_a_classifier_of_another_width_is_refused(tmp_path):
     write_state_dict(path, to_torch(classifier("dwnet_tiny")))
     wide = upernet("dwnet_tiny", embed_dim=16)
     with pytest.raises(ValueError, match=r"misshapen patch_embed\.proj\.weight"):
-        load_task_model(wide, path)
+        load_pretrained(wide, path)

@@ -1,5 +1,7 @@
 """Inhomogeneous dynamic weights: predicted at every position."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -24,7 +26,7 @@ class CentreWeights(nnx.Module):
         self.shape = (spec.taps, spec.groups)
         hidden = spec.hidden_features
         self.squeeze = pointwise(spec.features, hidden, rngs=rngs, **spec.dtypes)
-        self.norm = BatchNorm(hidden, group_size=spec.batch_norm_group_size, **spec.dtypes)
+        self.norm: Any = BatchNorm(hidden, group_size=spec.batch_norm_group_size, **spec.dtypes)
         self.predict = pointwise(hidden, spec.taps * spec.groups, rngs=rngs, **spec.dtypes)
 
     def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:

@@ -1,5 +1,7 @@
 """Homogeneous dynamic weights: predicted once an image."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -23,9 +25,9 @@ class PooledWeights(nnx.Module):
         blocks, outputs, seen, groups = self.shape = spec.shape()
         hidden = spec.hidden_features
         self.squeeze = pointwise(spec.features, hidden, use_bias=False, rngs=rngs, **spec.dtypes)
-        self.norm = BatchNorm(hidden, group_size=spec.batch_norm_group_size, **spec.dtypes)
+        self.norm: Any = BatchNorm(hidden, group_size=spec.batch_norm_group_size, **spec.dtypes)
         size = blocks * outputs * seen * groups
-        self.predict = pointwise(hidden, size, rngs=rngs, **spec.dtypes)
+        self.predict: Any = pointwise(hidden, size, rngs=rngs, **spec.dtypes)
 
     def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
         """Weights `[B, N or 1, Q, K, G]`, and `x[B, H, W, C]` as values."""

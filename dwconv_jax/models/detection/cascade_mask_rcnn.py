@@ -164,7 +164,7 @@ class CascadeMaskRCNN(nnx.Module):
             boxes,
             resolution,
             strides=self.strides[:count],
-            sizes=[canvas.extent for canvas in pyramid.canvases[:count]],
+            sizes=[jnp.asarray(canvas.extent) for canvas in pyramid.canvases[:count]],
             finest_scale=self.settings.finest_scale,
         )
         return pooled.reshape(-1, *pooled.shape[2:])

@@ -74,6 +74,7 @@ class RegionProposalNetwork(nnx.Module):
         hidden = jax.nn.relu(self.conv(x))
         grid = anchors((height, width), stride, self.anchor_scale, self.anchor_ratios)
         valid = canvas.valid(x)
+        assert valid is not None
         return Level(
             self.objectness(hidden).astype(jnp.float32).reshape(batch, -1),
             self.regression(hidden).astype(jnp.float32).reshape(batch, -1, 4),

@@ -81,7 +81,7 @@ def attention_layout(mixer: LocallyConnected, name: str) -> Layout:
                 f"{name}: the authors' code has no layer with dynamic={mixer.dynamic!r} weights "
                 f"over {mixer.connectivity}, so there is no PyTorch layout for it"
             )
-    window = mixer.connectivity
+    window: Any = mixer.connectivity
     yield raw(mixer.source.position_bias.table, f"{name}.relative_position_bias_table")
     index = Window(window.window_size).relative_positions(*window.window_size)
     yield Buffer(f"{name}.relative_position_index", index, checked=True)
