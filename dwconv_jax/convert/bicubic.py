@@ -7,19 +7,19 @@ _A = -0.75
 
 
 def resize_bicubic(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes `[H, W, C]` to `size`, without antialiasing, pixel centres aligned by area."""
+    """Resizes `[H, W, C]` to `size`, without antialiasing, with half-pixel centers."""
     rows, cols = (_weights(old, new) for old, new in zip(x.shape[:2], size, strict=True))
     return np.einsum("ih,jw,hwc->ijc", rows, cols, x).astype(x.dtype)
 
 
 def _weights(old: int, new: int) -> np.ndarray:
     """The weight of each old place in each new one, `[new, old]`; the border is repeated."""
-    centre = (np.arange(new) + 0.5) * old / new - 0.5
-    first = np.floor(centre).astype(int)
+    center = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(center).astype(int)
     weights = np.zeros((new, old))
     for tap in range(-1, 3):
         place = np.clip(first + tap, 0, old - 1)
-        weights[np.arange(new), place] += _cubic(np.abs(first + tap - centre))
+        weights[np.arange(new), place] += _cubic(np.abs(first + tap - center))
     return weights
 
 

@@ -57,7 +57,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         # NumPy arrays as templates: the devices that wrote a checkpoint may not be here.
         parts = {part: jax.tree.map(_empty, (averages or saved)[part]) for part in _PARTS}
         context = ocp.Context()
-        context.pytree.loading.partial_load = True  # without the optimiser's state
+        context.pytree.loading.partial_load = True  # without the optimizer's state
         with context:
             loaded = ocp.load(checkpoint, {"ema": parts} if averages else parts)
         loaded = loaded["ema"] if averages else loaded

@@ -1,4 +1,4 @@
-"""Products over channels: linear layers as timm initialises them, 1x1 convolutions as PyTorch."""
+"""Linear layers, initialized as in timm, and 1x1 convolutions, initialized as in PyTorch."""
 
 import functools
 import math
@@ -15,10 +15,10 @@ from dwconv_jax.layers.initializers import conv_init, linear_init
 def product_over_channels(
     x: jax.Array, kernel: jax.Array, dimension_numbers: lax.DotDimensionNumbers, **options: Any
 ) -> jax.Array:
-    """`lax.dot_general` for `nnx.Linear`; on CPU by rows, for the sake of the kernel's gradient.
+    """`lax.dot_general` for `nnx.Linear`; on CPU on flattened rows, which speeds up its gradient.
 
-    Given maps, XLA:CPU turns the whole cotangent around for that gradient, which then takes up to
-    three times as long. TPUs have layouts of maps that rows would break up.
+    For maps, XLA:CPU transposes the whole cotangent to compute the kernel's gradient, which takes
+    up to three times as long. TPUs have layouts for maps that rows would break up.
 
     Args:
       x: `[..., C_in]`.
@@ -50,7 +50,7 @@ def linear(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any
 
 
 def pointwise(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:
-    """A 1x1 convolution, `[..., C_in]` to `[..., C_out]`, initialised as PyTorch's `Conv2d`."""
+    """A 1x1 convolution, `[..., C_in]` to `[..., C_out]`, initialized as PyTorch's `Conv2d`."""
     init = conv_init(in_features)
     return _linear(in_features, out_features, kernel_init=init, bias_init=init, rngs=rngs, **kwargs)
 
@@ -59,7 +59,7 @@ def pointwise(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: 
 def gelu(x: jax.Array) -> jax.Array:
     """Exact GELU in float32, the shape and dtype of `x`; training keeps `x` alone.
 
-    By `erf`, as PyTorch has it: the `erfc` of `jax.nn.gelu` costs a CPU twice as much.
+    Computed by `erf`, as in PyTorch: the `erfc` of `jax.nn.gelu` takes twice as long on CPU.
     """
     y = x.astype(jnp.float32)
     return (0.5 * y * (1 + lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Depth-wise convolution as a module, for networks of any kind."""
+"""Depth-wise convolution as a module."""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from dwconv_jax.ops.connectivity import Pair, Sliding
 
 
 class DepthwiseConv(nnx.Module):
-    """What `nnx.Conv(features, features, feature_group_count=features)` does, fast on CPU too.
+    """`nnx.Conv(features, features, feature_group_count=features)`, fast on CPU too.
 
-    Stride 1, zero padding, same size. For sequences use maps of height 1 and a kernel `(1, k)`.
-    Initialised as PyTorch's `Conv2d`.
+    Stride 1, zero padding, same size; initialized as PyTorch's `Conv2d`. For sequences, use maps of
+    height 1 and a kernel `(1, k)`.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class DepthwiseConv(nnx.Module):
           use_bias: whether to add a bias to each channel.
           dtype: of the computation; None keeps the input's.
           param_dtype: of the parameters.
-          rngs: initialisation keys.
+          rngs: initialization keys.
 
         Raises:
-          ValueError: for an even kernel under an odd dilation, which has no centre.
+          UserError: for an even kernel with an odd dilation, which has no center.
         """
         connectivity = Sliding(kernel_size, dilation)
         self.dilation, self.dtype = connectivity.dilation, dtype

@@ -1,4 +1,4 @@
-"""The two initialisations of the reference: timm's for linear layers, PyTorch's for the rest."""
+"""The reference's two initializers: timm's for linear layers, PyTorch's for the rest."""
 
 import math
 
@@ -8,7 +8,7 @@ from flax import nnx
 
 Initializer = nnx.initializers.Initializer
 
-# timm truncates at plus and minus 2 (absolute), a hundred deviations away: nothing is cut.
+# timm truncates at +-2 (absolute), a hundred standard deviations away, so nothing is cut.
 linear_init: Initializer = nnx.initializers.normal(0.02)
 
 

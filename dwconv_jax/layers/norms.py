@@ -12,14 +12,14 @@ from dwconv_jax.errors import UserError
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+    """Batch normalization over all axes but the last, with PyTorch's running statistics.
 
-    Statistics are float32 whatever the computation. The running variance is the unbiased one, as
-    PyTorch stores it (Flax stores the biased one). Under `jax.jit` with a batch split over devices
-    the statistics are those of the global batch; `group_size` gives the statistics of consecutive
-    groups of that many images instead, on any number of devices (the authors' classification
-    models were trained with those of one GPU: 128 images for tiny models, 64 for base). Running
-    statistics then take the mean over the groups.
+    Statistics are float32 whatever the dtype of the computation. The running variance is unbiased,
+    as in PyTorch (Flax's is biased). With a batch split over devices under `jax.jit`, statistics
+    are those of the global batch. With `group_size`, they are those of consecutive groups of that
+    many images, on any number of devices, and running statistics take their mean: the authors
+    trained their classification models with the statistics of one GPU, of 128 images for tiny
+    models and 64 for base.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class BatchNorm(nnx.Module):
         return self._affine(self.mean[...], self.var[...])
 
     def _affine(self, mean: jax.Array, var: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Scale and offset that normalise by statistics `[C]` or `[groups, C]`; of their shape."""
+        """Scale and offset that normalize by statistics `[C]` or `[groups, C]`; of their shape."""
         gain, bias = (
             jnp.broadcast_to(p[...].astype(jnp.float32), var.shape) for p in (self.scale, self.bias)
         )
@@ -93,14 +93,14 @@ class BatchNorm(nnx.Module):
     def _grouped(self, x: jax.Array, train: bool) -> jax.Array:
         """`x`, or in training by several groups `[groups, B / groups, ..., C]`.
 
-        Positions keep their axes: a TPU has images in its lanes where there are few channels, and
-        would turn maps around to make rows `[N, C]` of them.
+        Positions keep their axes: with few channels a TPU keeps images in its lanes, and would
+        transpose maps to make rows `[N, C]` of them.
         """
         batch = x.shape[0]
         group_size = self.group_size or batch
         if not train or group_size == batch:
-            # XLA:CPU sums products over the middle of [1, N, C], which gradients of this layer do,
-            # 20 to 100 times as slowly as over the rows of [N, C].
+            # Without a group axis of 1: XLA:CPU sums products over the middle of [1, N, C], as the
+            # gradients do, 20 to 100 times slower than over the rows of [N, C].
             return x
         if batch % group_size:
             raise UserError(f"group_size={group_size} must divide the batch of {batch}")
@@ -111,9 +111,8 @@ class BatchNorm(nnx.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Mean and biased variance of `_grouped(x)`, `[C]` or `[groups, C]`.
 
-        Updates the running ones. Two passes: E[x^2] - E[x]^2, about zero or any other value that is
-        not the mean, loses the variance of features that hardly differ, and percents of some
-        gradients with it.
+        Updates the running ones. In two passes: E[x^2] - E[x]^2 loses the variance of features that
+        hardly vary, and with it percents of some gradients.
         """
         channels, first = x.shape[-1], maps.ndim - x.ndim
         axes = tuple(range(first, maps.ndim - 1))
@@ -134,7 +133,7 @@ class BatchNorm(nnx.Module):
 
         keep, new = self.momentum, 1 - self.momentum
         for running, groups in ((self.mean, mean), (self.var, unbiased)):
-            # Not `[...] =`: of a traced array Flax then asks what only an error of JAX's tells.
+            # Not `[...] =`, which makes Flax catch an error of JAX for every traced array.
             running.set_value(keep * running[...] + new * groups.reshape(-1, channels).mean(0))
         return mean, var
 

@@ -1,4 +1,4 @@
-"""Between maps of different stride: patch embedding and patch merging (Swin)."""
+"""Patch embedding and patch merging: from one stride to the next (Swin)."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class PatchEmbed(nnx.Module):
 
 
 class PatchMerging(nnx.Module):
-    """Halves the map and doubles the channels: 2x2 neighbours, layer norm, linear without bias."""
+    """Halves the map and doubles the channels: 2x2 neighbors, layer norm, linear without bias."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
         self.norm = LayerNorm(4 * features, rngs=rngs, **dtypes)
@@ -47,6 +47,6 @@ class PatchMerging(nnx.Module):
         x = pad_to_multiple(x, (2, 2))
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-        # Swin's order of the four neighbours: (0, 0), (1, 0), (0, 1), (1, 1) in (row, column).
+        # Swin's order of the four neighbors: (0, 0), (1, 0), (0, 1), (1, 1) in (row, column).
         x = x.transpose(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, 4 * channels)
         return self.reduction(self.norm(x))

@@ -2,7 +2,7 @@
 
     y[b, i, c] = sum over j in N(i) of  w[b, i, j, g(c)] * x[b, j, c]
 
-Slow and obviously right: it gathers every neighbourhood. Every lowering is tested against it.
+Slow and obviously right: it gathers every neighborhood. Every lowering is tested against it.
 """
 
 import jax

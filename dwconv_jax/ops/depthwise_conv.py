@@ -27,7 +27,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: int | Pair = 1) ->
       `[B, H, W, C]` in the common dtype of `x` and `kernel`; sums are float32 at least on CPU.
 
     Raises:
-      ValueError: if the shapes do not fit, or an even kernel size has no centre.
+      ValueError: if the shapes do not fit, or an even kernel size has no center.
     """
     check_map(x)
     if kernel.ndim != 3 or kernel.shape[2] != x.shape[3]:

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
+from dwconv_jax.layers import Canvas
 from dwconv_jax.models import create_model
 from dwconv_jax.ops.detection.masks import paste_masks
 from dwconv_jax.tasks.detection.losses import Objects, anchor_losses, cascade_losses
@@ -113,7 +114,8 @@ def heads(model, pyramid, box_rois, mask_rois):
 @functools.partial(jax.jit, static_argnums=0)
 def evaluate(graph, state, images, size, scale, box_rois, mask_rois):
     model = nnx.merge(graph, state)
-    maps = model.backbone.features(images, False, None, model.padded_size(size, False))
+    canvas = Canvas(model.padded_size(size, False))
+    maps = model.backbone.features(images, False, None, canvas)
     pyramid = model.features(images, size)
     levels = model.rpn(*pyramid)
     proposals = model.propose(levels, size, train=False)

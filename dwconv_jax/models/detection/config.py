@@ -21,7 +21,7 @@ class DetectorSettings:
       proposals: proposals of an image in prediction.
       anchor_samples: anchors of an image in the loss of the proposal network; half may be positive.
       roi_samples: regions of an image in the loss of each stage; a quarter may be positive.
-      images_per_group: consecutive images that share the normalisers of the losses and, in
+      images_per_group: consecutive images that share the normalizers of the losses and, in
         training, a padded size: those of one device of the reference.
       score_threshold: of detections.
       iou_threshold: above which detections of one class suppress each other.

@@ -39,7 +39,7 @@ class PixelClassifier(nnx.Module):
 
 
 class PyramidPooling(nnx.Module):
-    """Adds what a map looks like when it is averaged over 1, 4, 9 and 36 regions (PSPNet)."""
+    """Concatenates averages of the map over 1, 4, 9 and 36 regions (PSPNet)."""
 
     def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
         self.levels = nnx.List(
@@ -220,7 +220,7 @@ class UPerNet(nnx.Module):
 
 
 def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:
-    """Bilinear, between pixel centres and without antialiasing, as PyTorch's `interpolate`."""
+    """Bilinear resizing like PyTorch's `interpolate`: half-pixel centers, no antialiasing."""
     shape = (x.shape[0], *size, x.shape[3])
     return x if shape == x.shape else jax.image.resize(x, shape, "bilinear", antialias=False)
 
