@@ -1,20 +1,28 @@
-# Each target does all its own set-up: it needs Python 3.11 or newer and nothing else.
-PYTHON ?= python3
-VENV := .venv
+# Each target does its own set-up and needs only Python 3.11 or newer: `make test PYTHON=python3.12`.
+PYTHON := python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CORE := .venv-core-$(VERSION)
 
-.PHONY: demo test test-slow check docs format clean
+PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+CORE_TESTS := $(addprefix tests/,ops layers models convert test_linen.py test_bare_import.py)
+
+.PHONY: demo test test-core test-slow check docs format clean
 
 demo: $(INSTALLED)  ## trains a dynamic depth-wise network on real handwritten digits
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
 	$(BIN)/python -m dwconv_jax.report --workdir=runs/digits
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/$(PYTEST)
+
+test-core: $(CORE)/.installed  ## the tests that need only JAX, Flax and safetensors
+	$(CORE)/bin/$(PYTEST) $(CORE_TESTS)
 
 test-slow: $(INSTALLED)  ## the wide sweeps that `make test` leaves out
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
+	$(BIN)/$(PYTEST) -m slow
 
 check: $(INSTALLED) docs
 	$(BIN)/ruff check .
@@ -28,11 +36,13 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): pyproject.toml setup.py
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(INSTALLED): EXTRA := dev
+$(CORE)/.installed: EXTRA := test-core
+$(INSTALLED) $(CORE)/.installed: pyproject.toml setup.py
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade pip
+	$(@D)/bin/python -m pip install --quiet --editable '.[$(EXTRA)]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf .venv .venv-* build *.egg-info

@@ -1,4 +1,6 @@
-"""The optional compiled kernel; everything else is in pyproject.toml."""
+"""Builds the optional compiled kernel; pyproject.toml states everything else."""
+
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -6,12 +8,13 @@ try:
     import jax.ffi
 
     include_dirs = [jax.ffi.include_dir()]
-except ImportError:  # without the headers there is nothing to build, and nothing that needs it
+except ImportError:  # no FFI headers: skip the kernel, XLA does the same work
     include_dirs = []
 
 cpu_kernel = Extension(
     "dwconv_jax.ops.lowerings.cpu._kernel",
     sources=["dwconv_jax/ops/lowerings/cpu/kernel.cc"],
+    depends=sorted(glob("dwconv_jax/ops/lowerings/cpu/*.h")),
     include_dirs=include_dirs,
     extra_compile_args=["-std=c++17", "-O3"],
     language="c++",

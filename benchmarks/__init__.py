@@ -1,1 +1,1 @@
-"""Side-by-side measurements, such as `python -m benchmarks.cpu.operators`."""
+"""Side-by-side measurements: `python -m benchmarks.cpu.operators` and others, see README.md."""

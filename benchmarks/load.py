@@ -1,7 +1,7 @@
-"""Who used the processor: a busy second core flatters one side of a comparison by up to 10 times.
+"""Detects other processes on the CPU: a single busy core can bias a comparison up to 10x.
 
-A peer whose threads meet at a barrier waits for the one that was scheduled away. A measurement
-during which another process held a core is therefore discarded, not averaged.
+A peer whose threads meet at a barrier waits for the slowest of them. Measurements during which
+another process held a core are therefore discarded, not averaged.
 """
 
 import os
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_TICK_NOISE = 0.03  # seconds: the kernel counts in ticks of 10 ms, for each process and the whole
-_SHARE = 0.15
+_TICK_NOISE = 0.03  # seconds: the kernel counts ticks of 10 ms, per process and in total
+_SHARE = 0.15  # of an interval that others may use
 
 
 class ForeignLoad:
-    """Compares the machine's busy time with that of `pids` and their children, as far as it can."""
+    """Compares the machine's busy time with that of `pids` and their children, on Linux."""
 
     def __init__(self, pids: Sequence[int]):
         self.pids = list(pids)
@@ -26,7 +26,7 @@ class ForeignLoad:
         self._began, self._foreign = time.perf_counter(), self._foreign_seconds()
 
     def was_seen(self) -> bool:
-        """Whether others used more than a trifle of the processor since `start`."""
+        """Whether other processes used a notable share of the CPU since `start`."""
         allowed = max(_TICK_NOISE, _SHARE * (time.perf_counter() - self._began))
         return self._foreign_seconds() - self._foreign > allowed
 
@@ -48,7 +48,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _process_seconds(pid: int) -> float:
-    # The name of the process may hold spaces; fields are counted from behind its parenthesis.
+    # The process name may contain spaces; count fields after its closing parenthesis.
     fields = _first_line(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 

@@ -1,7 +1,6 @@
-"""Rows of measurements as a table, as JSON and as a picture."""
+"""Comparisons with a peer, as a table, as JSON and as a figure."""
 
 import dataclasses
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -12,12 +11,13 @@ import flax
 import jax
 import numpy as np
 
+from benchmarks.output import figure, print_cells, print_header, write_json
 from benchmarks.timing import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One comparison: what was run, by which of our lowerings, against whom."""
+    """One comparison: what was run, by which of our lowerings, against which peer."""
 
     case: str
     what: str
@@ -27,11 +27,8 @@ class Row:
     times: Comparison
 
 
-_HEADER = ("case", "what", "ours", "peer", "ours ms", "peer ms", "ratio", "quartiles", "compile s")
-
-
 def machine(threads: int, torch_version: str | None) -> dict[str, Any]:
-    """What a reader must know to judge the numbers."""
+    """The facts that a reader needs to judge the numbers."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -45,17 +42,19 @@ def machine(threads: int, torch_version: str | None) -> dict[str, Any]:
 
 
 def print_heading(title: str, facts: dict[str, Any]) -> None:
-    """The versions and the head of the table; rows follow as they are measured."""
+    """Prints the versions and the head of the table; rows follow as they are measured."""
     print(f"## {title}\n\n" + ", ".join(f"{k} {v}" for k, v in facts.items()))
-    print("ratio = peer's time / ours: above 1 is ours ahead\n")
-    print("| " + " | ".join(_HEADER) + " |\n" + "|---" * len(_HEADER) + "|", flush=True)
+    print("ratio = the peer's time / ours: above 1 we are faster\n")
+    print_header(
+        "case", "what", "ours", "peer", "ours ms", "peer ms", "ratio", "quartiles", "compile s"
+    )
 
 
 def print_row(row: Row) -> None:
-    """One line of the table."""
+    """Prints one line of the table."""
     times = row.times
     noise = f" NOISY ({times.discarded} disturbed)" if times.is_noisy else ""
-    cells = (
+    print_cells(
         row.case,
         row.what,
         row.lowering,
@@ -66,43 +65,34 @@ def print_row(row: Row) -> None:
         f"{times.ratio_low:.2f} to {times.ratio_high:.2f}{noise}",
         f"{row.compile_seconds:.1f}",
     )
-    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def write(path: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
-    """`path`.json with everything and `path`.png with the ratios."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows]}
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    """Writes `path`.json with everything and `path`.png with the ratios."""
+    write_json(path.with_suffix(".json"), {"machine": facts}, rows)
     if rows:
         _draw_ratios(path.with_suffix(".png"), rows)
 
 
 def _draw_ratios(path: Path, rows: Sequence[Row]) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
     from matplotlib import ticker
 
     ratios = np.array([row.times.ratio for row in rows])
     ends = np.array([(row.times.ratio_low, row.times.ratio_high) for row in rows])
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(rows)), layout="constrained")
     colors = ["tab:blue" if ratio >= 1 else "tab:orange" for ratio in ratios]
-    errors = np.abs(ends.T - ratios)
-    axes.barh(range(len(rows)), ratios - 1, left=1, xerr=errors, color=colors)
     labels = [f"{row.case}, {row.what}, {row.lowering} / {row.peer}" for row in rows]
-    axes.set_yticks(range(len(rows)), labels, fontsize=7)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.margins(x=0.05)
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel("peer's time / ours; blue: ours ahead")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with figure(path, figsize=(9, 1 + 0.22 * len(rows))) as axes:
+        errors = np.abs(ends.T - ratios)
+        axes.barh(range(len(rows)), ratios - 1, left=1, xerr=errors, color=colors)
+        axes.set_yticks(range(len(rows)), labels, fontsize=7)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.margins(x=0.05)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel("the peer's time / ours; blue: ours is faster")
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""What the benchmark programs share: options, peers, lowerings, and the loop over comparisons."""
+"""What the CPU benchmarks share: options, the PyTorch peer, lowerings and rows."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ Label = tuple[str, str, str]  # case, what, lowering
 
 
 class Session:
-    """Measures and prints rows; writes them when the program ends."""
+    """Measures and prints rows; `session` writes them at the end."""
 
     def __init__(self, title: str, options: argparse.Namespace, torch: TorchPeer | None):
         self.pairs, self.output, self.torch = options.pairs, options.output, torch
@@ -30,20 +30,20 @@ class Session:
         report.print_heading(title, self.facts)
 
     def lowerings(self) -> list[str]:
-        """XLA, and the compiled kernel where it was built."""
+        """ "XLA", and "kernel" where the compiled kernel was built."""
         return ["XLA", "kernel"] if cpu_kernel.is_built() else ["XLA"]
 
     def against_torch(
         self, label: Label, call: Callable, arguments: tuple, case: str, details: dict[str, Any]
     ) -> None:
-        """A row for `call(*arguments)`, to be jitted, against a case of the PyTorch peer."""
+        """Adds a row: jitted `call(*arguments)` against a case of the PyTorch peer."""
         ours, seconds = self._compile(label, call, arguments)
         self.measure_against_torch(label, seconds, ours, case, details)
 
     def against(
         self, label: Label, call: Callable, arguments: tuple, peer_name: str, peer: Timer
     ) -> None:
-        """A row for `call(*arguments)`, to be jitted, against a peer in this process."""
+        """Adds a row: jitted `call(*arguments)` against a peer in this process."""
         ours, seconds = self._compile(label, call, arguments)
         self._add(label, seconds, peer_name, compare(ours, peer, None, self.pairs))
 
@@ -56,14 +56,14 @@ class Session:
         details: dict[str, Any],
         peer_name: str = "PyTorch",
     ) -> None:
-        """A row for what took `seconds` to compile; none where there is no PyTorch."""
+        """Adds a row for a call that took `seconds` to compile; does nothing without PyTorch."""
         if self.torch is None:
             return
         peer = functools.partial(self.torch.seconds, case, details)
         self._add(label, seconds, peer_name, compare(ours, peer, self.torch, self.pairs))
 
     def measure_against(self, label: Label, ours: Timer, peer: Timer) -> Comparison:
-        """A row for what needs no compilation, against PyTorch."""
+        """Adds a row against PyTorch for a call that needs no compilation."""
         times = compare(ours, peer, self.torch, self.pairs)
         self._add(label, 0.0, "PyTorch", times)
         return times
@@ -80,11 +80,11 @@ class Session:
 
 @contextlib.contextmanager
 def using(lowering: str) -> Iterator[None]:
-    """Traces inside use the compiled kernel ("kernel") or not ("XLA")."""
+    """Functions traced inside use the compiled kernel ("kernel") or only XLA ("XLA")."""
     name, value = "DWCONV_JAX_CPU_KERNEL", "1" if lowering == "kernel" else "0"
     before = os.environ.get(name)
     os.environ[name] = value
-    jax.clear_caches()  # the choice is made when a function is traced
+    jax.clear_caches()  # tracing makes the choice
     try:
         yield
     finally:
@@ -95,9 +95,9 @@ def using(lowering: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def session(title: str, options: argparse.Namespace) -> Iterator[Session]:
-    """A session with the peer running; files are written at the end, also after an interruption.
+    """Starts the peer, gives a session, and writes its files even when interrupted.
 
-    Our side reuses memory as main.py does; the peer does as the environment says.
+    Our side reuses host memory as main.py does; the peer follows the environment.
     """
     reuse_host_memory()
     torch = start_torch(options.torch_python, os.cpu_count() or 1)
@@ -110,11 +110,11 @@ def session(title: str, options: argparse.Namespace) -> Iterator[Session]:
 
 
 def parser(description: str, name: str) -> argparse.ArgumentParser:
-    """The options that the benchmark programs share."""
+    """The options that the CPU benchmarks share."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--torch-python", default=sys.executable, help="interpreter with PyTorch")
-    options.add_argument("--pairs", type=int, default=9, help="undisturbed pairs for each row")
-    options.add_argument("--only", default="", help="measure cases whose name contains this")
+    options.add_argument("--pairs", type=int, default=9, help="undisturbed pairs of each row")
+    options.add_argument("--only", default="", help="measure only cases whose name contains this")
     output = Path("runs/benchmarks") / name
-    options.add_argument("--output", type=Path, default=output, help="where to write, no suffix")
+    options.add_argument("--output", type=Path, default=output, help="output path without suffix")
     return options

@@ -1,4 +1,4 @@
-"""Ours and a peer in alternation: warm-up, pairs, foreign load discarded, medians of ratios."""
+"""Times our side and a peer in alternation; discards disturbed pairs, reports medians."""
 
 import dataclasses
 import os
@@ -14,14 +14,14 @@ from benchmarks.peers.peer import TorchPeer
 
 Timer = Callable[[int], float]  # repeats -> mean seconds of a call
 
-_PAIR_SECONDS = 0.1  # of each side: long enough for the 10 ms ticks of the load guard
-_ATTEMPTS = 4  # pairs tried for each pair wanted
+_PAIR_SECONDS = 0.1  # of each side: long for the 10 ms ticks that `ForeignLoad` reads
+_ATTEMPTS = 4  # pairs to try for each pair wanted
 _FEWEST_PAIRS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Milliseconds of a call and the peer's time over ours, with the quartiles of the pairs."""
+    """Milliseconds of a call, and the peer's time over ours with the quartiles of the pairs."""
 
     ours_ms: float
     peer_ms: float
@@ -33,14 +33,14 @@ class Comparison:
 
     @property
     def is_noisy(self) -> bool:
-        """Too few pairs without foreign load: the numbers stem from disturbed ones too."""
+        """Whether too few pairs were undisturbed, so that the numbers include disturbed ones."""
         return self.pairs < _FEWEST_PAIRS
 
 
 def compile_function(
     function: Callable[..., Any], *arguments: Any, donate: Sequence[int] = ()
 ) -> tuple[Any, float]:
-    """The compiled function and the seconds that tracing and compiling took."""
+    """The compiled function, and the seconds it took to trace and compile."""
     start = time.perf_counter()
     compiled = jax.jit(function, donate_argnums=tuple(donate)).lower(*arguments).compile()
     return compiled, time.perf_counter() - start
@@ -59,7 +59,7 @@ def timer(call: Callable[[], Any]) -> Timer:
 
 
 def compare(ours: Timer, peer: Timer, peer_process: TorchPeer | None, pairs: int) -> Comparison:
-    """Alternates the two until `pairs` pairs were measured with nobody else at work."""
+    """Alternates both sides until `pairs` pairs are undisturbed, or attempts run out."""
     repeats = [_repeats(side) for side in (ours, peer)]
     load = ForeignLoad([os.getpid()] + ([peer_process.pid] if peer_process else []))
     clean: list[list[float]] = []
@@ -68,7 +68,7 @@ def compare(ours: Timer, peer: Timer, peer_process: TorchPeer | None, pairs: int
         load.start()
         pair = []
         for side, count in zip((ours, peer), repeats, strict=True):
-            side(1)  # memory that the other side let go of may be slow to come by (README)
+            side(1)  # memory that the other side freed may be slow to get back (README)
             pair.append(side(count))
             time.sleep(0.003)  # lets the other side's spinning threads go to sleep
         (disturbed if load.was_seen() else clean).append(pair)

@@ -1,30 +1,38 @@
-"""Every test sees 8 virtual CPU devices and strict rank promotion."""
+"""Every test sees 8 virtual CPU devices and strict rank promotion.
+
+Imports only what the tests of ops, layers and models have installed.
+"""
 
 import os
 
-import filelock
 import jax
 import numpy as np
 import pytest
-from jax._src.interpreters.partial_eval import DynamicJaxprTracer
-
-from tests.training import tiny
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Compilation is what the time goes to; `optimized` is for tests of what users compile.
+# Compilation takes most of the time; `optimized` is for tests of what users compile.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the processes that tests start
-# Flax asks the counters of its Rngs for a sharding; of a traced one JAX then prints the program so
-# far into a message that nobody reads, which is most of the time that it takes to trace a model.
-DynamicJaxprTracer._origin_msg = lambda tracer: ""
 jax.config.update("jax_default_matmul_precision", "highest")
+
+if jax.__version_info__ < (0, 11):
+    # Flax asks traced RNG counters for their sharding; before answering no, these versions of JAX
+    # print the program traced so far into an error message, a quarter of a model's tracing time.
+    from jax._src.interpreters.partial_eval import DynamicJaxprTracer
+
+    DynamicJaxprTracer._origin_msg = lambda tracer: ""
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
 def optimized():
-    """The tests of a module compile with all optimisations, as users do."""
+    """Compiles the tests of a module with all optimizations, as users do."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
@@ -32,20 +40,22 @@ def optimized():
 
 @pytest.fixture(scope="session")
 def shared_dir(tmp_path_factory, worker_id):
-    """A folder of all workers of this session."""
+    """A folder that all workers of this session share."""
     base = tmp_path_factory.getbasetemp()
     return base if worker_id == "master" else base.parent
 
 
 @pytest.fixture(scope="session")
 def data_dir(shared_dir):
-    """Where tfds keeps what it prepares."""
+    """The folder where tfds keeps prepared data."""
     return str(shared_dir / "tfds")
 
 
 @pytest.fixture
 def config(data_dir):
-    """A run of seconds."""
+    """The config of a run that takes seconds."""
+    from tests.training import tiny
+
     config = tiny.get_config()
     config.dataset.data_dir = data_dir
     return config
@@ -53,8 +63,11 @@ def config(data_dir):
 
 @pytest.fixture(scope="session")
 def trained_run(shared_dir, data_dir):
-    """The config and the workdir of a run that has finished; the workers make it once."""
-    from dwconv_jax.training import loop  # TensorFlow comes with it
+    """Config and workdir of a finished run, which the workers share."""
+    import filelock
+
+    from dwconv_jax.training import loop
+    from tests.training import tiny
 
     config = tiny.get_config()
     config.dataset.data_dir = data_dir
@@ -64,8 +77,3 @@ def trained_run(shared_dir, data_dir):
             loop.train(config, str(workdir))
             finished.touch()
     return config, workdir
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)

@@ -1,1 +1,1 @@
-"""Measurements on a CPU, side by side with PyTorch."""
+"""CPU: measurements side by side with PyTorch."""

@@ -1,4 +1,4 @@
-"""Cascade Mask R-CNN by part, RoIAlign and suppression: `python -m benchmarks.cpu.detection`."""
+"""Cascade Mask R-CNN by part, RoIAlign and NMS: `python -m benchmarks.cpu.detection`."""
 
 import argparse
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def boxes_of(count: int, side: float, longest: float) -> jax.Array:
 
 
 def suppression(run: Session) -> None:
-    """A thousand and more boxes of one class."""
+    """NMS of 1,000 to 4,000 boxes of one class."""
     for count in (1000, 2000, 4000):
         boxes = boxes_of(count, 800, 200)
         scores = jax.random.uniform(jax.random.key(1), (count,))
@@ -43,7 +43,7 @@ def suppression(run: Session) -> None:
 
 
 def pooling(run: Session) -> None:
-    """Regions of one map, at the sizes that the levels of a pyramid see."""
+    """RoIAlign on maps as large as a pyramid's."""
     for size, count in ((200, 128), (50, 512)):
         features = jax.random.normal(jax.random.key(0), (1, size, size, FEATURES))
         boxes = boxes_of(count, size, 28)
@@ -57,7 +57,7 @@ def pooling(run: Session) -> None:
 
 
 def parts(options: argparse.Namespace) -> None:
-    """Milliseconds of each part of a prediction, which together are the whole."""
+    """Prints milliseconds of each part of a prediction, and of the whole."""
     model = create_model(options.model, rngs=nnx.Rngs(0))
     images = jax.random.normal(jax.random.key(0), (1, options.size, options.size, 3))
     size = jnp.array([[options.size, options.size]])

@@ -17,12 +17,12 @@ from benchmarks.timing import Comparison, Timer
 
 SIZE, BATCH = 224, 64
 PIPELINES = {"crop and flip": False, "full recipe": True}
-# Batches before the clock starts: more than either side holds at hand.
+# Batches before the clock starts (more than either side prefetches), and timed ones.
 _WARM_UP, _TIMED = 8, 24
 
 
 def dataset_config(folder: Path, full: bool) -> ConfigDict:
-    """The input of configs/imagenet.py, from a folder; without `full`, only its crop and flip."""
+    """The dataset of configs/imagenet.py from a folder; unless `full`, only crop and flip."""
     from configs import imagenet
 
     dataset = imagenet.get_config().dataset
@@ -33,7 +33,7 @@ def dataset_config(folder: Path, full: bool) -> ConfigDict:
 
 
 def ours(folder: Path, full: bool) -> Timer:
-    """Times batches of a new iterator, which is closed afterwards: nothing goes on behind."""
+    """Times batches of a new iterator, and closes it to stop its prefetching."""
     from dwconv_jax import data
 
     dataset = data.load_classification(dataset_config(folder, full))
@@ -51,7 +51,7 @@ def ours(folder: Path, full: bool) -> Timer:
 
 
 def theirs(torch: TorchPeer, folder: Path, full: bool, cores: int) -> Timer:
-    """Times batches of a DataLoader with a worker for each core."""
+    """Times batches of a DataLoader with one worker per core."""
     details = dict(folder=str(folder), size=SIZE, batch=BATCH, workers=cores, full=full)
 
     def seconds(repeats: int) -> float:
@@ -67,12 +67,12 @@ def _take(batches: Iterator[object], count: int) -> None:
 
 
 def state_meaning(times: Comparison, cores: int, appetite: float) -> None:
-    """Prints images a second and core, and the cores that one accelerator keeps busy."""
+    """Prints images per second and core, and how many cores feed one accelerator."""
     ours, peer = (BATCH / (1e-3 * ms) / cores for ms in (times.ours_ms, times.peer_ms))
     print(
-        f"  {ours:.0f} images a second and core, the peer {peer:.0f}; an accelerator that takes "
-        f"{appetite:.0f} a second needs {math.ceil(appetite / ours)} cores like these, with the "
-        f"peer {math.ceil(appetite / peer)}",
+        f"  {ours:.0f} images per second and core, the peer {peer:.0f}; an accelerator that takes "
+        f"{appetite:.0f} per second needs {math.ceil(appetite / ours)} such cores, with the peer "
+        f"{math.ceil(appetite / peer)}",
         flush=True,
     )
 
@@ -100,7 +100,7 @@ def _options() -> argparse.Namespace:
         "--appetite",
         type=float,
         default=1000,
-        help="images a second that an accelerator takes: an assumption, not a measurement",
+        help="images per second that an accelerator takes: an assumption, not a measurement",
     )
     return options.parse_args()
 

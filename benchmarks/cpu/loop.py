@@ -1,8 +1,6 @@
-"""What the training loop adds to its steps, and what checkpoints do.
+"""The cost of the training loop and of checkpoints: `python -m benchmarks.cpu.loop`.
 
-    python -m benchmarks.cpu.loop
-
-The digits run of configs/digits.py by `loop.train` itself, against its jitted step alone.
+Runs configs/digits.py by `loop.train` itself, and its jitted step alone.
 """
 
 import argparse
@@ -20,6 +18,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from benchmarks.output import print_cells, print_header
 from benchmarks.report import machine
 from dwconv_jax.data.dataset import Batch
 from dwconv_jax.tasks.classification.task import Classification
@@ -29,12 +28,12 @@ from dwconv_jax.training.host_memory import reuse_host_memory
 from dwconv_jax.training.mesh import to_devices
 from dwconv_jax.training.writers import read_jsonl
 
-STEPS_OF_A_LAP = 110  # after which configs/digits.py logs, evaluates and saves
+STEPS_OF_A_LAP = 110  # how often configs/digits.py logs, evaluates and saves
 _LAPS = 6
 
 
 def digits_config(*, saves: bool) -> ConfigDict:
-    """A short run that is evaluated at its end alone; with `saves` it saves after every lap."""
+    """A short run that evaluates only at its end; with `saves` it saves after every lap."""
     from configs import digits
 
     config = digits.get_config()
@@ -45,7 +44,7 @@ def digits_config(*, saves: bool) -> ConfigDict:
 
 
 def steps_alone(workdir: str) -> list[float]:
-    """Milliseconds of a step on one batch that stays on the device, a value for each lap."""
+    """Milliseconds of a step on a batch that stays on the device, one value per lap."""
     run = loop.prepare(digits_config(saves=False), workdir)
     with jax.set_mesh(run.mesh):
         step, state = run.train_step(), run.initial_state()
@@ -61,7 +60,7 @@ def steps_alone(workdir: str) -> list[float]:
 
 
 def steps_in_the_loop(workdir: str, *, saves: bool) -> list[float]:
-    """Milliseconds of a step by the loop's own log, which leaves out what `save` waits for."""
+    """Milliseconds of a step from the loop's own log, which excludes the time in `save`."""
     config = digits_config(saves=saves)
     loop.train(config, workdir)
     entries = [e for e in read_jsonl(epath.Path(workdir)) if e["split"] == "train"]
@@ -70,7 +69,7 @@ def steps_in_the_loop(workdir: str, *, saves: bool) -> list[float]:
 
 @contextlib.contextmanager
 def batches_at_hand() -> Iterator[None]:
-    """Lets the loop see one batch again and again, which costs nothing to make."""
+    """Gives the loop the same batch again and again, which costs nothing."""
     make_batches = Classification.train_batches
 
     def repeated(task: Classification, start_step: int) -> Iterator[Batch]:
@@ -82,7 +81,7 @@ def batches_at_hand() -> Iterator[None]:
 
 @contextlib.contextmanager
 def timed_saves(*, to_the_end: bool) -> Iterator[list[float]]:
-    """Collects milliseconds of every save: until it returns, or until the files are written."""
+    """Collects milliseconds of every save, until it returns or `to_the_end` of writing."""
     milliseconds: list[float] = []
     save = Checkpoints.save
 
@@ -98,7 +97,7 @@ def timed_saves(*, to_the_end: bool) -> Iterator[list[float]]:
 
 
 def measure(root: Path, rounds: int) -> dict[str, list[float]]:
-    """Everything in turn, `rounds` times."""
+    """Measures everything in turn, `rounds` times."""
     times: dict[str, list[float]] = {
         name: [] for name in ("alone", "loop", "fed", "saving", "blocked", "written")
     }
@@ -117,7 +116,7 @@ def measure(root: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def print_table(times: dict[str, list[float]]) -> None:
-    """Medians, quartiles, and what the medians are in steps."""
+    """Prints medians, quartiles, and the medians relative to a step by itself."""
     rows = {
         "a step by itself": "alone",
         "a step in the loop, logging included, its batch at hand": "loop",
@@ -127,14 +126,14 @@ def print_table(times: dict[str, list[float]]) -> None:
         "a save takes until its files are written": "written",
     }
     alone = np.median(times["alone"])
-    print("| | ms | quartiles | of a step by itself |\n|---|---|---|---|")
+    print_header("", "ms", "quartiles", "of a step by itself")
     for what, name in rows.items():
         low, middle, high = np.quantile(times[name], (0.25, 0.5, 0.75))
-        print(f"| {what} | {middle:.2f} | {low:.2f} to {high:.2f} | {middle / alone:.1%} |")
+        print_cells(what, f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{middle / alone:.1%}")
 
 
 def main(options: argparse.Namespace) -> None:
-    """Measures on the processors that this process may use."""
+    """Measures on the cores that this process may use."""
     reuse_host_memory()
     cores = len(os.sched_getaffinity(0))
     facts = machine(cores, None)

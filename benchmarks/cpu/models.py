@@ -15,7 +15,7 @@ from benchmarks.timing import compile_function, timer
 from dwconv_jax.models.fold import fold_batch_norms
 
 BATCH, SIZE = 8, 224
-KERNEL_MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny")  # whose operator the compiled kernel knows
+KERNEL_MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny")  # the compiled kernel has their operator
 MODELS = (*KERNEL_MODELS, "i_dynamic_dwnet_tiny", "swin_tiny")
 OPTIMIZER = optax.adamw(1e-3, weight_decay=0.05)
 
@@ -28,7 +28,7 @@ def evaluation(name: str) -> Case:
 
 
 def folded_evaluation(name: str) -> Case:
-    """The same of the model that `export` writes, whose batch norms are part of its weights."""
+    """The logits of the model that `export` writes, with batch norms folded into its weights."""
     return _logits(fold_batch_norms(dwconv_jax.create_model(name, rngs=nnx.Rngs(0))))
 
 
@@ -42,7 +42,7 @@ def _logits(model: nnx.Module) -> Case:
 
 
 def training(name: str) -> Case:
-    """A step of AdamW on what it updates and a batch."""
+    """An AdamW step on the training state and a batch."""
     model = dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
     graph, *states = nnx.split(model, nnx.Param, ...)
     parameters, rest = states
@@ -64,7 +64,7 @@ def training(name: str) -> Case:
 
 
 def stepper(compiled: Any, arguments: tuple[Any, ...]) -> Callable[[], Any]:
-    """Calls a step on the state that the last call left; the state's memory is used again."""
+    """Calls a step on the state of the last call, whose memory it reuses."""
     state, *batch = arguments
 
     def call() -> Any:
@@ -76,7 +76,7 @@ def stepper(compiled: Any, arguments: tuple[Any, ...]) -> Callable[[], Any]:
 
 
 def peers(name: str) -> dict[str, dict[str, Any]]:
-    """Who a model is measured against, and how its case differs from the plain one."""
+    """The peers of a model, and how their cases differ from the plain one."""
     others = {"transformers": {"name": "transformers_swin_tiny"}} if name == "swin_tiny" else {}
     return {"PyTorch": {}, "PyTorch compiled": {"compiled": True}, **others}
 
@@ -89,7 +89,7 @@ PHASES = {
 
 
 def measure(run: Session, name: str, what: str, lowering: str) -> None:
-    """A row for each peer."""
+    """Adds a row for each peer."""
     build = PHASES[what]
     train = build is training
     with using(lowering):

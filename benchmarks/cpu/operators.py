@@ -1,7 +1,6 @@
 """The operator alone against PyTorch and `flax.nnx.Conv`: `python -m benchmarks.cpu.operators`."""
 
 import argparse
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -13,28 +12,25 @@ from jax import lax
 
 from benchmarks.cpu import growth
 from benchmarks.session import Session, parser, session
+from benchmarks.stages import GROUPS, KERNEL, STAGES, TAPS, weight_shape
 from benchmarks.timing import Timer, compile_function, timer
 from dwconv_jax import ops
 
 BATCH = 8
-STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
 HEADS = (3, 6, 12, 24)  # Swin's, stage by stage
-KERNEL = 7
-CENTRE_GROUPS = 32
 CONNECTIVITY = ops.Sliding(KERNEL)
-TAPS = KERNEL**2
 WHAT = ("forward", "forward + gradients")  # index: train
 
 
 def normal(*shape: int) -> jax.Array:
-    """Random numbers; always the same."""
+    """Normal numbers; always the same."""
     return jax.random.normal(jax.random.key(0), shape)
 
 
 def passes(
     function: Callable[..., jax.Array], inputs: tuple[Any, ...], train: bool
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """A call and its arguments: the function, or its result with the gradients of all inputs."""
+    """A call and its arguments: the function, or with `train` its value and all gradients."""
 
     def with_gradients(cotangent: jax.Array, *inputs: Any) -> Any:
         y, pullback = jax.vjp(function, *inputs)
@@ -44,20 +40,15 @@ def passes(
     return (with_gradients, (cotangent, *inputs)) if train else (function, inputs)
 
 
+def compiled_timer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Timer:
+    """Times a peer that runs in this process."""
+    compiled, _ = compile_function(function, *arguments)
+    return timer(lambda: compiled(*arguments))
+
+
 def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
     """The operator at the models' kernel size."""
     return ops.locally_connected(x, weights, CONNECTIVITY)
-
-
-def weights_of(dynamic: str, size: int, channels: int) -> jax.Array:
-    """Weights of a 7x7 sliding kernel."""
-    match dynamic:
-        case "static":
-            return normal(1, 1, 1, TAPS, channels)
-        case "pooled":
-            return normal(BATCH, 1, 1, TAPS, channels)
-        case _:
-            return normal(BATCH, size * size, 1, TAPS, CENTRE_GROUPS)
 
 
 def stages(run: Session, only: str) -> None:
@@ -66,9 +57,10 @@ def stages(run: Session, only: str) -> None:
         case = f"{dynamic} {size}x{size}x{channels}"
         if only not in case:
             continue
-        x, weights = normal(BATCH, size, size, channels), weights_of(dynamic, size, channels)
+        x = normal(BATCH, size, size, channels)
+        weights = normal(*weight_shape(dynamic, BATCH, size, channels))
         details = torch_details(x, KERNEL)
-        details |= {"groups": CENTRE_GROUPS} if dynamic == "centre" else {}
+        details |= {"groups": GROUPS} if dynamic == "centre" else {}
         lowerings = run.lowerings() if dynamic != "centre" else ["XLA"]
         for train, lowering in itertools.product((False, True), lowerings):
             label = (case, WHAT[train], lowering)
@@ -79,15 +71,13 @@ def stages(run: Session, only: str) -> None:
 
 
 def windows(run: Session) -> None:
-    """Windows of 7x7 with weights of their own, against the same product written plainly."""
+    """7x7 windows, each with its own weights, against a plain einsum."""
     for (size, channels), heads in zip(STAGES, HEADS, strict=True):
         x = normal(BATCH, size, size, channels)
         weights = normal(BATCH, (size // KERNEL) ** 2, TAPS, TAPS, heads)
         for train in (False, True):
             label = (f"windows {size}x{size}x{channels}", WHAT[train], "XLA")
-            call, arguments = passes(window_einsum, (x, weights), train)
-            compiled, _ = compile_function(call, *arguments)
-            peer = timer(functools.partial(compiled, *arguments))
+            peer = compiled_timer(*passes(window_einsum, (x, weights), train))
             call, arguments = passes(mix_windows, (x, weights), train)
             run.against(label, call, arguments, "einsum", peer)
 
@@ -108,14 +98,14 @@ def window_einsum(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def torch_details(x: jax.Array, kernel: int, dilation: int = 1) -> dict[str, Any]:
-    """What the PyTorch peer needs to know of a convolution of `x` by a square kernel."""
+    """The PyTorch peer's arguments for a convolution of `x` by a square kernel."""
     names = ("batch", "height", "width", "channels")
     square = {"kernel": (kernel, kernel), "dilation": (dilation, dilation)}
     return dict(zip(names, x.shape, strict=True)) | square
 
 
 def nnx_conv(x: jax.Array, kernel: int, train: bool) -> Timer:
-    """Times `flax.nnx.Conv` with a group for each channel on `x`."""
+    """Times a depth-wise `flax.nnx.Conv` on `x`."""
     channels = x.shape[-1]
     conv = nnx.Conv(
         channels,
@@ -130,9 +120,7 @@ def nnx_conv(x: jax.Array, kernel: int, train: bool) -> Timer:
     def forward(x: jax.Array, state: nnx.State) -> jax.Array:
         return nnx.merge(graph, state)(x)
 
-    call, arguments = passes(forward, (x, state), train)
-    compiled, _ = compile_function(call, *arguments)
-    return timer(lambda: compiled(*arguments))
+    return compiled_timer(*passes(forward, (x, state), train))
 
 
 def issue_23713(run: Session) -> None:
@@ -147,7 +135,7 @@ def issue_23713(run: Session) -> None:
 
 
 def issue_13800(run: Session) -> None:
-    """jax issue 13800: sequences of 1024 channels through 12 layers, and backward."""
+    """jax issue 13800: sequences of 1024 channels through 12 layers, forward and backward."""
     x, kernels = normal(4, 256, 1024), [normal(5, 1024) for _ in range(12)]
 
     def ours(x: jax.Array, *kernels: jax.Array) -> jax.Array:
@@ -168,9 +156,7 @@ def issue_13800(run: Session) -> None:
             )
         return x
 
-    call, arguments = passes(native, (x, *kernels), train=True)
-    compiled, _ = compile_function(call, *arguments)
-    peer = timer(lambda: compiled(*arguments))
+    peer = compiled_timer(*passes(native, (x, *kernels), train=True))
     call, arguments = passes(ours, (x, *kernels), train=True)
     details = {"batch": 4, "length": 256, "channels": 1024, "kernel": 5, "layers": 12}
     for lowering in run.lowerings():
@@ -180,7 +166,7 @@ def issue_13800(run: Session) -> None:
 
 
 def issue_26266(run: Session) -> None:
-    """jax issue 26266: grouped and dilated, slower than dense."""
+    """jax issue 26266: a grouped dilated convolution, which XLA runs slower than a dense one."""
     x, kernel, dense = normal(BATCH, 56, 56, 128), normal(3, 3, 128), normal(3, 3, 128, 128)
 
     def dense_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -196,8 +182,7 @@ def issue_26266(run: Session) -> None:
     def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return ops.depthwise_conv(x, kernel, dilation=2)
 
-    compiled, _ = compile_function(dense_conv, x, dense)
-    peer = timer(lambda: compiled(x, dense))
+    peer = compiled_timer(dense_conv, (x, dense))
     for lowering in run.lowerings():
         label = ("issue 26266: 3x3 dilated by 2, 56x56x128", WHAT[False], lowering)
         details = torch_details(x, 3, dilation=2) | {"train": False}
@@ -206,7 +191,7 @@ def issue_26266(run: Session) -> None:
 
 
 def cost_growth(run: Session) -> None:
-    """Cost over the size of the map and over the kernel's, 96 channels, one image."""
+    """Cost over the size of the map and of the kernel, 96 channels, one image."""
     for size, kernel in growth.CASES:
         x, taps = normal(1, size, size, 96), normal(kernel, kernel, 96)
         call, arguments = passes(ops.depthwise_conv, (x, taps), train=True)

@@ -1,4 +1,4 @@
-"""A folder of JPEG files like ImageNet's, out of the photographs of two Python packages."""
+"""Makes a folder of JPEG files like ImageNet's from photographs of scikit-image and -learn."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ _SIZE, _QUALITY = (500, 375), 95
 
 
 def make_folder(root: Path, count: int) -> None:
-    """Writes `count` files to `root`/train/{even,odd} and two to `root`/val; the same every time.
+    """Writes `count` files to `root`/train/{even,odd} and two to `root`/val.
 
-    Each shows another part, at another scale, of one of seven photographs.
+    Each is a random crop of one of seven photographs; the files are the same every time.
     """
     photographs = _photographs()
     rng = np.random.default_rng(0)

@@ -1,1 +1,1 @@
-"""GPU: what the compiler makes of the operators and models."""
+"""GPU: the programs that XLA compiles for the operators and models."""

@@ -1,7 +1,7 @@
-"""What XLA makes of us for eight H100s, without a GPU: `python -m benchmarks.gpu`.
+"""Compiles operators and models for eight H100s, without a GPU: `python -m benchmarks.gpu`.
 
-Nothing is run. Counts of kernels, library calls, collectives and bytes are the compiler's; which
-algorithm cuDNN and cuBLAS would pick, and every time, needs the hardware.
+Nothing runs. The compiler tells the number of kernels, library calls and collectives, and the
+bytes; times, and the algorithms that cuDNN and cuBLAS would pick, need the hardware.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import functools
 import importlib
-import json
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from benchmarks.output import figure, print_cells, print_header, write_json
+from benchmarks.stages import KERNEL, TAPS, weight_shape
 from dwconv_jax import ops
 from dwconv_jax.aot.collectives import collectives
 from dwconv_jax.aot.compile import compile_step
@@ -35,31 +37,31 @@ MODELS = (
     ("configs.ade20k", "dwnet_tiny"),
 )
 # The third stage of the tiny models, 128 images on each GPU.
-BATCH, SIZE, CHANNELS, GROUPS, HEADS = 128, 14, 384, 32, 12
+BATCH, SIZE, CHANNELS, HEADS = 128, 14, 384, 12
 OPERATORS = {
-    "depth-wise": ((1, 1, 1, 49, CHANNELS), ops.Sliding(7)),
-    "pooled": ((BATCH, 1, 1, 49, CHANNELS), ops.Sliding(7)),
-    "centre": ((BATCH, SIZE * SIZE, 1, 49, GROUPS), ops.Sliding(7)),
-    "windows": ((BATCH, 4, 49, 49, HEADS), ops.Window(7)),
+    "depth-wise": (weight_shape("static", BATCH, SIZE, CHANNELS), ops.Sliding(KERNEL)),
+    "pooled": (weight_shape("pooled", BATCH, SIZE, CHANNELS), ops.Sliding(KERNEL)),
+    "centre": (weight_shape("centre", BATCH, SIZE, CHANNELS), ops.Sliding(KERNEL)),
+    "windows": ((BATCH, 4, TAPS, TAPS, HEADS), ops.Window(KERNEL)),
 }
-# How XLA:GPU calls what it runs.
+# Prefixes of XLA:GPU's custom calls.
 _LIBRARIES = {"__cudnn$": "cuDNN", "__cublas$": "cuBLAS", "__triton": "Triton", "__gpu$": "Triton"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One compiled program, of one GPU.
+    """One compiled program, as one GPU runs it.
 
     Attributes:
       case: what was compiled.
       what: "forward", "gradients" or "training step".
-      kernels: how many distinct ones there are, by kind.
-      launches: how many are started, loops counted as often as they run.
-      collectives: how many.
-      sent_mb: that a GPU sends.
-      traffic_gb: read and written.
-      temporaries_mib: at the peak; library workspaces are not in it.
-      compile_seconds: tracing included.
+      kernels: the number of distinct kernels of each kind.
+      launches: the number of kernel launches; each pass of a loop counts.
+      collectives: the number of collectives.
+      sent_mb: megabytes that a GPU sends.
+      traffic_gb: gigabytes read and written.
+      temporaries_mib: peak of temporary memory, without library workspaces.
+      compile_seconds: seconds to trace and compile.
     """
 
     case: str
@@ -74,7 +76,7 @@ class Row:
 
 
 def row(case: str, what: str, text: str, temporaries: int, seconds: float, num_devices: int) -> Row:
-    """Counts what a compiled program holds."""
+    """Counts kernels, collectives and bytes of a compiled program."""
     program = Program(text)
     kernels = list(program.kernels())
     found = collectives(program, num_devices)
@@ -129,7 +131,7 @@ def compile_operator(name: str, gradients: bool, topology: str) -> Row:
 
 
 def compile_model(module: str, variant: str, topology: str) -> Row:
-    """A training step, as the config has it."""
+    """The training step of a config, in bfloat16."""
     config = importlib.import_module(module).get_config(variant)
     config.model.dtype = "bfloat16"
     step = compile_step(config, topology)
@@ -147,70 +149,61 @@ _HEADER = (
 
 
 def print_row(row: Row) -> None:
-    """One line of the table."""
+    """Prints one line of the table."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(row.kernels.items()))
-    cells = (
+    print_cells(
         row.case, row.what, f"{sum(row.kernels.values())}: {kinds}", str(row.launches),
         str(row.collectives), f"{row.sent_mb:.1f}", f"{row.traffic_gb:.3g}",
         f"{row.temporaries_mib:,.0f}", f"{row.compile_seconds:.1f}",
     )  # fmt: skip
-    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def write(path: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
-    """`path`.json with everything and `path`.png with the kernels by kind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows]}
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    """Writes `path`.json with everything and `path`.png with the kernels by kind."""
+    write_json(path.with_suffix(".json"), {"machine": facts}, rows)
     if rows:
         _draw_kernels(path.with_suffix(".png"), rows)
 
 
 def _draw_kernels(path: Path, rows: Sequence[Row]) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
     models = [row for row in rows if row.what == "training step"]
     groups = [group for group in ([row for row in rows if row not in models], models) if group]
-    figure, panels = plt.subplots(
-        len(groups), figsize=(9, 2 + 0.3 * len(rows)), layout="constrained", squeeze=False
-    )
-    for axes, group in zip(panels[:, 0], groups, strict=True):
-        labels = [f"{row.case}, {row.what}" for row in group]
-        left = [0] * len(group)
-        for kind in sorted({kind for row in group for kind in row.kernels}):
-            counts = [row.kernels.get(kind, 0) for row in group]
-            axes.barh(labels, counts, left=left, label=kind)
-            left = [start + count for start, count in zip(left, counts, strict=True)]
-        axes.invert_yaxis()
-        axes.set_xlabel("distinct kernels")
-        axes.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    size = (9, 2 + 0.3 * len(rows))
+    with figure(path, len(groups), figsize=size, squeeze=False) as panels:
+        for axes, group in zip(panels[:, 0], groups, strict=True):
+            labels = [f"{row.case}, {row.what}" for row in group]
+            left = [0] * len(group)
+            for kind in sorted({kind for row in group for kind in row.kernels}):
+                counts = [row.kernels.get(kind, 0) for row in group]
+                axes.barh(labels, counts, left=left, label=kind)
+                left = [start + count for start, count in zip(left, counts, strict=True)]
+            axes.invert_yaxis()
+            axes.set_xlabel("distinct kernels")
+            axes.legend()
+
+
+def cases(topology: str) -> dict[str, Callable[[], Row]]:
+    """What to compile, by the name that `--only` searches."""
+    compilations: dict[str, Callable[[], Row]] = {}
+    for name, gradients in itertools.product(OPERATORS, (False, True)):
+        what = f"{name} {'gradients' if gradients else 'forward'}"
+        compilations[what] = functools.partial(compile_operator, name, gradients, topology)
+    for module, variant in MODELS:
+        compilations[f"{module}:{variant}"] = functools.partial(
+            compile_model, module, variant, topology
+        )
+    return compilations
 
 
 def main(options: argparse.Namespace) -> None:
-    """Compiles what `--only` selects; files are written also after an interruption."""
+    """Compiles what `--only` selects; writes the files even when interrupted."""
     jax.config.update("jax_platforms", "cpu")
     facts = {"topology": options.topology, "jax": jax.__version__, "run on hardware": "nothing"}
     print(f"## Compiled for {options.topology}, jax {jax.__version__}; nothing was run\n")
-    print("| " + " | ".join(_HEADER) + " |\n" + "|---" * len(_HEADER) + "|", flush=True)
-    compilations: dict[str, Callable[[], Row]] = {}
-    for name in OPERATORS:
-        for gradients in (False, True):
-            what = f"{name} {'gradients' if gradients else 'forward'}"
-            compilations[what] = functools.partial(
-                compile_operator, name, gradients, options.topology
-            )
-    for module, variant in MODELS:
-        compilations[f"{module}:{variant}"] = functools.partial(
-            compile_model, module, variant, options.topology
-        )
+    print_header(*_HEADER)
     rows: list[Row] = []
     try:
-        for name, compile_case in compilations.items():
+        for name, compile_case in cases(options.topology).items():
             if options.only in name:
                 rows.append(compile_case())
                 print_row(rows[-1])
@@ -219,12 +212,12 @@ def main(options: argparse.Namespace) -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--topology", default="h100:8", help="see --mode=compile of main.py")
-    parser.add_argument("--only", default="", help="compile cases whose name contains this")
+    parser.add_argument("--topology", default="h100:8", help="as for --mode=compile of main.py")
+    parser.add_argument("--only", default="", help="compile only cases whose name contains this")
     output = Path("runs/benchmarks/gpu")
-    parser.add_argument("--output", type=Path, default=output, help="where to write, no suffix")
+    parser.add_argument("--output", type=Path, default=output, help="output path without suffix")
     return parser.parse_args()
 
 

@@ -1,1 +1,1 @@
-"""The peers that benchmarks compare with: PyTorch, in an environment of its own."""
+"""PyTorch as a peer, in an environment of its own."""

@@ -1,4 +1,4 @@
-"""PyTorch as a peer: a subprocess, which may run under another interpreter."""
+"""PyTorch as a peer: a subprocess that may run under another interpreter."""
 
 import json
 import os
@@ -25,11 +25,11 @@ class TorchPeer:
 
     @property
     def pid(self) -> int:
-        """For the foreign-load guard."""
+        """The process, whose load is not foreign."""
         return self._process.pid
 
     def seconds(self, case: str, arguments: dict[str, Any], repeats: int) -> float:
-        """Mean seconds of a call of `case`, out of `repeats`; the first time sets it up."""
+        """Mean seconds of `repeats` calls of `case`, which is set up first unless it is current."""
         assert self._process.stdin is not None
         request = {"case": case, "arguments": arguments, "repeats": repeats}
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -48,11 +48,11 @@ class TorchPeer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the PyTorch peer stopped; its own message is above")
+            raise RuntimeError("the PyTorch peer stopped; its error is printed above")
         return json.loads(line)
 
 
 def start_torch(python: str, threads: int) -> TorchPeer | None:
-    """The peer, or None where that interpreter has no PyTorch."""
+    """The peer, or None if that interpreter has no PyTorch."""
     has_torch = subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0
     return TorchPeer(python, threads) if has_torch else None

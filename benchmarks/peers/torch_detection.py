@@ -1,4 +1,4 @@
-"""RoIAlign and suppression in plain PyTorch: the peers of `benchmarks.cpu.detection`."""
+"""RoIAlign and NMS in plain PyTorch: the peers of `benchmarks.cpu.detection`."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def roi_align(features: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
-    """Adaptive, aligned RoIAlign of boxes `[R, 4]` inside a map `[1, C, H, W]`; one by one."""
+    """Adaptive, aligned RoIAlign of boxes `[R, 4]` inside a map `[1, C, H, W]`, box by box."""
     height, width = features.shape[2:]
     pooled = []
     for x1, y1, x2, y2 in (boxes - 0.5).tolist():
@@ -22,7 +22,7 @@ def roi_align(features: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.T
 
 
 def nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Places of the kept boxes `[N, 4]`: a table of overlaps, then one box after the other."""
+    """Indices of the kept boxes among `[N, 4]`, by a table of overlaps and a greedy loop."""
     order = scores.argsort(descending=True)
     boxes = boxes[order]
     near = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])

@@ -1,7 +1,7 @@
-"""What PyTorch users do to ImageNet's files: Pillow in the workers of a DataLoader.
+"""ImageNet's input as PyTorch users write it: Pillow in the workers of a DataLoader.
 
-The transforms of torchvision and timm, written with Pillow and PyTorch alone: the interpreter of
-the peer needs no more than these two.
+The transforms are those of torchvision and timm, written with only Pillow and PyTorch, so that the
+peer's interpreter needs nothing else.
 """
 
 import itertools
@@ -21,7 +21,7 @@ _BICUBIC = Image.Resampling.BICUBIC
 
 
 def batches(folder: str, size: int, batch: int, workers: int, full: bool) -> Iterator[torch.Tensor]:
-    """Shuffled batches of a folder's images, without end; `full` adds RandAugment and erasing."""
+    """Endless shuffled batches of a folder's images; `full` adds RandAugment and erasing."""
     files = _Files(folder, size, full)
     loader = DataLoader(
         files, batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True

@@ -1,4 +1,4 @@
-"""Plain PyTorch forms of the models, written to be timed."""
+"""The models in plain PyTorch, for timing."""
 
 import torch
 from torch import nn
@@ -6,13 +6,13 @@ from torch.nn import functional
 
 _WINDOW = 7
 _HEADS = (3, 6, 12, 24)
-_GROUPS = 32  # of channels that share a weight, at every stage
+_GROUPS = 32  # of channels that share a weight
 _DEPTHS = (2, 2, 6, 2)
 _WIDTH = 96
 
 
 def unfolded_mix(x: torch.Tensor, weight: torch.Tensor, kernel: int) -> torch.Tensor:
-    """Mixes `[B, C, H, W]` by a kernel for each position and group, `[B, G, k*k, H, W]`."""
+    """Mixes `[B, C, H, W]` by one kernel per position and group, `[B, G, k*k, H, W]`."""
     batch, channels, height, width = x.shape
     groups = weight.shape[1]
     seen = functional.unfold(x, kernel, padding=kernel // 2)
@@ -28,7 +28,7 @@ class Static(nn.Conv2d):
 
 
 class Pooled(nn.Module):
-    """A kernel for each image."""
+    """A depth-wise convolution by a kernel predicted for each image."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -51,7 +51,7 @@ class Pooled(nn.Module):
 
 
 class Centre(nn.Module):
-    """A kernel for each position."""
+    """A convolution by kernels predicted for each position."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -92,7 +92,7 @@ class DWBlock(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention in windows of a map of `size`, shifted or not, with relative position bias."""
+    """Window attention with relative position bias on a map of `size`, shifted if `shift`."""
 
     def __init__(self, channels: int, heads: int, size: int, shift: int):
         super().__init__()
@@ -150,7 +150,7 @@ class SwinBlock(nn.Module):
 
 
 class ChannelsLast(nn.Module):
-    """Wraps modules that want `[B, H, W, C]` for `[B, C, H, W]`."""
+    """Applies modules of `[B, H, W, C]` to `[B, C, H, W]`."""
 
     def __init__(self, *modules: nn.Module):
         super().__init__()
@@ -164,7 +164,7 @@ _MIXERS = {"dwnet_tiny": Static, "dynamic_dwnet_tiny": Pooled, "i_dynamic_dwnet_
 
 
 class TransformersSwin(nn.Module):
-    """Hugging Face's Swin; its default configuration is the tiny one."""
+    """Hugging Face's Swin in its default configuration, the tiny one."""
 
     def __init__(self, image_size: int, num_classes: int):
         super().__init__()
@@ -178,7 +178,7 @@ class TransformersSwin(nn.Module):
 
 
 def create(name: str, image_size: int = 224, num_classes: int = 1000) -> nn.Module:
-    """The tiny models by the names of this project, and `transformers_swin_tiny`."""
+    """A tiny model by this project's name for it, or `transformers_swin_tiny`."""
     if name == "transformers_swin_tiny":
         return TransformersSwin(image_size, num_classes)
     layers: list[nn.Module] = [nn.Conv2d(3, _WIDTH, 4, 4), ChannelsLast(nn.LayerNorm(_WIDTH))]

@@ -1,7 +1,7 @@
-"""Runs under an interpreter with PyTorch: reads a case a line, answers seconds a call.
+"""Times PyTorch: reads one case per line as JSON, answers with the seconds of a call.
 
-It imports nothing of this project, so that the interpreter needs PyTorch only (and Pillow, for the
-input pipeline).
+Imports nothing else of this project, so that its interpreter needs only PyTorch (and Pillow, for
+the input pipeline).
 """
 
 import functools
@@ -38,7 +38,7 @@ def _forward_or_training(operator: Callable, inputs: list[torch.Tensor], train: 
 
 
 def static(batch, height, width, channels, kernel, dilation, train, groups=None) -> Call:
-    """A convolution; channels-last, which is oneDNN's fast layout. `groups` None: depth-wise."""
+    """A convolution in channels-last, oneDNN's fast layout; depth-wise if `groups` is None."""
     groups = groups or channels
     x = _random(batch, channels, height, width, channels_last=True, grad=train)
     weight = _random(channels, channels // groups, *kernel, grad=train)
@@ -50,7 +50,7 @@ def static(batch, height, width, channels, kernel, dilation, train, groups=None)
 
 
 def pooled(batch, height, width, channels, kernel, dilation, train) -> Call:
-    """A kernel for each image, as the release does it: images become groups."""
+    """A kernel for each image, as in the released code: images become groups."""
     x = _random(batch, channels, height, width, grad=train)
     weight = _random(batch, channels, *kernel, grad=train)
     padding = [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
@@ -69,7 +69,7 @@ def pooled(batch, height, width, channels, kernel, dilation, train) -> Call:
 
 
 def centre(batch, height, width, channels, kernel, dilation, train, groups) -> Call:
-    """A kernel for each position, by unfolding."""
+    """A kernel for each position, by `unfold`."""
     x = _random(batch, channels, height, width, grad=train)
     weight = _random(batch, groups, kernel[0] * kernel[1], height, width, grad=train)
 
@@ -80,7 +80,7 @@ def centre(batch, height, width, channels, kernel, dilation, train, groups) -> C
 
 
 def sequence_layers(batch, length, channels, kernel, layers, train) -> Call:
-    """Depth-wise 1-D convolutions on top of each other."""
+    """A stack of depth-wise 1-D convolutions."""
     x = _random(batch, channels, length, grad=train)
     weights = [_random(channels, 1, kernel, grad=train) for _ in range(layers)]
 
@@ -93,10 +93,12 @@ def sequence_layers(batch, length, channels, kernel, layers, train) -> Call:
 
 
 def model(name, batch, size, train, compiled=False) -> Call:
-    """A whole model: evaluation, or a full training step with AdamW."""
+    """A whole model: evaluation, or a training step with AdamW."""
     module = torch_models.create(name)
     if compiled:
-        torch._dynamo.config.recompile_limit = 64  # blocks share code: beyond 8 they stay eager
+        torch._dynamo.config.recompile_limit = (
+            64  # blocks share code, and only 8 variants of it compile by default
+        )
         module.compile(dynamic=False)
     images, labels = torch.randn(batch, 3, size, size), torch.arange(batch)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.05)
@@ -115,19 +117,19 @@ def model(name, batch, size, train, compiled=False) -> Call:
 
 
 def roi_align(size, channels, boxes, bins) -> Call:
-    """Regions of one square map."""
+    """RoIAlign on a square map."""
     features, boxes = torch.randn(1, channels, size, size), torch.tensor(boxes)
     return lambda: torch_detection.roi_align(features, boxes, bins)
 
 
 def nms(boxes, scores, threshold) -> Call:
-    """Greedy suppression."""
+    """Greedy NMS."""
     boxes, scores = torch.tensor(boxes), torch.tensor(scores)
     return lambda: torch_detection.nms(boxes, scores, threshold)
 
 
 def input_pipeline(folder, size, batch, workers, full) -> Call:
-    """A batch of a DataLoader."""
+    """The next batch of a DataLoader."""
     import torch_input  # needs Pillow
 
     return functools.partial(next, torch_input.batches(folder, size, batch, workers, full))
@@ -138,18 +140,18 @@ CASES = {f.__name__: f for f in _FUNCTIONS}
 
 
 def serve(threads: int) -> None:
-    """Answers until the input ends; keeps the last case, since models are large."""
+    """Answers until the input ends; keeps only the last case, since models are large."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever prints must not break the protocol
+    os.dup2(2, 1)  # prints go to stderr, away from the protocol
     print(json.dumps({"version": torch.__version__}), file=answers, flush=True)
     current: tuple | None = None
     call: Call = int
     for line in sys.stdin:
         request = json.loads(line)
         if current != (wanted := (request["case"], request["arguments"])):
-            call = int  # lets go of the last case before the next is set up
+            call = int  # frees the last case before setting up the next
             current, call = wanted, CASES[request["case"]](**request["arguments"])
         start = time.perf_counter()
         for _ in range(request["repeats"]):

@@ -1,1 +1,1 @@
-"""TPU: estimates from the compiler, and a measurement for when there is one."""
+"""TPU: estimates from the compiler, and a program that measures on hardware."""

@@ -1,6 +1,6 @@
-"""What the lowerings cost on TPU by the compiler's own schedule: `python -m benchmarks.tpu`.
+"""Estimates the lowerings' cost on TPU from the compiler's schedule: `python -m benchmarks.tpu`.
 
-Needs `pip install libtpu` and no TPU. Nothing runs: see benchmarks/README.md for what that means.
+Needs `pip install libtpu` but no TPU. Nothing runs; benchmarks/README.md says what that means.
 """
 
 # isort: off
@@ -10,7 +10,6 @@ from benchmarks.tpu.programs import CHIPS, Chip, Estimate, estimate, estimate_st
 import argparse
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from benchmarks.output import figure, print_cells, print_header, write_json
+from benchmarks.stages import KERNEL, STAGES, weight_shape
+from benchmarks.tpu.block import make_block
 from configs import imagenet
 from dwconv_jax import ops
 from dwconv_jax.aot.topologies import abstract_devices
-from dwconv_jax.models.families.blocks import DWBlock
 from dwconv_jax.ops.lowerings.cpu.shifted_sums import shifted_sum
 
-IMAGES = 128  # on a chip: they fill the lanes
-STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
-KERNEL = 7
+IMAGES = 128  # on each chip: they fill the lanes
 LOWERINGS = ("auto", "pallas")
 WEIGHTS = ("static", "pooled", "centre")
 OPERATOR = ("forward", "gradient in x", "gradient in weights")
@@ -39,8 +38,7 @@ MODELS = {
     "i_dynamic_dwnet_tiny": LOWERINGS,
     "swin_tiny": ("auto",),
 }
-SUMS = "shifted sums"  # XLA's better form for pooled weights on small maps
-GROUPS = 32  # of centre-predicted weights
+SUMS = "shifted sums"  # the faster form in XLA of pooled weights on small maps
 _UNITS_IN_VECTOR, _LANES = 4, 1024
 
 Program = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -48,7 +46,7 @@ Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A program compiled for a chip; `unit_micros` is what the fastest unit for it would take."""
+    """A program compiled for a chip; `unit_micros` is its time on the best unit at peak rate."""
 
     chip: str
     case: str
@@ -59,15 +57,10 @@ class Row:
 
 
 def operator(what: str, size: int, channels: int, lowering: str) -> Program:
-    """The sliding operator with static, pooled or centre-predicted weights, or a gradient of it."""
+    """The sliding operator with static, pooled or centre-predicted weights, or its gradient."""
     x = jax.ShapeDtypeStruct((IMAGES, size, size, channels), jnp.bfloat16)
-    kind, what = what.split(", ")
-    shapes = {
-        "static": (1, 1, 1, KERNEL**2, channels),
-        "pooled": (IMAGES, 1, 1, KERNEL**2, channels),
-        "centre": (IMAGES, size**2, 1, KERNEL**2, GROUPS),
-    }
-    weights = jax.ShapeDtypeStruct(shapes[kind], jnp.bfloat16)
+    dynamic, what = what.split(", ")
+    weights = jax.ShapeDtypeStruct(weight_shape(dynamic, IMAGES, size, channels), jnp.bfloat16)
 
     def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
         if lowering == SUMS:
@@ -91,20 +84,8 @@ def operator(what: str, size: int, channels: int, lowering: str) -> Program:
 
 def block(size: int, channels: int, lowering: str, train: bool) -> Program:
     """DWNet's 1x1, norm, ReLU, operator, norm, ReLU, 1x1, norm and residual, without its MLP."""
-    mixer = dict(connectivity="sliding", kernel_size=KERNEL, dynamic="none", lowering=lowering)
-
-    def make() -> DWBlock:
-        return DWBlock(
-            channels,
-            mixer=mixer,
-            mlp_ratio=1,
-            drop_path=0.0,
-            batch_norm_group_size=None,
-            dtype=jnp.bfloat16,
-            rngs=nnx.Rngs(0),
-        )
-
-    graph, parameters, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+    block = nnx.eval_shape(lambda: make_block(channels, lowering, mlp_ratio=1))
+    graph, parameters, rest = nnx.split(block, nnx.Param, ...)
 
     def evaluate(parameters: nnx.State, rest: nnx.State, x: jax.Array) -> jax.Array:
         half = nnx.merge(graph, parameters, rest, copy=True)
@@ -122,7 +103,7 @@ def block(size: int, channels: int, lowering: str, train: bool) -> Program:
 
 
 def training_step(model: str, lowering: str, chip: Chip) -> tuple[Estimate, float]:
-    """The step of configs/imagenet.py; also what its matrix products take at the peak rate."""
+    """The step of configs/imagenet.py, and its matrix products' microseconds at peak rate."""
     config = imagenet.get_config(model)
     config.model.lowering = lowering
     images = IMAGES * len(abstract_devices(chip.topology))
@@ -132,7 +113,7 @@ def training_step(model: str, lowering: str, chip: Chip) -> tuple[Estimate, floa
 
 
 def part(size: int, channels: int, what: str, lowering: str, chip: Chip) -> tuple[Estimate, float]:
-    """An operator or block of a stage; also what the best unit for it would take."""
+    """An operator or block of a stage, and its microseconds on the best unit at peak rate."""
     if not what.startswith("block"):
         cost = estimate(*operator(what, size, channels, lowering), chip)
         return cost, vector_micros(size, channels, chip)
@@ -144,7 +125,7 @@ def part(size: int, channels: int, what: str, lowering: str, chip: Chip) -> tupl
 
 
 def vector_micros(size: int, channels: int, chip: Chip) -> float:
-    """What the vector unit takes for the taps inside the map, a product and a sum each."""
+    """The vector unit's time for the taps inside the map, a product and a sum each."""
     reach = KERNEL // 2
     seen = sum(min(i + reach, size - 1) - max(i - reach, 0) + 1 for i in range(size))
     operations = 2 * seen**2 * channels * IMAGES
@@ -153,7 +134,7 @@ def vector_micros(size: int, channels: int, chip: Chip) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What a row is about; `compile_for` gives its estimate and the best unit's microseconds."""
+    """A case; `compile_for` gives its estimate and the best unit's microseconds."""
 
     case: str
     what: str
@@ -175,7 +156,7 @@ def cases() -> Iterator[Case]:
 
 
 def measure(options: argparse.Namespace) -> Iterator[Row]:
-    """A row for every case and chip; a program that does not compile is said and left out."""
+    """A row for every chip and case; prints and skips programs that do not compile."""
     for name in options.chips:
         for case in cases():
             label = f"{case.case} {case.what} {case.lowering}"
@@ -207,10 +188,10 @@ _HEADER = (
 
 
 def print_row(row: Row, auto: Row | None) -> None:
-    """One line of the table."""
+    """Prints one line of the table."""
     cost = row.estimate
     share = f"{cost.micros / auto.estimate.micros:.2f}" if auto else ""
-    cells = (
+    print_cells(
         row.chip,
         row.case,
         row.what,
@@ -225,14 +206,11 @@ def print_row(row: Row, auto: Row | None) -> None:
         f"{cost.temporary_megabytes:.0f}",
         f"{cost.compile_seconds:.1f}",
     )
-    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def write(path: Path, rows: list[Row]) -> None:
-    """`path`.json with everything and `path`.png with the share of the native lowering's time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"jax": jax.__version__, "images": IMAGES, "rows": [*map(dataclasses.asdict, rows)]}
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    """Writes `path`.json with everything and `path`.png with Pallas's share of XLA's time."""
+    write_json(path.with_suffix(".json"), {"jax": jax.__version__, "images": IMAGES}, rows)
     native = {(r.chip, r.case, r.what): r for r in rows if r.lowering == "auto"}
     pairs = [
         (f"{r.chip} {r.case} {r.what}", r.estimate.micros / native[key].estimate.micros)
@@ -244,27 +222,20 @@ def write(path: Path, rows: list[Row]) -> None:
 
 
 def _draw(path: Path, pairs: list[tuple[str, float]]) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(pairs)), layout="constrained")
-    axes.barh(range(len(pairs)), [share for _, share in pairs], color="tab:blue")
-    axes.set_yticks(range(len(pairs)), [label for label, _ in pairs], fontsize=7)
-    axes.invert_yaxis()
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xlabel("Pallas over XLA's native lowering, static estimate")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with figure(path, figsize=(9, 1 + 0.22 * len(pairs))) as axes:
+        axes.barh(range(len(pairs)), [share for _, share in pairs], color="tab:blue")
+        axes.set_yticks(range(len(pairs)), [label for label, _ in pairs], fontsize=7)
+        axes.invert_yaxis()
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_xlabel("Pallas over XLA's native lowering, static estimate")
 
 
 def main(options: argparse.Namespace) -> None:
-    """Estimates what `--chips` and `--only` select; writes files also after an interruption."""
+    """Estimates what `--chips` and `--only` select; writes the files even when interrupted."""
     jax.config.update("jax_platforms", "cpu")
     print(f"## TPU by static estimate, bfloat16, {IMAGES} images on a chip, jax {jax.__version__}")
-    print("\n'auto' is what XLA makes of it; nothing was run\n")
-    print("| " + " | ".join(_HEADER) + " |\n" + "|---" * len(_HEADER) + "|", flush=True)
+    print("\n'auto' is XLA's own lowering; nothing was run\n")
+    print_header(*_HEADER)
     rows: list[Row] = []
     try:
         for row in measure(options):
@@ -277,12 +248,12 @@ def main(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The command line."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--chips", nargs="+", choices=CHIPS, default=["v5e", "v6e"])
-    options.add_argument("--only", default="", help="cases whose name contains this")
+    options.add_argument("--only", default="", help="estimate only cases whose name contains this")
     output = Path("runs/benchmarks/tpu")
-    options.add_argument("--output", type=Path, default=output, help="where to write, no suffix")
+    options.add_argument("--output", type=Path, default=output, help="output path without suffix")
     return options
 
 

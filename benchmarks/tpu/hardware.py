@@ -1,15 +1,14 @@
-"""XLA's native convolution against Pallas on a real TPU: `python -m benchmarks.tpu.hardware`.
+"""Times XLA's native convolution against Pallas on a TPU: `python -m benchmarks.tpu.hardware`.
 
-Takes some five minutes on one chip. Each row checks that both lowerings agree and times them in
-alternation; all are written as JSON. Please send it to the project, so that the faster becomes the
-default. `--interpret` runs tiny shapes on any machine, to see that the program works; its times
-mean nothing.
+Takes about five minutes on one chip. Each row checks that both lowerings agree and times them in
+alternation; the rows are also written as JSON. Please send that file to the project, so that the
+faster lowering becomes the default. `--interpret` runs tiny shapes on any machine, to check the
+program itself; its times mean nothing.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,16 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks.output import print_cells, print_header, write_json
+from benchmarks.stages import KERNEL, STAGES, weight_shape
+from benchmarks.tpu.block import make_block
 from dwconv_jax import ops
-from dwconv_jax.models.families.blocks import DWBlock
 from dwconv_jax.ops.connectivity import Pair
 from dwconv_jax.ops.lowerings.tpu.platform import interpreted_kernels
 
-STAGES = ((56, 96), (28, 192), (14, 384), (7, 768))
-KERNEL = 7
-GROUPS = 32  # of centre-predicted weights
-_PAIRS, _CALLS = 20, 20  # of each row; calls of a lowering in a pair
-# Both round bfloat16 operands and results, and sum in another order.
+_PAIRS, _CALLS = 20, 20  # pairs of each row; calls of each lowering in a pair
+# Both round operands and results to bfloat16, but sum in different orders.
 _AGREEMENT = 3e-2
 
 
@@ -56,17 +54,8 @@ def operator(lowering: str, train: bool) -> Callable[..., Any]:
 
 def block(channels: int, lowering: str, train: bool) -> Callable[..., Any]:
     """A whole DWNet block, or the gradients of its parameters and input."""
-    mixer = dict(connectivity="sliding", kernel_size=KERNEL, dynamic="none", lowering=lowering)
-    module = DWBlock(
-        channels,
-        mixer=mixer,
-        mlp_ratio=4,
-        drop_path=0.0,
-        batch_norm_group_size=None,
-        dtype=jnp.bfloat16,
-        rngs=nnx.Rngs(0),
-    )
-    graph, parameters, rest = nnx.split(module, nnx.Param, ...)
+    block = make_block(channels, lowering, mlp_ratio=4)
+    graph, parameters, rest = nnx.split(block, nnx.Param, ...)
 
     def apply(parameters: nnx.State, x: jax.Array) -> jax.Array:
         return nnx.merge(graph, parameters, rest, copy=True)(x, train)
@@ -90,9 +79,10 @@ def compare(
 
 
 def difference(native: Any, pallas: Any) -> float:
-    """The norm of all arrays' differences over the norm of the native ones; NaN with any NaN.
+    """The norm of the difference over the norm of the native result, all arrays together.
 
-    Array by array it would mean little: a bias before a norm has only noise for its gradient.
+    NaN if either holds a NaN. One array at a time would mean little: the gradient of a bias before
+    a norm is pure noise.
     """
 
     def norm(tree: Any) -> float:
@@ -116,24 +106,32 @@ def measure(size: int, channels: int, images: int, repeats: Pair) -> list[Row]:
     """All rows of one stage."""
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (images, size, size, channels), jnp.bfloat16)
-    shapes = {
-        "static": (1, 1, 1, KERNEL**2, channels),
-        "pooled": (images, 1, 1, KERNEL**2, channels),
-        "centre": (images, size**2, 1, KERNEL**2, min(GROUPS, channels)),
-    }
     case, rows = f"{size}x{size}x{channels}", []
     for train, what in ((False, "forward"), (True, "gradients")):
         both = [operator(lowering, train) for lowering in ("auto", "pallas")]
-        for kind, shape in shapes.items():
+        for dynamic in ("static", "pooled", "centre"):
+            shape = weight_shape(dynamic, images, size, channels)
             weights = jax.random.normal(keys[1], shape, jnp.bfloat16)
-            rows.append(compare(case, f"{kind}, {what}", both, (x, weights), repeats))
+            rows.append(compare(case, f"{dynamic}, {what}", both, (x, weights), repeats))
         both = [block(channels, lowering, train) for lowering in ("auto", "pallas")]
         rows.append(compare(case, f"block, {what}", both, (x,), repeats))
     return rows
 
 
+def print_row(row: Row) -> None:
+    """Prints one line of the table."""
+    print_cells(
+        row.case,
+        row.what,
+        f"{row.native_ms:.3f}",
+        f"{row.pallas_ms:.3f}",
+        f"{row.native_ms / row.pallas_ms:.2f}",
+        f"{row.difference:.1e}",
+    )
+
+
 def main(options: argparse.Namespace) -> None:
-    """Prints a table and writes it; a wrong result ends the program with status 1."""
+    """Prints a table and writes it; exits with status 1 if the lowerings disagree."""
     if jax.default_backend() != "tpu" and not options.interpret:
         sys.exit(f"no TPU here, only {jax.default_backend()!r}; --interpret runs on any machine")
     stages = ((4, 16),) if options.interpret else STAGES
@@ -141,36 +139,26 @@ def main(options: argparse.Namespace) -> None:
     repeats = (1, 1) if options.interpret else (_PAIRS, _CALLS)
     device = jax.devices()[0].device_kind
     print(f"## {device}, bfloat16, {images} images, jax {jax.__version__}\n")
-    print(
-        "| case | what | native ms | Pallas ms | native / Pallas | difference |\n"
-        + "|---" * 6
-        + "|"
-    )
+    print_header("case", "what", "native ms", "Pallas ms", "native / Pallas", "difference")
     mode = interpreted_kernels() if options.interpret else contextlib.nullcontext()
     rows: list[Row] = []
     with mode:
         for size, channels in stages:
             for row in measure(size, channels, images, repeats):
                 rows.append(row)
-                print(
-                    f"| {row.case} | {row.what} | {row.native_ms:.3f} | {row.pallas_ms:.3f} "
-                    f"| {row.native_ms / row.pallas_ms:.2f} | {row.difference:.1e} |",
-                    flush=True,
-                )
-    record = {"device": device, "jax": jax.__version__, "interpreted": options.interpret}
-    record |= {"images": images, "rows": [dataclasses.asdict(row) for row in rows]}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=1) + "\n")
+                print_row(row)
+    facts = {"device": device, "jax": jax.__version__, "interpreted": options.interpret}
+    write_json(options.output, facts | {"images": images}, rows)
     wrong = [row for row in rows if not row.difference <= _AGREEMENT]
     if wrong:
         sys.exit(f"the lowerings disagree: {wrong}")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The command line."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--interpret", action="store_true", help="tiny shapes, on any machine")
-    options.add_argument("--images", type=int, default=128, help="on the chip")
+    options.add_argument("--images", type=int, default=128, help="images on the chip")
     output = Path("runs/benchmarks/tpu_hardware.json")
     options.add_argument("--output", type=Path, default=output)
     return options

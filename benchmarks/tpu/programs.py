@@ -1,4 +1,4 @@
-"""Compiles a program for one TPU chip that need not exist, and estimates what it costs there."""
+"""Compiles a program for one TPU chip, without a TPU, and estimates its cost there."""
 
 import atexit
 import dataclasses
@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# libtpu reads its options when it is loaded: import this module before anything asks for devices.
+# libtpu reads its options when it loads: import this module before anything asks for devices.
 DUMP = Path(tempfile.mkdtemp(prefix="tpu_dump_"))
 atexit.register(shutil.rmtree, DUMP, ignore_errors=True)
 os.environ["LIBTPU_INIT_ARGS"] = (
     f"--xla_jf_dump_to={DUMP} --xla_jf_dump_llo_text=true"
-    # Of the 71 stages of each kernel: all of a training step are 17 GB.
+    # Two of the 71 stages of each kernel: a training step dumps 17 GB otherwise.
     " --xla_jf_dump_llo_pass_label_regex=final_bundles|static-bundle-profile"
 )
 
@@ -42,7 +42,7 @@ class Chip:
     flops: float
 
 
-# Clocks are those that the published peaks and the units' sizes imply.
+# The clocks follow from the published peaks and the sizes of the units.
 CHIPS = {
     "v4": Chip("v4:2x2x1", 1.05, 1228e9, 275e12),
     "v5e": Chip("v5e:1x1", 1.5, 819e9, 197e12),
@@ -53,9 +53,9 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Static costs of a program; the longer of cycles and bytes is taken kernel by kernel.
+    """Static costs of a program: for each kernel, the longer of its cycles and its bytes.
 
-    `exact` is False where a loop's trip count was unknown or a kernel's schedule missing.
+    `exact` is False if a loop's trip count was unknown or a kernel's schedule missing.
     """
 
     micros: float
@@ -70,7 +70,7 @@ class Estimate:
 
 
 def estimate(function: Callable[..., Any], arguments: tuple[Any, ...], chip: Chip) -> Estimate:
-    """Compiles `function` for arguments given by shape; the compiler picks their layouts."""
+    """Compiles `function` for arguments of given shapes, in layouts that the compiler picks."""
     device = abstract_devices(chip.topology)[0]
     form = Format(Layout.AUTO, SingleDeviceSharding(device))
     _clear_dump()
@@ -86,17 +86,17 @@ def estimate(function: Callable[..., Any], arguments: tuple[Any, ...], chip: Chi
 
 
 def estimate_step(config: ConfigDict, chip: Chip) -> tuple[Estimate, float]:
-    """Compiles the training step of a config, and counts the matrix products of one device.
+    """Compiles the training step of a config, and counts the matrix operations of one device.
 
     Raises:
-      MemoryError: if it needs more memory than there is.
+      MemoryError: if the step does not fit into the chip's memory.
     """
     _clear_dump()
     step = compile_step(config, chip.topology)
     if step.cost is None:
         raise MemoryError(step.refusal)
     memory = step.cost.memory
-    state = memory.parameters + memory.optimizer  # read, and written
+    state = memory.parameters + memory.optimizer  # both read and written
     cost = _cost(step.text, chip, 2 * state + memory.batch, memory.temporaries, step.seconds)
     return cost, step.operations.divided_by(step.run.mesh.size).matrix
 
@@ -113,7 +113,7 @@ def _cost(hlo: str, chip: Chip, ideal: int, temporaries: int, seconds: float) ->
     micros = cycle_micros = hbm_bytes = 0.0
     exact, kernels = True, {}
     for i in instructions:
-        # Kernels that do the same to the same types are written once.
+        # The dump holds equal kernels once.
         schedule = schedules.get(i.name) or by_signature.get(i.signature)
         exact &= schedule.exact if schedule else not i.is_kernel
         cycles = schedule.cycles / chip.clock / 1e3 if schedule else 0.0
@@ -149,7 +149,7 @@ _TILE = re.compile(r"T\((\d+)(?:,(\d+))?\)")
 
 
 def _instructions(hlo: str) -> Iterator[_Instruction]:
-    """Everything that the entry computation does, with the bytes that it moves through HBM."""
+    """The instructions of the entry computation, with the bytes they move through HBM."""
     types: dict[str, str] = {}
     for line in hlo.split("\nENTRY", 1)[1].splitlines():
         parts = _LINE.match(line)
@@ -160,7 +160,7 @@ def _instructions(hlo: str) -> Iterator[_Instruction]:
         if opcode in _FREE or opcode.endswith("-done") or "ConcatBitcast" in rest:
             continue
         operands = [types.get(o, "") for o in re.findall(r"%([\w.\-]+)", rest.split("), ")[0])]
-        if opcode.endswith("-start"):  # a copy between HBM and fast memory: its smaller end
+        if opcode.endswith("-start"):  # a copy between HBM and fast memory: the smaller side
             moved = min(filter(None, (_bytes(a) for a in _ARRAY.finditer(result))), default=0)
         else:
             moved = sum(_hbm_bytes(text) for text in (result, *operands))
@@ -171,13 +171,13 @@ def _instructions(hlo: str) -> Iterator[_Instruction]:
 
 
 def _hbm_bytes(types: str) -> int:
-    """Bytes of the arrays that are not in fast memory."""
+    """Bytes of the arrays outside fast memory."""
     arrays = _ARRAY.finditer(types)
     return sum(_bytes(a) for a in arrays if not re.search(r"S\([1-9]\)", a[3] or ""))
 
 
 def _bytes_left_alone(hlo: str, call: str) -> int:
-    """What a fusion that updates a part of an array names, but neither reads nor writes."""
+    """Bytes of operands and results that an in-place update neither reads nor writes."""
     called = re.search(r"calls=%([\w.\-]+)", call)
     if called is None:
         return 0
@@ -193,7 +193,7 @@ def _bytes_left_alone(hlo: str, call: str) -> int:
 
 
 def _bytes(array: re.Match[str]) -> int:
-    """Bytes of an array, padded to its tiles; 0 for the scalars of a copy's context."""
+    """Bytes of an array, padded to its tiles; 0 for scalars, which are a copy's context."""
     sizes = [int(size) for size in array[2].split(",") if size]
     if not sizes:
         return 0

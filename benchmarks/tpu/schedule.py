@@ -1,10 +1,10 @@
 """Static cycles of compiled TPU programs, from the schedule that the compiler dumps.
 
-libtpu writes, for each kernel, its final VLIW bundles (one issues in a cycle) and a profile that
-adds the stalls the scheduler knows of. A kernel's cycles are its bundles, each as often as the
-loops around it run, times the profile's ratio of cycles to bundles. Waits for HBM and the start of
-a kernel are not in it: a program takes at least the larger of this and of its bytes over the
-bandwidth.
+For each kernel, libtpu writes its final VLIW bundles, of which one issues per cycle, and a profile
+that includes the stalls known to the scheduler. A kernel's cycles are its bundles, multiplied by
+the trip counts of the loops around them, times the profile's ratio of cycles to bundles. Waits for
+HBM and kernel launches are not included: a program takes at least the larger of these cycles and
+its bytes over the bandwidth.
 """
 
 import dataclasses
@@ -24,21 +24,21 @@ _COMPARED = r"%{}\w* = scmp\.(\w+)\.s32\.totalorder %(\w+), (\d+)"
 _AXIS = r"%{} = sphi [^;]*iter bound = (\d+)"
 _GRID = re.compile(r"iteration_bounds: \(([\d, ]+)\)")
 _PROFILE_NAME = re.compile(r"^HLO: (?:ROOT )?%?([\w.\-]+) =")
-# A slot that takes one instruction a cycle, so that its denominator counts cycles.
+# This slot takes one instruction per cycle, so its denominator counts cycles.
 _PROFILE_CYCLES = re.compile(r"^ - VECTOR_EUP: \([\d.]+/([\d.]+)\)")
 _DELAY_SLOTS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Cycles of one kernel; `exact` is False where a loop's trip count was not in the code."""
+    """Cycles of one kernel; `exact` is False if a loop's trip count was not in the code."""
 
     cycles: float
     exact: bool
 
 
 def kernels(dump: Path) -> dict[str, Kernel]:
-    """The kernels of the program that was dumped into `dump`, by the name of their HLO."""
+    """The kernels of the program dumped into the folder `dump`, by their HLO names."""
     stalls = _stalls(dump)
     found = {}
     for path in sorted(dump.glob("*-final_bundles.txt")):
@@ -67,7 +67,7 @@ def _bundles(text: str) -> Iterator[str]:
 
 
 def _issued(bundles: list[str]) -> tuple[float, bool]:
-    """How many bundles issue, and whether all trip counts are known."""
+    """The number of bundles issued, and whether all trip counts are known."""
     starts = {region: i for i, b in enumerate(bundles) for region in _STARTS.findall(b)}
     weights, exact = [1.0] * len(bundles), True
     for edge, bundle in enumerate(bundles):
@@ -81,7 +81,9 @@ def _issued(bundles: list[str]) -> tuple[float, bool]:
         exact &= trips is not None
         for i in body:
             weights[i] *= trips or 1
-        if trips and grid and math.prod(grid) < trips:  # filled and drained without work
+        if (
+            trips and grid and math.prod(grid) < trips
+        ):  # steps that only fill and drain the pipeline
             for i in _skipped(bundles, body, starts):
                 weights[i] *= math.prod(grid) / trips
         for guarded, share in _guards(bundles, body, starts, grid):
@@ -91,7 +93,7 @@ def _issued(bundles: list[str]) -> tuple[float, bool]:
 
 
 def _trips(body: str, predicate: str) -> int | None:
-    """Trip count of a loop that counts from 0 and goes on until `predicate`."""
+    """The trip count of a loop that counts from 0 until `predicate` holds."""
     test = re.search(_EXIT_TEST.format(predicate), body)
     if test is None:
         return None
@@ -100,7 +102,7 @@ def _trips(body: str, predicate: str) -> int | None:
 
 
 def _grid(body: str) -> tuple[int, ...]:
-    """The grid that a pipelined loop runs over; empty for an ordinary loop."""
+    """The grid of a pipelined loop; empty for an ordinary loop."""
     grids = [tuple(map(int, re.findall(r"\d+", bounds))) for bounds in _GRID.findall(body)]
     return max(grids, key=len, default=())
 
@@ -108,7 +110,7 @@ def _grid(body: str) -> tuple[int, ...]:
 def _jumps(
     bundles: list[str], body: range, starts: dict[str, int]
 ) -> Iterator[tuple[str, int, int]]:
-    """Forward branches in a loop: predicate, bundle and target."""
+    """The predicate, bundle and target of each forward branch in a loop."""
     for i in body:
         branch = _SKIP.search(bundles[i])
         target = starts.get(branch[2], 0) if branch else 0
@@ -117,7 +119,7 @@ def _jumps(
 
 
 def _skipped(bundles: list[str], body: range, starts: dict[str, int]) -> list[int]:
-    """Bundles of a loop that its outermost forward branches jump over."""
+    """Bundles of a loop that its outermost forward branches skip."""
     skipped: list[int] = []
     for _, i, target in _jumps(bundles, body, starts):
         if i not in skipped:
@@ -128,7 +130,7 @@ def _skipped(bundles: list[str], body: range, starts: dict[str, int]) -> list[in
 def _guards(
     bundles: list[str], body: range, starts: dict[str, int], grid: tuple[int, ...]
 ) -> Iterator[tuple[range, float]]:
-    """Bundles that only some steps of a grid run (`pl.when`), and the share of those steps."""
+    """Bundles that only some steps of a grid run (`pl.when`), with the share of those steps."""
     text = "\n".join(bundles[i] for i in body)
     for predicate, i, target in _jumps(bundles, body, starts):
         compared = re.search(_COMPARED.format(predicate), text)
@@ -141,7 +143,7 @@ def _guards(
 
 
 def _stalls(dump: Path) -> dict[str, float]:
-    """Cycles of one pass over the bundles of each HLO, with the stalls known to the scheduler."""
+    """Cycles of one pass over each HLO's bundles, stalls known to the scheduler included."""
     cycles: dict[str, float] = {}
     for path in dump.glob("*hlo-static-bundle-profile.txt"):
         name = None

@@ -1,4 +1,4 @@
-"""Depth-wise convolution, of use without anything else of this project."""
+"""Depth-wise convolution as a function of its own."""
 
 import functools
 
@@ -12,15 +12,15 @@ from dwconv_jax.ops.lowerings.depthwise import depthwise
 
 @functools.partial(jax.jit, static_argnames="dilation")
 def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: int | Pair = 1) -> jax.Array:
-    """Convolves every channel with a kernel of its own: stride 1, zero padding, same size.
+    """Convolves every channel with its own kernel: stride 1, zero padding, same size.
 
-    What `lax.conv_general_dilated(feature_group_count=C)` does, without its slow paths on CPU:
-    small and large kernels, dilation and both gradients are fast. For a sequence `[B, T, C]` use a
-    map of height 1: `depthwise_conv(x[:, None], kernel[None])[:, 0]`.
+    Equals `lax.conv_general_dilated` with `feature_group_count=C`, without its slow paths on CPU:
+    kernels of any size, dilation and both gradients are fast. For a sequence `[B, T, C]`, use a map
+    of height 1: `depthwise_conv(x[:, None], kernel[None])[:, 0]`.
 
     Args:
       x: `[B, H, W, C]`.
-      kernel: `[kh, kw, C]`, not flipped (a cross-correlation, as in every neural network library).
+      kernel: `[kh, kw, C]`, not flipped: a cross-correlation, as in other neural network libraries.
       dilation: rows and columns between taps, an int or a pair.
 
     Returns:

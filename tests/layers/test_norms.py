@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dwconv_jax.layers import BatchNorm
-from dwconv_jax.training.mesh import make_mesh
 from tests.numerics import assert_close
 
 
@@ -75,7 +74,7 @@ def test_statistics_are_float32_under_bfloat16(x):
 
 @pytest.mark.parametrize("group_size", [None, 1])
 def test_a_sharded_batch_has_the_statistics_of_the_whole(x, group_size):
-    mesh = make_mesh({"data": -1, "fsdp": 1})
+    mesh = Mesh(jax.devices(), ("data",))
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Anchors: the boxes of a regular grid that a region proposal network starts from."""
+"""Anchors: the regular grid of boxes that a region proposal network refines."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,14 @@ def anchors(
 ) -> np.ndarray:
     """The anchors of one level of a feature pyramid.
 
-    Those of the cell in row `i` and column `j` are centred on its upper left corner,
-    `(j * stride, i * stride)`, and of one area, `(scale * stride)**2`.
+    All anchors of the cell in row `i` and column `j` are centered on its upper left corner,
+    `(j * stride, i * stride)`, and have the area `(scale * stride)**2`.
 
     Args:
       map_size: height and width of the feature map.
-      stride: pixels of the image between its positions.
-      scale: side of a square anchor over the stride.
-      ratios: height over width of the anchors of a cell.
+      stride: distance between its positions, in pixels of the image.
+      scale: side of a square anchor, in strides.
+      ratios: height over width of each anchor of a cell.
 
     Returns:
       float32 `[H, W, len(ratios), 4]`, boxes in pixels of the image.
@@ -31,12 +31,12 @@ def anchors(
     roots = np.sqrt(np.asarray(ratios, np.float64))
     sides = scale * stride * np.stack([1 / roots, roots], axis=-1)
     rows, cols = (np.arange(n) * stride for n in map_size)
-    centres = np.stack(np.meshgrid(cols, rows), axis=-1)[:, :, None]
-    return np.concatenate([centres - sides / 2, centres + sides / 2], axis=-1).astype(np.float32)
+    centers = np.stack(np.meshgrid(cols, rows), axis=-1)[:, :, None]
+    return np.concatenate([centers - sides / 2, centers + sides / 2], axis=-1).astype(np.float32)
 
 
 def inside(boxes: jax.Array, size: jax.Array) -> jax.Array:
-    """Whether boxes lie in the image, clear of its far borders: what training may match.
+    """Whether boxes lie inside the image and clear of its far borders, as training requires.
 
     Args:
       boxes: `[..., 4]`.

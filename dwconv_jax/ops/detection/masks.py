@@ -1,4 +1,4 @@
-"""Masks of objects: what a mask head is trained on, and back from its output to the picture."""
+"""Object masks: the targets of a mask head, and its output pasted into the image."""
 
 import jax
 import jax.numpy as jnp
@@ -7,20 +7,20 @@ import numpy as np
 from dwconv_jax.ops.detection.boxes import clip
 from dwconv_jax.ops.detection.roi_align import box_weights
 
-# Pixels of unpacked masks that are held at once.
+# Pixels of unpacked masks held at once.
 _MAX_PIXELS = 2**24
 
 
 def mask_targets(
     masks: jax.Array, indices: jax.Array, boxes: jax.Array, sizes: jax.Array, resolution: int = 28
 ) -> jax.Array:
-    """The mask of an object inside a box: RoIAlign of the bitmap, and 1 where it is at least 0.5.
+    """The masks of objects inside boxes: RoIAlign of the bitmaps, thresholded at 0.5.
 
     Args:
-      masks: uint8 `[B, N, H, W / 8]`, bits of the pixels of each row as `np.packbits` packs them.
+      masks: uint8 `[B, N, H, W / 8]`, the rows of each bitmap packed by `np.packbits`.
       indices: int `[B, R]`, the object of each box.
-      boxes: `[B, R, 4]` in pixels of the picture; what is outside of it does not count.
-      sizes: int `[B, 2]`, height and width of the part of the picture that counts.
+      boxes: `[B, R, 4]` in pixels of the image, to which they are clipped.
+      sizes: int `[B, 2]`, height and width of each image without its padding.
       resolution: side `M` of the result.
 
     Returns:
@@ -30,7 +30,7 @@ def mask_targets(
     boxes = clip(boxes, sizes[:, None])
     rows, cols = box_weights(boxes, sizes, (height, width), resolution)
 
-    def of_picture(masks: jax.Array, indices: jax.Array, rows: jax.Array, cols: jax.Array):
+    def of_image(masks: jax.Array, indices: jax.Array, rows: jax.Array, cols: jax.Array):
         def of_box(given: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
             index, row_weights, col_weights = given
             bits = jnp.unpackbits(masks[index], axis=-1).astype(jnp.float32)
@@ -39,22 +39,22 @@ def mask_targets(
         batch_size = max(1, _MAX_PIXELS // (height * width))
         return jax.lax.map(of_box, (indices, rows, cols), batch_size=batch_size)
 
-    share = jax.vmap(of_picture)(masks, indices, rows, cols)
+    share = jax.vmap(of_image)(masks, indices, rows, cols)
     return (share >= 0.5).astype(jnp.float32)
 
 
 def paste_masks(
     masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float = 0.5
 ) -> np.ndarray:
-    """Masks inside boxes to masks of the whole picture, on the host: pictures differ in size.
+    """Pastes masks of boxes into the whole image, on the host, since images differ in size.
 
-    Bilinear between the centres of the mask's cells, 0 outside of it (mmdet).
+    Interpolates between the centers of the mask's cells; pixels outside the box are 0 (mmdet).
 
     Args:
       masks: `[D, M, M]`, probabilities.
-      boxes: `[D, 4]`, in pixels of the picture.
-      size: height and width of the picture.
-      threshold: a pixel is in the mask from this probability on.
+      boxes: `[D, 4]`, in pixels of the image.
+      size: height and width of the image.
+      threshold: the least probability of a pixel in the mask.
 
     Returns:
       bool `[D, height, width]`.
@@ -70,13 +70,13 @@ def paste_masks(
 
 
 def _span(weights: np.ndarray) -> slice:
-    """The pixels that anything of the mask falls on."""
+    """The pixels that the mask covers."""
     reached = np.flatnonzero(weights.any(axis=1))
     return slice(reached[0], reached[-1] + 1) if len(reached) else slice(0, 0)
 
 
 def _paste_weights(low: float, high: float, length: int, cells: int) -> np.ndarray:
-    """float32 `[length, cells]`: how much of each cell there is in each pixel."""
+    """The weight of each cell in each pixel: float32 `[length, cells]`."""
     pixel = np.arange(length, dtype=np.float32) + 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
         place = (pixel - low) / (high - low) * cells - 0.5

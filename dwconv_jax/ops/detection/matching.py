@@ -1,4 +1,4 @@
-"""Which object each box is trained to find (mmdet's maximum-IoU assigner)."""
+"""Assigns to each box the object that it is trained to find (mmdet's max-IoU assigner)."""
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +19,19 @@ def match(
     boxes_valid: jax.Array | None = None,
     objects_valid: jax.Array | None = None,
 ) -> jax.Array:
-    """The object that each box overlaps most, if it overlaps it enough.
+    """The object that each box overlaps most, if their IoU is large enough.
 
     Args:
       boxes: `[N, 4]`.
       objects: `[G, 4]`; `G` may be 0.
-      positive_iou: from this IoU on a box has its object.
-      negative_iou: below it, a box is background; between both it is ignored.
-      low_quality_iou: also gives every object whose best IoU is at least this the boxes that
-        attain it, whatever they had before; of several objects the last. None does not.
-      boxes_valid: bool `[N]`; the other boxes are ignored and seen by no object. None for all.
-      objects_valid: bool `[G]`; the other objects are not there. None for all.
+      positive_iou: the least IoU of a box with its object.
+      negative_iou: a box whose IoUs are all below this is background; between both thresholds it
+        is ignored.
+      low_quality_iou: every object whose best IoU is at least this also gets the boxes that attain
+        it, whatever they had before; if several objects claim a box, the last one gets it. None
+        turns this off.
+      boxes_valid: bool `[N]`, boxes to match; the others are ignored. None for all.
+      objects_valid: bool `[G]`, objects to match; the others do not count. None for all.
 
     Returns:
       int32 `[N]`: the index of an object, `BACKGROUND` or `IGNORED`.
@@ -39,7 +41,7 @@ def match(
         return jnp.where(everywhere, BACKGROUND, IGNORED).astype(jnp.int32)
     present = jnp.ones(len(objects), bool) if objects_valid is None else objects_valid
     overlap = jnp.where(present[:, None] & everywhere[None], pairwise_iou(objects, boxes), -1)
-    # Compared with its own maxima for equality, so it must be computed once, to the bit.
+    # Compared with its own maxima for equality, so XLA must not compute it twice.
     overlap = jax.lax.optimization_barrier(overlap)
 
     best = overlap.max(0)

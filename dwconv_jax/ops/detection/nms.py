@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression, exact and of static shape."""
+"""Greedy non-maximum suppression, exact and with static shapes."""
 
 from typing import NamedTuple
 
@@ -8,17 +8,17 @@ import jax.numpy as jnp
 from dwconv_jax.ops.checks import check_boxes
 from dwconv_jax.ops.detection.boxes import areas, intersections
 
-# Boxes that are decided at once.
+# Boxes decided at once.
 _BLOCK = 128
-# Where the next block starts; places and boxes of the kept, and how many there are.
+# The start of the next block; indices and boxes of the kept, and their number.
 _State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class Kept(NamedTuple):
-    """What suppression leaves, by descending score."""
+    """The boxes that remain, by descending score."""
 
     indices: jax.Array  # int32 [K], into the boxes
-    valid: jax.Array  # bool [K]; past the last that is kept, indices mean nothing
+    valid: jax.Array  # bool [K]; where False, the index means nothing
 
 
 class Detections(NamedTuple):
@@ -38,23 +38,23 @@ def nms(
     valid: jax.Array | None = None,
     groups: jax.Array | None = None,
 ) -> Kept:
-    """Takes boxes by descending score, except those that overlap one taken before.
+    """Keeps boxes by descending score, except those that overlap a box kept before.
 
-    The order is decided in blocks, each against the boxes kept so far and then within itself, until
-    enough are kept or none is left: the time depends on the answer, the result does not.
+    Decides blocks of boxes in order, each against the boxes kept so far and then within itself,
+    until enough are kept or none is left.
 
     Args:
       boxes: `[N, 4]`; boxes without area overlap nothing.
-      scores: `[N]`; of equal ones the first wins.
-      iou_threshold: boxes overlap where their IoU is larger.
+      scores: `[N]`; of equal scores, the first wins.
+      iou_threshold: boxes overlap if their IoU is larger than this.
       max_kept: `K`.
-      valid: bool `[N]`; the other boxes are never kept. None for all.
-      groups: int `[N]`, non-negative: only boxes of one group suppress each other. As in mmcv and
-        torchvision, boxes are moved apart by group for this, which in float32 rounds coordinates
-        by up to `groups * size / 2**24` pixels. None for a single group.
+      valid: bool `[N]`, boxes that may be kept. None for all.
+      groups: int `[N]`, non-negative: boxes suppress only boxes of the same group. As in mmcv and
+        torchvision, groups are moved apart for this, which in float32 rounds coordinates by up to
+        `groups * size / 2**24` pixels. None for a single group.
 
     Returns:
-      The kept ones, `Kept` of `[K]`.
+      The kept boxes, `Kept` of `[K]`.
     """
     check_boxes(boxes)
     if boxes.shape[:-1] != scores.shape or scores.ndim != 1:
@@ -79,15 +79,15 @@ def multiclass_nms(
     max_kept: int,
     valid: jax.Array | None = None,
 ) -> Detections:
-    """Suppression within each class; the best of all classes remain.
+    """Suppresses within each class, and keeps the best of all classes.
 
     Args:
-      boxes: `[R, K, 4]`, a box for each class.
+      boxes: `[R, K, 4]`, one box per class.
       scores: `[R, K]`.
-      score_threshold: only larger scores count.
+      score_threshold: discards scores that are not larger.
       iou_threshold: see `nms`.
-      max_kept: detections `D`.
-      valid: bool `[R]`; the others do not count. None for all.
+      max_kept: `D`.
+      valid: bool `[R]`, rows that count. None for all.
 
     Returns:
       `Detections` of `[D]`.
@@ -108,9 +108,9 @@ def multiclass_nms(
 
 
 def move_apart(boxes: jax.Array, groups: jax.Array, valid: jax.Array) -> jax.Array:
-    """Boxes `[N, 4]`, those of group `g` (int `[N]`) moved by `g` times the largest coordinate.
+    """Moves boxes `[N, 4]` of group `g` (int `[N]`) by `g` times the largest coordinate.
 
-    Boxes of two groups then do not touch; the ones that are not valid count as zeros.
+    Boxes of different groups then do not touch. Boxes that are not `valid` become zeros.
     """
     boxes = jnp.where(valid[:, None], boxes, 0)
     return boxes + (groups.astype(boxes.dtype) * (boxes.max(initial=0) + 1))[:, None]
@@ -119,7 +119,7 @@ def move_apart(boxes: jax.Array, groups: jax.Array, valid: jax.Array) -> jax.Arr
 def _suppress(
     boxes: jax.Array, count: jax.Array, threshold: float, max_kept: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Places of the kept among the first `count` of sorted boxes `[N, 4]`, and which there are."""
+    """Indices of the kept among the first `count` of sorted boxes `[N, 4]`, and their validity."""
     blocks = -(-len(boxes) // _BLOCK)
     boxes = jnp.pad(boxes, ((0, blocks * _BLOCK - len(boxes)), (0, 0)))
 
@@ -134,7 +134,7 @@ def _suppress(
         free = ~(_overlap(kept_boxes, block, threshold) & there[:, None]).any(0)
         free &= start + jnp.arange(_BLOCK) < count
         keep = _greedy(_overlap(block, block, threshold), free)
-        # Kept boxes go to the end of the list, the others to a slot that is not read.
+        # Kept boxes go to the end of the list, the others out of bounds.
         slot = jnp.where(keep, num_kept + jnp.cumsum(keep) - 1, max_kept + _BLOCK)
         places = places.at[slot].set(start + jnp.arange(_BLOCK), mode="drop")
         kept_boxes = kept_boxes.at[slot].set(block, mode="drop")
@@ -150,16 +150,16 @@ def _suppress(
 
 
 def _overlap(a: jax.Array, b: jax.Array, threshold: float) -> jax.Array:
-    """bool `[N, M]`: `a` suppresses `b`; written without a division, as CUDA kernels have it."""
+    """Whether `a` suppresses `b`, bool `[N, M]`; without a division, as in the CUDA kernels."""
     intersection = intersections(a[:, None], b[None])
     return intersection > threshold * (areas(a)[:, None] + areas(b)[None] - intersection)
 
 
 def _greedy(overlap: jax.Array, free: jax.Array) -> jax.Array:
-    """Which of sorted boxes to keep, bool `[N]`, from what overlaps, `[N, N]`.
+    """Which of the sorted, `free` boxes to keep, bool `[N]`, given which overlap, `[N, N]`.
 
-    Greedy choice is the one fixed point of "kept if no earlier kept box overlaps", and iterating it
-    from any start settles one more box at least each time, in practice many.
+    The greedy choice is the only fixed point of "kept if no earlier kept box overlaps it". Each
+    iteration settles at least one more box, in practice many.
     """
     earlier = overlap & jnp.triu(jnp.ones(overlap.shape, bool), 1)
 

@@ -1,8 +1,9 @@
-"""RoIAlign (He et al., 2017), exact: as many samples in a bin as it has pixels.
+"""RoIAlign (He et al., 2017), exact: a bin has as many samples as pixels.
 
-The value of a bin is the mean over a grid of samples, each bilinear in its row and its column, so
-it is a product: rows' weights times the map times columns' weights. Written so it has a static
-shape for any region of interest, runs on matrix units and needs no scatter in its gradient.
+The value of a bin is the mean over a grid of samples, each bilinear in its row and its column. It
+is therefore a matrix product: the weights of rows, times the map, times the weights of columns.
+This form has a static shape for any region of interest, runs on matrix units, and needs no scatter
+in its gradient.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 
 from dwconv_jax.ops.checks import check_boxes, check_map
 
-# Elements of the intermediate product that are held at once.
+# Elements of the intermediate product held at once.
 _MAX_ELEMENTS = 2**24
 
 
@@ -24,20 +25,19 @@ def roi_align(
     stride: float = 1.0,
     sizes: jax.Array | None = None,
 ) -> jax.Array:
-    """Features of regions of interest, resampled to one size.
+    """Resamples regions of interest to one size.
 
-    A bin `b` of a side from `lo` to `hi` has `g = ceil(b)` samples at the centres of `g` equal
-    parts. Coordinates are shifted by half a pixel ("aligned"); samples more than a pixel outside
-    the map are 0, others outside repeat its border; a box without area gives 0. Differentiable in
-    `features` alone.
+    A bin of `b` pixels has `ceil(b)` samples per side, at the centers of as many equal parts.
+    Coordinates are shifted by half a pixel ("aligned"). Samples more than a pixel outside the map
+    are 0, others outside repeat its border; a box without area gives 0. Differentiable in
+    `features` only.
 
     Args:
       features: `[B, H, W, C]`.
-      boxes: `[B, R, 4]`, in pixels of the image; time grows with the longest side.
-      output_size: bins `P` of each side.
-      stride: pixels of the image between positions of the map.
-      sizes: int `[B, 2]`, height and width of the part of each map that counts, which ends at its
-        border; None for the whole map.
+      boxes: `[B, R, 4]`, in pixels of the image; the time grows with the longest side.
+      output_size: bins `P` per side.
+      stride: distance between positions of the map, in pixels of the image.
+      sizes: int `[B, 2]`, height and width of each map without its padding; None for whole maps.
 
     Returns:
       `[B, R, P, P, C]`.
@@ -61,14 +61,14 @@ def roi_align_pyramid(
     sizes: Sequence[jax.Array] | None = None,
     finest_scale: float = 56.0,
 ) -> jax.Array:
-    """`roi_align` of each box on the level of a feature pyramid that suits its size.
+    """Applies `roi_align` to each box on the level of a feature pyramid that suits its size.
 
     Args:
       pyramid: maps `[B, H_l, W_l, C]`, finest first.
       boxes: `[B, R, 4]`, in pixels of the image.
-      output_size: bins `P` of each side.
-      strides: pixels of the image between positions of each map.
-      sizes: the part of each map that counts, int `[B, 2]` for each level; None for all of it.
+      output_size: bins `P` per side.
+      strides: distance between positions of each map, in pixels of the image.
+      sizes: int `[B, 2]` for each level, height and width without padding; None for whole maps.
       finest_scale: see `pyramid_level`.
 
     Returns:
@@ -80,7 +80,7 @@ def roi_align_pyramid(
         batch = len(maps[0])
         sizes = [jnp.broadcast_to(jnp.asarray(x.shape[1:3]), (batch, 2)) for x in maps]
     levels = pyramid_level(boxes, len(maps), finest_scale)
-    # Every box has weights on its own level alone, which is at most as large as the finest.
+    # A box has weights on its own level only, which is at most as large as the finest.
     own_stride = jnp.asarray(strides, jnp.float32)[levels][..., None]
     own_size = jnp.take_along_axis(jnp.stack(sizes, 1), levels[..., None], axis=1)
     rows, cols = _weights(boxes / own_stride, own_size, maps[0].shape[1:3], output_size)
@@ -98,9 +98,9 @@ def pyramid_level(boxes: jax.Array, num_levels: int, finest_scale: float = 56.0)
 
     Args:
       boxes: `[..., 4]`.
-      num_levels: levels there are.
-      finest_scale: boxes smaller than twice this side (in pixels, of a square) go to level 0, and
-        twice as large ones to the next.
+      num_levels: number of levels.
+      finest_scale: in pixels. A box smaller than a square of twice this side goes to level 0, one
+        twice as large to the next level, and so on.
 
     Returns:
       int32 `[...]`, 0 for the finest.
@@ -120,17 +120,17 @@ def box_weights(
     *,
     stride: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """What each row and each column of a map adds to each bin of each box.
+    """The weight of each row and each column of a map in each bin of each box.
 
     Args:
       boxes: `[B, R, 4]`, in pixels of the image.
-      sizes: int `[B, 2]`, height and width of the part of the map that counts.
+      sizes: int `[B, 2]`, height and width of each map without its padding.
       map_size: height and width of the map.
-      output_size: bins `P` of each side.
-      stride: pixels of the image between positions of the map.
+      output_size: bins `P` per side.
+      stride: distance between positions of the map, in pixels of the image.
 
     Returns:
-      Of rows `[B, R, P, H]` and of columns `[B, R, P, W]`, float32, without gradient.
+      The weights of rows `[B, R, P, H]` and of columns `[B, R, P, W]`, float32, without gradient.
     """
     own_size = jnp.broadcast_to(sizes[:, None], (*boxes.shape[:2], 2))
     return _weights(boxes / stride, own_size, map_size, output_size)
@@ -139,7 +139,7 @@ def box_weights(
 def _weights(
     boxes: jax.Array, sizes: jax.Array, map_size: tuple[int, ...], output_size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """`box_weights` of boxes `[B, R, 4]` in positions of maps of sizes `[B, R, 2]`."""
+    """`box_weights` for boxes `[B, R, 4]` in positions of maps of sizes `[B, R, 2]`."""
     edges = jax.lax.stop_gradient(boxes).astype(jnp.float32) - 0.5
     rows, cols = (
         _side_weights(
@@ -153,10 +153,10 @@ def _weights(
 def _side_weights(
     low: jax.Array, high: jax.Array, size: jax.Array, length: int, output_size: int
 ) -> jax.Array:
-    """Weights `[B, R, P, length]` of the sides from `low` to `high`, `[B, R]` as `size`."""
+    """Weights `[B, R, P, length]` for sides from `low` to `high`, all `[B, R]` like `size`."""
     size = size.astype(jnp.float32)[..., None]
     bin_size = ((high - low) / output_size)[..., None]
-    # Boxes of no or of no finite size have no samples.
+    # Boxes without a positive, finite size have no samples.
     count = jnp.where(jnp.isfinite(bin_size), jnp.maximum(jnp.ceil(bin_size), 0), 0)
     step = bin_size / jnp.maximum(count, 1)
     start = low[..., None] + jnp.arange(output_size, dtype=jnp.float32)[None, None] * bin_size

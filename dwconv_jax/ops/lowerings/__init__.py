@@ -1,1 +1,1 @@
-"""Fast equivalents of `ops.definition`, one file a strategy; `ops.dispatch` chooses among them."""
+"""Fast equivalents of `ops.definition`, one file per strategy; `ops.dispatch` chooses."""

@@ -1,7 +1,7 @@
-"""Sliding weights that every position shares: depth-wise convolution, static or per image.
+"""Sliding weights that all positions share: depth-wise convolution, static or per image.
 
-The convolution and its kernel gradient are each other's derivatives, which autodiff would spoil on
-CPU; so both are given here, with a lowering for each platform, or by Pallas where asked.
+The convolution and its kernel gradient are each other's derivatives. Autodiff would derive slow
+forms on CPU, so both are defined here, with a lowering per platform, or by Pallas on request.
 """
 
 import functools
@@ -31,20 +31,21 @@ def depthwise(
       x: `[B, H, W, C]`.
       kernel: `[B or 1, kh, kw, C]`.
       dilation: rows and columns between taps.
-      lowering: "auto" picks by platform; "pallas" takes our kernels on TPU.
+      lowering: "auto" picks by platform; "pallas" uses this project's kernels on TPU.
 
     Returns:
       `[B, H, W, C]`.
 
     Raises:
-      ValueError: where `lowering="pallas"` has no kernel.
+      UserError: if `lowering="pallas"` has no kernel for these arrays.
     """
     if lowering == "pallas":
         on_tpu = functools.partial(_convolve_by_pallas, dilation=dilation)
         return by_pallas(on_tpu, lambda x, kernel: depthwise(x, kernel, dilation), x, kernel)
 
-    # A program for any batch size is one to export: it must run where the compiled kernel is not,
-    # and grouped convolutions, whose groups would be the images', do not take such a size.
+    # A symbolic batch size means export: the program must run without the compiled kernel, and a
+    # grouped convolution cannot have a symbolic number of groups, which images with their own
+    # kernels would need.
     any_batch = export.is_symbolic_dim(x.shape[0])
 
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -71,12 +72,12 @@ def kernel_gradient(
     dilation: Pair,
     lowering: Lowering = "auto",
 ) -> jax.Array:
-    """The gradient of `depthwise` with respect to its kernel.
+    """Computes the gradient of `depthwise` with respect to its kernel.
 
     Args:
       x: `[B, H, W, C]`.
       g: `[B, H, W, C]`, the cotangent of the result.
-      shape: `(B or 1, kh, kw)`; 1 sums over the images.
+      shape: `(B or 1, kh, kw)`; with 1, the gradient is summed over images.
       dilation: rows and columns between taps.
       lowering: as for `depthwise`.
 
@@ -114,7 +115,7 @@ def _gradient_by_pallas(
 
 
 def _sum_images(per_image: jax.Array) -> jax.Array:
-    """`[B, kh, kw, C]` to `[1, kh, kw, C]`: XLA:CPU's sum over few rows is 50 times slower."""
+    """Sums `[B, kh, kw, C]` to `[1, kh, kw, C]`, 50 times faster than XLA:CPU's own sum."""
     ones = jnp.ones(len(per_image), per_image.dtype)
     return jnp.einsum("b,bijc->ijc", ones, per_image, precision=lax.Precision.HIGHEST)[None]
 

@@ -1,4 +1,4 @@
-"""Depth-wise convolution as XLA's own grouped convolution, for TPU (native) and GPU (cuDNN)."""
+"""Depth-wise convolution as XLA's grouped convolution: native on TPU, cuDNN's on GPU."""
 
 import functools
 
@@ -9,7 +9,7 @@ from dwconv_jax.ops.connectivity import Pair
 
 
 def native_conv(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
-    """Depth-wise convolution of `[B, H, W, C]` by `[B or 1, kh, kw, C]`."""
+    """Convolves `[B, H, W, C]` by `[B or 1, kh, kw, C]`, channel by channel."""
     if kernel.shape[0] == 1:
         return _grouped_conv(x, kernel[0], dilation)
     per_image = functools.partial(_grouped_conv, dilation=dilation)

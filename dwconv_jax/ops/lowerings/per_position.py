@@ -1,6 +1,6 @@
 """Sliding weights that differ at every position (centre-predicted kernels, sliding attention).
 
-The k*k-fold neighbourhood of the activations is never materialised: each tap is a shifted view.
+Each tap is a shifted view: the k*k-fold neighborhood of the activations is never materialized.
 """
 
 import functools
@@ -28,7 +28,7 @@ def _pad(x: jax.Array, connectivity: Sliding) -> jax.Array:
 def _sum_over_taps(
     product: Callable[[int, int, int], jax.Array], connectivity: Sliding, like: jax.Array
 ) -> jax.Array:
-    """Sums `product(tap, row, column)` over the taps and where they look in the padded map."""
+    """Sums `product(tap, row, column)` over the taps, which see the padded map from that place."""
     (kh, kw), (dh, dw) = connectivity.kernel_size, connectivity.dilation
 
     def total() -> jax.Array:
@@ -39,7 +39,7 @@ def _sum_over_taps(
 
 
 def _spread(weights: jax.Array, channels: int) -> jax.Array:
-    """Weights of the groups, `[..., G]`, given to their channels: `[..., C]`."""
+    """Repeats the weights of groups, `[..., G]`, for their channels: `[..., C]`."""
     groups = weights.shape[-1]
     shape = (*weights.shape, channels // groups)
     return jnp.broadcast_to(weights[..., None], shape).reshape(*weights.shape[:-1], channels)
@@ -49,19 +49,20 @@ def _spread(weights: jax.Array, channels: int) -> jax.Array:
 def per_position(
     x: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering = "auto"
 ) -> jax.Array:
-    """Mixes `x` by weights of its own at every position.
+    """Mixes `x` by different weights at every position.
 
     Args:
       x: `[B, H, W, C]`.
       weights: `[B or 1, H, W, K, G]`.
       connectivity: the sliding kernel, `K` taps.
-      lowering: "auto", or "pallas" for our kernels on TPU, with weights of each image.
+      lowering: "auto" picks by platform; "pallas" uses this project's kernels on TPU, for dynamic
+        weights.
 
     Returns:
       `[B, H, W, C]`.
 
     Raises:
-      ValueError: where `lowering="pallas"` has no kernel.
+      UserError: if `lowering="pallas"` has no kernel for these arrays.
     """
     if lowering == "pallas":
         on_tpu = functools.partial(pallas_dynamic.mix, connectivity=connectivity)
@@ -91,10 +92,10 @@ def tap_products(
     connectivity: Sliding,
     lowering: Lowering = "auto",
 ) -> jax.Array:
-    """Products of every position of `g` with the positions of `x` that it sees.
+    """Multiplies every position of `g` with the positions of `x` that it sees.
 
-    The adjoint of `per_position` in its weights; with queries for `g` and keys for `x`, the logits
-    of sliding attention.
+    This is the adjoint of `per_position` in its weights. If `g` holds queries and `x` keys, the
+    products are the logits of sliding attention.
 
     Args:
       x: `[B, H, W, C]`.
@@ -120,7 +121,7 @@ def tap_products(
 
 
 def taps_at_once(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Sliding) -> jax.Array:
-    """`tap_products` as one expression, which XLA:GPU makes one kernel of."""
+    """`tap_products` as one expression, which XLA:GPU compiles to one kernel."""
     (batch, height, width, channels), (dh, dw) = x.shape, connectivity.dilation
     kh, kw = connectivity.kernel_size
     padded = _pad(x, connectivity)
@@ -139,7 +140,7 @@ def taps_at_once(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Slidi
 def _taps_in_turn(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Sliding) -> jax.Array:
     channels, (kh, kw), (dh, dw) = x.shape[-1], connectivity.kernel_size, connectivity.dilation
     padded = _pad(x, connectivity)
-    # A product with a 0/1 matrix sums the channels of a group far faster than a reshaped sum.
+    # Multiplying by a 0/1 matrix sums the channels of a group far faster than reshaping does.
     members = jnp.repeat(jnp.eye(groups, dtype=x.dtype), channels // groups, axis=0)
 
     def write_tap(tap: jax.Array, out: jax.Array) -> jax.Array:
@@ -155,9 +156,9 @@ def _taps_in_turn(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Slid
 def seen_by(
     g: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering = "auto"
 ) -> jax.Array:
-    """Every position collects from the positions that saw it, with the weight they used.
+    """Sums, at every position, the positions that see it, times their weights for it.
 
-    The adjoint of `per_position` in `x`.
+    This is the adjoint of `per_position` in `x`.
 
     Args:
       g: `[B, H, W, C]`.
@@ -179,7 +180,7 @@ def seen_by(
 
 
 def _seen_by(g: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Array:
-    """Shifts products, not their factors: padded weights would need more memory than weights do."""
+    """Shifts the products instead of their factors, since padded weights would need more memory."""
     wide_g, weights, channels = wide(g), wide(weights), g.shape[-1]
     ph, pw = connectivity.padding
 
@@ -192,7 +193,7 @@ def _seen_by(g: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.
     return _sum_over_taps(product, connectivity, like=g)
 
 
-# Each of the three is linear in both arrays, and the other two are its derivatives.
+# Each of the three functions is linear in both arrays; the other two are its derivatives.
 Two = tuple[jax.Array, jax.Array]
 
 

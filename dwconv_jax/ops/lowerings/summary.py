@@ -1,4 +1,4 @@
-"""Says which lowerings are in use."""
+"""Describes the lowerings in use."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,13 @@ from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 
 
 def describe_lowerings() -> dict[str, str | bool]:
-    """What `locally_connected` does on the default platform, for float32.
+    """Describes how `locally_connected` computes float32 on the default platform.
 
     Returns:
-      The platform; the lowerings of "depthwise" (sliding weights that positions share),
-      "per_position" (sliding weights of their own) and "blocks" (windows and the whole map);
-      whether the compiled kernel for CPU was built ("cpu_kernel"); and the strategies that
-      `lowering="pallas"` covers on TPU ("pallas").
+      "platform"; the lowerings of "depthwise" (sliding weights that positions share),
+      "per_position" (sliding weights that differ at every position) and "blocks" (windows and the
+      whole map); "cpu_kernel", whether the compiled kernel was built; and "pallas", what
+      `lowering="pallas"` covers on TPU.
     """
     platform = jax.default_backend()
     if platform != "cpu":

@@ -1,1 +1,1 @@
-"""What CPUs need: a compiled kernel, and sums of shifted products for XLA."""
+"""Lowerings for CPU: a compiled kernel, and sums of shifted products in XLA."""

@@ -1,4 +1,4 @@
-"""What XLA:CPU needs to be told about fusion."""
+"""Prevents XLA:CPU from computing a sum of products again in every consumer."""
 
 from collections.abc import Callable
 
@@ -7,22 +7,20 @@ from jax import lax
 
 
 def compute_once(compute: Callable[[], jax.Array], like: jax.Array) -> jax.Array:
-    """`compute()`, kept out of the fusions of those who read it.
+    """Returns `compute()`, kept out of the fusions of its consumers.
 
-    XLA:CPU takes sums of products for cheap: it fuses all taps of a kernel into every reader, and
-    computes them again in each. In a training step a convolution has five (the mean, the variance,
-    the norm and their gradients). An optimisation barrier is removed before fusion; a loop stays.
+    XLA:CPU considers sums of products cheap: it fuses all taps of a kernel into every consumer and
+    computes them again in each. In a training step a convolution has five consumers (the mean, the
+    variance, the norm and their gradients). XLA removes optimization barriers before fusion, but
+    not loops, so this wraps the computation in a loop.
 
     Args:
-      compute: what to compute.
+      compute: the computation.
       like: an array with the shape and dtype of the result.
-
-    Returns:
-      The result.
     """
 
     def in_loop() -> jax.Array:
-        # A loop of one step would be unrolled, so that the second one does nothing.
+        # XLA would unroll a loop of one step; the second step does nothing.
         return lax.fori_loop(0, 2, lambda i, y: lax.cond(i == 0, compute, lambda: y), like)
 
     return lax.platform_dependent(cpu=in_loop, default=compute)

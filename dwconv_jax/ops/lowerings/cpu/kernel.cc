@@ -1,244 +1,27 @@
 // Depth-wise convolution and its kernel gradient for XLA:CPU, float32, NHWC, any kernel size.
 //
-// Both are the same small sum over a packed map, `Correlate`: in the convolution its outputs are
-// neighbouring positions and its taps those of the kernel; in the kernel gradient its outputs are
-// taps of the kernel and its taps are positions. Only this sum is compiled for several
-// instruction sets; the rest moves data.
+// Both compute the same small sum over a packed map (`correlate.h`). In the convolution, its outputs
+// are neighboring positions and its taps those of the kernel; in the kernel gradient, its outputs
+// are taps of the kernel and its taps are positions.
 
 #include <algorithm>
-#include <array>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <cstring>
-#include <memory>
-#include <mutex>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "xla/ffi/api/ffi.h"
 
-#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-#define DWCONV_X86 1
-#endif
+#include "correlate.h"
+#include "pack.h"
+#include "parallel_for.h"
+#include "shape.h"
 
+namespace dwconv {
 namespace {
 
 namespace ffi = xla::ffi;
 
-// Channels are worked on in blocks of one cache line.
-constexpr int kBlock = 16;
-struct alignas(64) Line {
-  float value[kBlock];
-};
-
-// The sum's outputs are kept in registers; AVX2 has 16 of them.
-constexpr int kMaxOutputs = 14;
-
-// Strips of a map are packed to about this size, so that they stay in the second-level cache.
-constexpr int64_t kStripLines = 3072;
-
-// Sums of more products than this, or of one row, are added up in parts: the rounding errors of a
-// single float32 accumulator would grow with the size of the map.
-constexpr int64_t kPartialSum = 64;
-
-// The line at out + t * out_step becomes, or with `add` grows by, the sum over r < rows, s < taps
-// of a[r * a_row + s] * x[r * x_row + s * x_tap + t * x_out].
-struct Sum {
-  const Line* x;
-  int64_t x_row, x_tap, x_out;
-  const Line* a;
-  int64_t a_row;
-  int64_t rows, taps;
-  float* out;
-  int64_t out_step;  // floats
-  bool add;
-  int64_t rows_at_once = std::max<int64_t>(1, kPartialSum / taps);
-};
-
-template <int kLanes>
-struct Simd {
-  typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
-};
-
-template <int kLanes, int kOutputs>
-__attribute__((always_inline)) inline void CorrelateLanes(const Sum& sum, int64_t x_out, int lane) {
-  using Vector = typename Simd<kLanes>::Vector;
-  bool add = sum.add;
-  int64_t begin = 0;
-  do {  // once also where no row of the kernel sees the map: then the sum is zero
-    Vector partial[kOutputs] = {};
-    for (int64_t r = begin; r < std::min(begin + sum.rows_at_once, sum.rows); ++r) {
-      const Line* a = sum.a + r * sum.a_row;
-      const Line* x = sum.x + r * sum.x_row;
-      for (int64_t s = 0; s < sum.taps; ++s, ++a, x += sum.x_tap) {
-        const Vector factor = *reinterpret_cast<const Vector*>(a->value + lane);
-#pragma GCC unroll 16
-        for (int t = 0; t < kOutputs; ++t) {
-          partial[t] += factor * *reinterpret_cast<const Vector*>(x[t * x_out].value + lane);
-        }
-      }
-    }
-#pragma GCC unroll 16
-    for (int t = 0; t < kOutputs; ++t) {
-      float* out = sum.out + t * sum.out_step + lane;  // not aligned where it is part of a map
-      Vector before = {};
-      if (add) std::memcpy(&before, out, sizeof(Vector));
-      partial[t] += before;
-      std::memcpy(out, &partial[t], sizeof(Vector));
-    }
-    begin += sum.rows_at_once;
-    add = true;
-  } while (begin < sum.rows);
-}
-
-template <int kLanes, int kOutputs>
-__attribute__((always_inline)) inline void Correlate(const Sum& sum) {
-  for (int lane = 0; lane < kBlock; lane += kLanes) {
-    if (sum.x_out == 1) {  // a constant makes all addresses immediate
-      CorrelateLanes<kLanes, kOutputs>(sum, 1, lane);
-    } else {
-      CorrelateLanes<kLanes, kOutputs>(sum, sum.x_out, lane);
-    }
-  }
-}
-
-// One function for each number of outputs; entry 0 is for one output.
-using CorrelateTable = std::array<void (*)(const Sum&), kMaxOutputs>;
-
-#define DWCONV_CORRELATE(name, lanes, attribute)                              \
-  template <int kOutputs>                                                     \
-  attribute void Correlate##name(const Sum& sum) {                            \
-    Correlate<lanes, kOutputs>(sum);                                          \
-  }                                                                           \
-  template <int... kIndex>                                                    \
-  CorrelateTable Table##name(std::integer_sequence<int, kIndex...>) {         \
-    return {Correlate##name<kIndex + 1>...};                                  \
-  }
-
-DWCONV_CORRELATE(Baseline, 4, )
-#ifdef DWCONV_X86
-DWCONV_CORRELATE(Avx2, 8, __attribute__((target("avx2,fma"))))
-DWCONV_CORRELATE(Avx512, 16, __attribute__((target("avx512f"))))
-#endif
-
-CorrelateTable BestTable() {
-  const auto outputs = std::make_integer_sequence<int, kMaxOutputs>();
-#ifdef DWCONV_X86
-  if (__builtin_cpu_supports("avx512f")) return TableAvx512(outputs);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return TableAvx2(outputs);
-#endif
-  return TableBaseline(outputs);
-}
-
-const CorrelateTable kCorrelate = BestTable();
-
-// Runs `work(i)` for all i < count on the caller and on XLA's threads. The caller takes part until
-// nothing is left to claim, so that it never waits for a thread that has not started.
-template <typename Work>
-void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
-  struct Progress {
-    std::atomic<int64_t> next{0}, done{0};
-    std::mutex mutex;
-    std::condition_variable finished;
-  };
-  auto progress = std::make_shared<Progress>();
-  // Late threads find nothing to claim: they touch `progress`, which they own, but never `work`.
-  auto run = [progress, count, &work] {
-    int64_t finished = 0;
-    for (int64_t i; (i = progress->next.fetch_add(1)) < count; ++finished) work(i);
-    if (finished && progress->done.fetch_add(finished) + finished == count) {
-      std::lock_guard<std::mutex> lock(progress->mutex);
-      progress->finished.notify_one();
-    }
-  };
-  const int64_t helpers = std::min(pool.num_threads(), count) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(run)(run));
-  run();
-
-  const auto all_done = [&] { return progress->done.load() == count; };
-  for (int spin = 0; spin < 64 && !all_done(); ++spin) std::this_thread::yield();
-  if (all_done()) return;
-  std::unique_lock<std::mutex> lock(progress->mutex);
-  progress->finished.wait(lock, all_done);
-}
-
-struct Shape {
-  int64_t batch, height, width, channels;
-  int64_t kernel_h, kernel_w, dilation_h, dilation_w;
-
-  int64_t span_h() const { return dilation_h * (kernel_h - 1); }
-  int64_t span_w() const { return dilation_w * (kernel_w - 1); }
-  int64_t pad_h() const { return span_h() / 2; }
-  int64_t pad_w() const { return span_w() / 2; }
-  int64_t taps() const { return kernel_h * kernel_w; }
-  int64_t blocks() const { return (channels + kBlock - 1) / kBlock; }
-
-  // Kernel rows [first, last) that see the map from map row `h`.
-  int64_t first_row(int64_t h) const {
-    return h >= pad_h() ? 0 : (pad_h() - h + dilation_h - 1) / dilation_h;
-  }
-  int64_t last_row(int64_t h) const {
-    return std::min(kernel_h, (height - 1 - h + pad_h()) / dilation_h + 1);
-  }
-  // Map rows [first, last) from which kernel row `i` sees the map.
-  int64_t first_seen(int64_t i) const { return std::max<int64_t>(0, pad_h() - i * dilation_h); }
-  int64_t last_seen(int64_t i) const { return std::min(height, height + pad_h() - i * dilation_h); }
-};
-
-// `count` outputs in equal pieces of at most kMaxOutputs, the last one maybe with idle outputs.
-struct Pieces {
-  explicit Pieces(int64_t count)
-      : number((count + kMaxOutputs - 1) / kMaxOutputs), size((count + number - 1) / number) {}
-  int64_t number, size;
-};
-
-int64_t StripRows(const Shape& shape, int64_t line_width) {
-  const int64_t fitting = kStripLines / line_width - shape.span_h();
-  const int64_t rows = std::max({fitting, shape.span_h(), int64_t{1}});
-  const int64_t strips = (shape.height + rows - 1) / rows;
-  return (shape.height + strips - 1) / strips;
-}
-
-void Load(const float* from, int64_t channels, Line* to) {
-  if (channels >= kBlock) {
-    std::memcpy(to, from, sizeof(Line));
-  } else {
-    *to = Line{};
-    std::memcpy(to, from, channels * sizeof(float));
-  }
-}
-
-void Store(const Line& from, int64_t channels, float* to) {
-  std::memcpy(to, &from, std::min<int64_t>(channels, kBlock) * sizeof(float));
-}
-
-// Lines of a block lie apart in a map, where the processor does not foresee them. A hint may point
-// anywhere, also beyond the map.
-void Prefetch(const float* line) {
-#ifdef __GNUC__
-  __builtin_prefetch(line);
-#endif
-}
-
-// Packs `rows` map rows of one channel block, each as `left` zeros, its positions, `right` zeros.
-void Pack(const float* map, const Shape& shape, int64_t channels, int64_t rows, int64_t left,
-          int64_t right, Line* to) {
-  for (int64_t r = 0; r < rows; ++r) {
-    to = std::fill_n(to, left, Line{});
-    for (int64_t w = 0; w < shape.width; ++w, map += shape.channels) Load(map, channels, to++);
-    to = std::fill_n(to, right, Line{});
-  }
-}
-
-std::vector<Line>& Scratch(int64_t lines) {
-  thread_local std::vector<Line> scratch;
-  if (static_cast<int64_t>(scratch.size()) < lines) scratch.resize(lines);
-  return scratch;
-}
-
-// Sums `size` outputs, of which `count` positions of `channels` channels have a place in `sum.out`.
+// Computes `size` outputs, but writes only `count` of them and their `channels` channels.
 void CorrelateAside(Sum sum, int64_t size, int64_t count, int64_t channels) {
   Line out[kMaxOutputs];
   float* to = std::exchange(sum.out, out[0].value);
@@ -247,7 +30,7 @@ void CorrelateAside(Sum sum, int64_t size, int64_t count, int64_t channels) {
   for (int64_t t = 0; t < count; ++t) Store(out[t], channels, to + t * step);
 }
 
-// One strip of rows of one channel block of one image. All pointers are at that image and block.
+// Convolves one strip of rows, for one channel block of one image, at which all pointers start.
 void ConvolveStrip(const Shape& shape, int64_t channels, const float* x, const Line* taps,
                    int64_t begin, int64_t end, float* y) {
   const Pieces pieces(shape.width);
@@ -257,7 +40,7 @@ void ConvolveStrip(const Shape& shape, int64_t channels, const float* x, const L
   const int64_t row = shape.width * shape.channels;
   Line* packed = Scratch((bottom - top) * line_width).data();
 
-  int64_t next = top;  // to be packed
+  int64_t next = top;  // row to pack
   for (int64_t h = begin; h < end; ++h) {
     const int64_t needed = std::min(bottom, h + shape.pad_h() + 1);
     Pack(x + next * row, shape, channels, needed - next, shape.pad_w(),
@@ -285,7 +68,7 @@ void ConvolveStrip(const Shape& shape, int64_t channels, const float* x, const L
   }
 }
 
-// One channel block of one image. All pointers are at that image and block.
+// The kernel gradient of one channel block of one image, at which all pointers start.
 void KernelGradientBlock(const Shape& shape, int64_t channels, const float* x, const float* g,
                          float* gradient) {
   const Pieces pieces(shape.kernel_w);
@@ -390,6 +173,7 @@ auto Binding() {
 }
 
 }  // namespace
+}  // namespace dwconv
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(DwconvConvolve, Convolve, Binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(DwconvKernelGradient, KernelGradient, Binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(DwconvConvolve, dwconv::Convolve, dwconv::Binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(DwconvKernelGradient, dwconv::KernelGradient, dwconv::Binding());

@@ -1,6 +1,6 @@
 """The optional compiled kernel for depth-wise convolution on CPU (`kernel.cc`).
 
-pip builds it where there is a C++ compiler. Without it, or with `DWCONV_JAX_CPU_KERNEL=0` in the
+pip builds it if there is a C++ compiler. Without it, or with `DWCONV_JAX_CPU_KERNEL=0` in the
 environment, XLA does the same work.
 """
 
@@ -23,7 +23,7 @@ _TARGETS = ("DwconvConvolve", "DwconvKernelGradient")
 
 @functools.cache
 def is_built() -> bool:
-    """Whether the shared object is there and XLA accepted its functions."""
+    """Whether the shared object exists and XLA accepts its functions."""
     spec = importlib.util.find_spec("dwconv_jax.ops.lowerings.cpu._kernel")
     if spec is None or spec.origin is None:
         return False
@@ -32,21 +32,21 @@ def is_built() -> bool:
         for target in _TARGETS:
             handler = jax.ffi.pycapsule(getattr(library, target))
             jax.ffi.register_ffi_target(target, handler, platform="cpu")
-    except Exception:  # built for another machine or another XLA: no reason to fail
+    except Exception:  # built for another machine or XLA: fall back to XLA's lowering
         return False
     return True
 
 
 def is_usable(dtype: jnp.dtype) -> bool:
-    """Whether the kernel is there, not disabled, and takes arrays of `dtype` traced here."""
+    """Whether the kernel is built, enabled, and takes arrays of `dtype` in the current trace."""
     wanted = os.environ.get("DWCONV_JAX_CPU_KERNEL", "1") != "0"
-    # `shard_map` tracks what varies between devices, and custom_partitioning loses it.
+    # `shard_map` tracks which arrays vary between devices; custom_partitioning loses that.
     in_shard_map = bool(jax.sharding.get_abstract_mesh().manual_axes)
     return wanted and dtype == jnp.float32 and not in_shard_map and is_built()
 
 
 def convolve(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
-    """`depthwise.depthwise` by the compiled kernel.
+    """Computes `depthwise.depthwise` by the compiled kernel.
 
     Args:
       x: float32 `[B, H, W, C]`.
@@ -60,7 +60,7 @@ def convolve(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
 
 
 def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
-    """The gradient with respect to the kernel of each image, by the compiled kernel.
+    """Computes the gradient with respect to each image's kernel, by the compiled kernel.
 
     Args:
       x: float32 `[B, H, W, C]`.
@@ -76,7 +76,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pai
 
 @functools.cache
 def _call_images(target: str, result_size: Pair, dilation: Pair) -> custom_vmap:
-    """`[B, H, W, C]` and `[B or 1, ., ., C]` to `[B, *result_size, C]`; vmap adds images."""
+    """Maps `[B, H, W, C]` and `[B or 1, ., ., C]` to `[B, *result_size, C]`; vmap adds images."""
 
     @custom_vmap
     def call(x: jax.Array, other: jax.Array) -> jax.Array:
@@ -109,7 +109,7 @@ def _partitioned(
 
 
 def _sharding_rule(target: str, result_size: Pair, dilation: Pair, mesh: Any, arguments, results):
-    """Images and channels do not depend on each other, so that devices may share both."""
+    """Images and channels are independent, so devices may split both."""
     x, other = (a.shape for a in arguments)
     images = "b" if other[0] == x[0] else "o"
     rule = f"b h w c, {images} i j c -> b k l c"

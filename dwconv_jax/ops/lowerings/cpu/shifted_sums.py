@@ -1,6 +1,6 @@
-"""Depth-wise convolution as sums of shifted products, for XLA on CPU.
+"""Depth-wise convolution as sums of shifted products, for XLA:CPU.
 
-There, XLA's grouped convolution is 20 to 30 times slower.
+XLA:CPU's own grouped convolution is 20 to 30 times slower.
 """
 
 import functools
@@ -12,14 +12,14 @@ from jax import lax
 from dwconv_jax.ops.connectivity import Pair
 from dwconv_jax.ops.lowerings.cpu.fusions import compute_once
 
-# Above this many taps the unrolled sum costs more to compile than a loop over kernel rows to run.
+# With more taps than this, an unrolled sum costs more to compile than a loop over kernel rows costs
+# to run.
 _MAX_UNROLLED_TAPS = 81
-# Products that one fusion of XLA:CPU adds up well: with far fewer or far more it is 3 to 9 times
-# slower. A step of a loop takes at least the first number and at most the second, a fusion of the
+# How many products a fusion of XLA:CPU adds up efficiently: with far fewer or far more it is 3 to 9
+# times slower. A loop step takes at least the first and at most the second number, a fusion of the
 # kernel gradient at most the third.
 _FEWEST_PRODUCTS, _MOST_PRODUCTS, _FUSED_PRODUCTS = 24, 56, 28
-# Columns that a step of the kernel gradient takes at most: of 224 it makes 77 ms where two steps of
-# 112 take 12.
+# Most columns in a step of the kernel gradient: one step of 224 takes 77 ms, two of 112 take 12.
 _MOST_COLUMNS = 112
 
 
@@ -30,7 +30,7 @@ def _pad(x: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
 
 
 def shifted_sum(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
-    """The sum over taps of the shifted map times the tap, for CPU.
+    """Sums the shifted map times the tap, over all taps.
 
     Args:
       x: `[B, H, W, C]`.
@@ -60,7 +60,7 @@ def shifted_sum(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
         return compute_once(unrolled, like=x)
 
     rows_at_once = _rows_at_once(kh, kw)
-    missing = -kh % rows_at_once  # rows of zeros end the kernel, and let it look further down
+    missing = -kh % rows_at_once  # pad the kernel by rows of zeros, and the map to match
     kernel = jnp.pad(kernel, ((0, 0), (0, missing), (0, 0), (0, 0)))
     padded = jnp.pad(padded, ((0, 0), (0, dh * missing), (0, 0), (0, 0)))
 
@@ -81,10 +81,10 @@ def shifted_sum(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
 def shifted_kernel_gradient(
     x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pair
 ) -> jax.Array:
-    """The gradient with respect to the kernel of each image, for CPU.
+    """The gradient with respect to each image's kernel.
 
-    Loops over rows of the map, wide ones in parts, and unrolls their positions, so that a fusion
-    holds enough products; the accumulator keeps the batch axis, which threads and devices split.
+    Loops over rows of the map, wide ones in parts, and unrolls their positions, so that fusions
+    hold enough products. The accumulator keeps the batch axis, which threads and devices split.
 
     Args:
       x: `[B, H, W, C]`.
@@ -93,7 +93,7 @@ def shifted_kernel_gradient(
       dilation: rows and columns between taps.
 
     Returns:
-      `[B, kh, kw, C]`, float32 at least.
+      `[B, kh, kw, C]`, at least float32.
     """
     batch, height, width, channels = x.shape
     (kh, kw), (dh, dw) = kernel_size, dilation
@@ -125,7 +125,7 @@ def shifted_kernel_gradient(
 
 
 def _rows_at_once(height: int, width: int) -> int:
-    """Rows of a map or kernel that a step of a loop takes; if possible, they divide the height."""
+    """The rows of a map or kernel in one loop step; divides the height if possible."""
     fewest, most = -(-_FEWEST_PRODUCTS // width), _MOST_PRODUCTS // width
     dividing = (rows for rows in range(fewest, most + 1) if height % rows == 0)
     return next(dividing, min(fewest, height))

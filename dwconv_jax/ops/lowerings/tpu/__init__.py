@@ -1,1 +1,1 @@
-"""What TPUs need: Pallas kernels, and a form for XLA with images in a TPU's lanes."""
+"""Lowerings for TPU: Pallas kernels, and a form for XLA with images in the lanes."""

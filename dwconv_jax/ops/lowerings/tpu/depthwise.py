@@ -1,12 +1,12 @@
 """Static depth-wise convolution on TPU's matrix unit, written in Pallas.
 
-For each channel, `y[i, b] = sum over j of T[i, j] * x[j, b]`: `T` is the channel's Toeplitz matrix
-(`toeplitz.py`), built in fast memory from one vector of taps by a roll that grows from row to row;
-`b` are 128 images, which fill the lanes. The kernel reads and writes maps as the products around it
-have them, with channels in the lanes where they fill them and images there otherwise, and turns
-them into rows of positions by itself. Sums are float32; 16-bit positions travel in pairs.
+For each channel, `y[i, b] = sum over j of T[i, j] * x[j, b]`. `T` is the channel's Toeplitz matrix
+(`toeplitz.py`), built in fast memory from one vector of taps, rolled by one lane more in each row;
+`b` counts 128 images, which fill the lanes. The kernel reads and writes maps in the layout of the
+matrix products around it, with channels in the lanes if they fill them and images otherwise, and
+rearranges them into rows of positions itself. Sums are float32; 16-bit positions move in pairs.
 
-Nothing of this was timed on hardware yet; see benchmarks/README.md for static estimates.
+Not timed on hardware yet; benchmarks/README.md has static estimates.
 """
 
 import functools
@@ -24,28 +24,28 @@ from dwconv_jax.ops.lowerings.tpu.split_images import split_images
 from dwconv_jax.ops.lowerings.tpu.toeplitz import LANES, Plan, Product, make_plan
 
 _SUBLANES = 8
-# Channels whose matrices hold about this many rows are worked on together, so that one's latencies
-# hide behind another's work.
+# A step of a loop takes channels of about this many matrix rows together, so that the latency of
+# one hides behind the work of others.
 _ROWS_TOGETHER, _MOST_TOGETHER = 2048, 16
 
 
 def convolve(
     x: jax.Array, kernel: jax.Array, dilation: Pair, affine: jax.Array | None = None
 ) -> jax.Array:
-    """Depth-wise convolution of stride 1 with zero padding; devices share the images.
+    """Depth-wise convolution with stride 1 and zero padding; devices split the images.
 
     Args:
       x: float32 or bfloat16 `[B, H, W, C]`.
       kernel: `[kh, kw, C]`.
       dilation: rows and columns between taps.
-      affine: `[C, 2]`, scale and bias of each channel; where given, the result is
+      affine: `[C, 2]`, scale and bias of each channel. If given, the result is
         `relu(scale * y + bias)`.
 
     Returns:
       `[B, H, W, C]`.
 
     Raises:
-      ValueError: for a kernel too wide or a map too large for fast memory.
+      UserError: if the kernel is too wide, or the map too large for fast memory.
     """
     plan = _plan(x, (kernel.shape[0], kernel.shape[1]), dilation)
     taps = _tap_vectors(kernel.astype(x.dtype), plan)
@@ -58,7 +58,7 @@ def convolve(
 
 
 def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
-    """The gradient of `convolve` with respect to its kernel, summed over images.
+    """Computes the gradient of `convolve` with respect to its kernel, summed over images.
 
     Args:
       x: float32 or bfloat16 `[B, H, W, C]`.
@@ -70,7 +70,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pai
       float32 `[kh, kw, C]`.
 
     Raises:
-      ValueError: as `convolve`.
+      UserError: as for `convolve`.
     """
     plan = _plan(x, kernel_size, dilation)
     mask = jnp.asarray(plan.mask(), x.dtype)
@@ -79,7 +79,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pai
 
 
 def _call_mix(plan: Plan, x: jax.Array, *parameters: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` mixed by vectors of taps, a mask and perhaps scale and bias."""
+    """Mixes `[B, H, W, C]` by vectors of taps, a mask and optionally scale and bias."""
     layout = MapLayout(x.shape, x.dtype)
     scratch = [
         layout.rows_scratch(plan),
@@ -100,7 +100,7 @@ def _call_mix(plan: Plan, x: jax.Array, *parameters: jax.Array) -> jax.Array:
 
 
 def _call_sum(plan: Plan, x: jax.Array, g: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sums along the diagonals of the matrix's gradient: float32 `[C, sets * 8, 128]`."""
+    """Sums of the matrix's gradient along its diagonals: float32 `[C, sets * 8, 128]`."""
     layout = MapLayout(x.shape, x.dtype)
     scratch = [
         layout.rows_scratch(plan),
@@ -170,7 +170,7 @@ def _kernel_gradient(
 
 
 def _build_matrix(plan: Plan, taps_ref, mask_ref, channel: jax.Array, matrix_ref) -> None:
-    """Row `i` holds the taps rolled by `i` lanes, where the mask lets them through."""
+    """Fills row `i` of the matrix with the taps rolled by `i` lanes, times the mask."""
     for first, rows, place in plan.built:
         for offset in range(0, rows, LANES):
             count = min(LANES, rows - offset)
@@ -188,13 +188,13 @@ def _build_matrix(plan: Plan, taps_ref, mask_ref, channel: jax.Array, matrix_ref
 
 
 def _roll_rows(taps: jax.Array, shift: int, count: int) -> jax.Array:
-    """`[1, 128]` to `[count, 128]`, row `i` rolled right by `shift + i`; `count` is at most 128."""
+    """Rolls `[1, 128]` right by `shift + i` into row `i` of `[count, 128]`; `count` <= 128."""
     first = pltpu.roll(taps, shift % LANES, 1) if shift % LANES else taps
     return pltpu.roll(jnp.broadcast_to(first, (count, LANES)), 0, 1, stride=1, stride_axis=0)
 
 
 def _sum_diagonals(plan: Plan, mask_ref, matrix_ref) -> jax.Array:
-    """The adjoint of `_build_matrix`, but for rolling row `i` of the result left by `i`.
+    """The adjoint of `_build_matrix`, except for rolling row `i` of the result left by `i`.
 
     Returns:
       `[sets * 8, 128]`.
@@ -220,13 +220,13 @@ def _sum_diagonals(plan: Plan, mask_ref, matrix_ref) -> jax.Array:
 
 
 def _tap_vectors(kernel: jax.Array, plan: Plan) -> jax.Array:
-    """Taps in their lanes: `[kh, kw, C]` to float32 `[C, sets, 128]`."""
+    """Puts taps into their lanes: `[kh, kw, C]` to float32 `[C, sets, 128]`."""
     taps = kernel.reshape(-1, kernel.shape[-1]).astype(jnp.float32)
     return jnp.einsum("slk,kc->csl", plan.placement(), taps, precision=lax.Precision.HIGHEST)
 
 
 def _taps_of_sums(sums: jax.Array, plan: Plan) -> jax.Array:
-    """Undoes the last rolls and takes the taps out of their lanes."""
+    """Does the last rolls of `_sum_diagonals` and takes the taps out of their lanes."""
     rolled = [jnp.roll(sums[:, :, row], -row, axis=-1) for row in range(_SUBLANES)]
     total = functools.reduce(jnp.add, rolled)
     taps = jnp.einsum("csl,slk->kc", total, plan.placement(), precision=lax.Precision.HIGHEST)
@@ -247,7 +247,7 @@ def _dot(a: jax.Array, b: jax.Array, contract_rhs: int) -> jax.Array:
 def _for_each_channel(
     layout: MapLayout, matrix_ref, work: Callable[[jax.Array, jax.Array], None]
 ) -> None:
-    """Calls `work(channel, matrix)` for the block's channels, several in one step of a loop."""
+    """Calls `work(channel, matrix)` for the block's channels, several in a step of a loop."""
     together = matrix_ref.shape[0]
 
     def step(i: jax.Array, _: None) -> None:
@@ -258,7 +258,7 @@ def _for_each_channel(
 
 
 def _plan(x: jax.Array, kernel_size: Pair, dilation: Pair) -> Plan:
-    MapLayout(x.shape, x.dtype)  # refuses maps before time goes into a plan
+    MapLayout(x.shape, x.dtype)  # rejects illegal maps before the search for a plan
     return make_plan((x.shape[1], x.shape[2]), Sliding(kernel_size, dilation))
 
 
@@ -270,7 +270,7 @@ def _channels_together(plan: Plan) -> int:
 
 
 def _window_start(plan: Plan, product: Product) -> int:
-    """The first position of a product's window among the rows of positions."""
+    """The position of a product's window among the rows of positions."""
     return _position(plan, product.tile, product.band.start)
 
 

@@ -1,11 +1,11 @@
-"""Sliding weights that differ from image to image, on TPU's vector unit, written in Pallas.
+"""Sliding weights that differ between images, on TPU's vector unit, written in Pallas.
 
-Weights of each image, shared by its positions (pooled) or not (centre-predicted), take the same
-kernels: only the row of weights that a step takes differs. No two images share a weight, so that
-there is no matrix in it; but every product is of whole registers (`pallas_rows.py`). Maps and
-weights stream through fast memory row by row, each once. Sums are float32.
+The same kernels serve weights that the positions of an image share (pooled) and weights that they
+do not (centre-predicted): only the row of weights that a step takes differs. As images share no
+weights, there is no matrix product, but every product is of whole registers (`rows.py`). Maps and
+weights stream through fast memory row by row, once each. Sums are float32.
 
-Nothing of this was timed on hardware yet; see benchmarks/README.md for static estimates.
+Not timed on hardware yet; benchmarks/README.md has static estimates.
 """
 
 import jax
@@ -13,23 +13,24 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from dwconv_jax.ops.connectivity import Sliding
-from dwconv_jax.ops.lowerings.tpu.rows import RowLayout, clear, read_row, write_row
+from dwconv_jax.ops.lowerings.tpu.loops import clear
+from dwconv_jax.ops.lowerings.tpu.rows import RowLayout, read_row, write_row
 from dwconv_jax.ops.lowerings.tpu.split_images import split_images
 
 
 def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
-    """Mixes maps by weights of each image; devices share the images.
+    """Mixes maps by weights of each image; devices split the images.
 
     Args:
       x: float32 or bfloat16 `[B, H, W, C]`.
-      weights: `[B, H, W, K, G]`, or `[B, 1, 1, K, C]` where positions share them.
+      weights: `[B, H, W, K, G]`, or `[B, 1, 1, K, C]` if positions share them.
       connectivity: the sliding kernel, `K` taps.
 
     Returns:
       `[B, H, W, C]`.
 
     Raises:
-      ValueError: for another dtype, or rows too long for fast memory.
+      UserError: for another dtype, or if rows are too long for fast memory.
     """
 
     def call(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -46,19 +47,19 @@ def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
 def tap_products(
     x: jax.Array, g: jax.Array, weights_shape: tuple[int, ...], connectivity: Sliding
 ) -> jax.Array:
-    """The gradient of `mix` with respect to its weights.
+    """Computes the gradient of `mix` with respect to its weights.
 
     Args:
       x: float32 or bfloat16 `[B, H, W, C]`.
       g: the cotangent of the result, `[B, H, W, C]` of the same dtype.
-      weights_shape: as `mix` takes them, without the batch: `(H, W, K, G)` or `(1, 1, K, C)`.
+      weights_shape: shape of the weights without the batch: `(H, W, K, G)` or `(1, 1, K, C)`.
       connectivity: the sliding kernel, `K` taps.
 
     Returns:
-      `[B, *weights_shape]`; float32 where positions share weights, since it sums over them.
+      `[B, *weights_shape]`; float32 if positions share weights, which it then sums over.
 
     Raises:
-      ValueError: as `mix`.
+      UserError: as for `mix`.
     """
 
     def call(x: jax.Array, g: jax.Array) -> jax.Array:
@@ -73,18 +74,18 @@ def tap_products(
 
 
 def seen_by(g: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
-    """The gradient of `mix` with respect to the map: a position collects from those that saw it.
+    """Computes the gradient of `mix` with respect to the map, for weights of each position.
 
     Args:
       g: the cotangent of the result, float32 or bfloat16 `[B, H, W, C]`.
-      weights: `[B, H, W, K, G]`. Where positions share them, `mix` with flipped ones does this.
+      weights: `[B, H, W, K, G]`. For shared weights, `mix` by the flipped ones does the same.
       connectivity: the sliding kernel, `K` taps.
 
     Returns:
       `[B, H, W, C]`.
 
     Raises:
-      ValueError: as `mix`.
+      UserError: as for `mix`.
     """
 
     def call(g: jax.Array, weights: jax.Array) -> jax.Array:
@@ -149,7 +150,7 @@ def _tap_products(
 
 
 def _seen_by(layout: RowLayout, g_ref, weights_ref, x_ref, ring_ref, row_ref, turn_ref) -> None:
-    """A row gives to all rows that it sees; the ring holds their sums, until a row has all."""
+    """A row adds to all rows that it sees; the ring holds their sums until they are complete."""
     step, ahead = pl.program_id(2), layout.columns_ahead
 
     @pl.when(step == 0)
@@ -164,7 +165,7 @@ def _seen_by(layout: RowLayout, g_ref, weights_ref, x_ref, ring_ref, row_ref, tu
             total = sums_ref[column + ahead, :, tile]
             for tap, right in layout.taps(kernel_row):
                 giver = column + ahead - right
-                # Beyond the map the cotangent is zero, and any weight will do.
+                # Beyond the map the cotangent is zero, so any weight will do.
                 place = jnp.clip(giver, 0, layout.shape[2] - 1)
                 weights = weights_ref[place, tap, tile].astype(jnp.float32)
                 total += weights[None] * row_ref[giver + ahead, :, tile]
@@ -181,7 +182,7 @@ def _seen_by(layout: RowLayout, g_ref, weights_ref, x_ref, ring_ref, row_ref, tu
 
 
 def _take_row(layout: RowLayout, step: jax.Array, x_ref, ring_ref, turn_ref) -> None:
-    """Puts the row that arrives into the ring: zeros after the last."""
+    """Puts the arriving row into the ring; zeros after the last row."""
 
     @pl.when(step == 0)
     def _clear() -> None:

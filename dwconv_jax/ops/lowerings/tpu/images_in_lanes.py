@@ -1,8 +1,8 @@
-"""Sliding weights that differ at every position, as XLA:TPU computes them best: without Pallas.
+"""Sliding weights that differ at every position, in the form that suits XLA:TPU best.
 
-A TPU's lanes hold images and the groups of channels come next, so that members of a group, which
-share a weight, are on an outer axis: maps are `[H, W, C / G, G, B]` and weights `[K, H, W, G, B]`.
-Elsewhere a group's weight is first given to its channels, which a TPU would move each tap for.
+The lanes hold images and the sublanes groups, so that the members of a group, which share a weight,
+are on an outer axis: maps are `[H, W, C / G, G, B]` and weights `[K, H, W, G, B]`. Other platforms
+repeat a group's weight for its channels, which would move data for every tap on a TPU.
 """
 
 import functools
@@ -16,7 +16,7 @@ from dwconv_jax.ops.connectivity import Pair, Sliding
 
 
 def mix(x: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Array:
-    """See `per_position`: `[B, H, W, C]` by weights `[B or 1, H, W, K, G]`."""
+    """`per_position`: mixes `[B, H, W, C]` by weights `[B or 1, H, W, K, G]`."""
     padded = _pad(_enter(x, weights.shape[-1]), connectivity.padding)
     taps = weights.transpose(3, 1, 2, 4, 0)
     size = (x.shape[1], x.shape[2])
@@ -28,7 +28,7 @@ def mix(x: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Array
 
 
 def seen_by(g: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Array:
-    """See `per_position.seen_by`: the adjoint of `mix` in `x`."""
+    """`per_position.seen_by`: the adjoint of `mix` in `x`."""
     ph, pw = connectivity.padding
     padded = _pad(_enter(g, weights.shape[-1]), connectivity.padding)
     taps = [_pad(tap, connectivity.padding) for tap in weights.transpose(3, 1, 2, 4, 0)]
@@ -42,7 +42,7 @@ def seen_by(g: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.A
 
 
 def tap_products(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Sliding) -> jax.Array:
-    """See `per_position.tap_products`: the adjoint of `mix` in the weights, `[B, H, W, K, G]`."""
+    """`per_position.tap_products`: the adjoint of `mix` in the weights, `[B, H, W, K, G]`."""
     padded = _pad(_enter(x, groups), connectivity.padding)
     wide_g, size = wide(_enter(g, groups)), (x.shape[1], x.shape[2])
     products = [
@@ -53,7 +53,7 @@ def tap_products(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Slidi
 
 
 def _taps(connectivity: Sliding) -> list[tuple[int, int, int]]:
-    """Each tap, and where it looks in the padded map."""
+    """The taps, each with its row and column offset in the padded map."""
     (kh, kw), (dh, dw) = connectivity.kernel_size, connectivity.dilation
     return [(i * kw + j, i * dh, j * dw) for i in range(kh) for j in range(kw)]
 
@@ -61,7 +61,7 @@ def _taps(connectivity: Sliding) -> list[tuple[int, int, int]]:
 def _sum_over_taps(
     product: Callable[[int, int, int], jax.Array], connectivity: Sliding
 ) -> jax.Array:
-    """One fusion for a row of the kernel: for all taps at once XLA copies what they look at."""
+    """Sums in one fusion per kernel row: for all taps at once, XLA would copy what they see."""
     taps, width = _taps(connectivity), connectivity.kernel_size[1]
     total: jax.Array | int = 0
     for first in range(0, len(taps), width):
@@ -78,12 +78,12 @@ def _enter(x: jax.Array, groups: int) -> jax.Array:
 
 
 def _leave(y: jax.Array, like: jax.Array) -> jax.Array:
-    """The inverse of `_enter`, in the shape and dtype of `like`."""
+    """Inverts `_enter`, in the shape and dtype of `like`."""
     return y.transpose(4, 0, 1, 3, 2).reshape(like.shape).astype(like.dtype)
 
 
 def _pad(maps: jax.Array, padding: Pair) -> jax.Array:
-    """Zeros around `[H, W, ...]`."""
+    """Pads `[H, W, ...]` by zeros."""
     return jnp.pad(maps, [(p, p) for p in padding] + [(0, 0)] * (maps.ndim - 2))
 
 
@@ -92,5 +92,5 @@ def _window(padded: jax.Array, row: int, column: int, size: Pair) -> jax.Array:
 
 
 def wide(x: jax.Array) -> jax.Array:
-    """At least float32, so that sums keep their precision under bfloat16."""
+    """Casts to at least float32, so that sums keep their precision under bfloat16."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,8 +1,8 @@
 """How maps and weights stream through a TPU kernel, row by row.
 
-A block is a row of the map with 16 or more images or groups (the *sublanes*) and 128 of the other
-(the *lanes*), so that weights of each image fill whole registers and nothing moves inside of one.
-In scratch memory a row is float32 `[padded columns, members, sublanes, 128]`, where members are the
+A block is a row of the map, with 16 or more images or groups in the *sublanes* and 128 of the
+other in the *lanes*: the weights of images fill whole registers, and no data moves inside one. In
+scratch memory a row is float32 `[padded columns, members, sublanes, 128]`, where members are the
 channels of a group; a *ring* holds as many rows as the kernel spans.
 """
 
@@ -19,33 +19,34 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.lowerings.tpu.loops import for_each, largest_divisor
 from dwconv_jax.ops.lowerings.tpu.maps import check_dtype, check_memory
 from dwconv_jax.ops.lowerings.tpu.platform import fast_memory
 from dwconv_jax.ops.lowerings.tpu.toeplitz import LANES
 
 TILE = 16  # sublanes of a bfloat16 register
-_MOST_TILES, _RING_BYTES = 8, 2**24  # of a block; rather one tile than a larger ring
-# Sums, a tile each, that one step of a loop works on, so that one's latencies hide behind another's
-# work; and those that share what they load, as many as registers hold.
+_MOST_TILES, _RING_BYTES = 8, 2**24  # limits of a block, which has at least one tile
+# Sums, of a tile each, in one step of a loop, so that the latency of one hides behind the work of
+# others; and sums that share what they load, as many as registers hold.
 _MOST_IN_STRIP, _MOST_IN_PART = 56, 7
-_MOST_COLUMNS = 8  # that are copied at once
+_MOST_COLUMNS = 8  # copied in one step
 
 Row = Callable[[jax.Array], jax.Array]
 
 
 class Part(NamedTuple):
-    """Of a strip of a row, `width` columns from `column` on, and one tile of sublanes."""
+    """A part of a strip: `width` columns from `column` on, of one tile of sublanes."""
 
     column: int
     width: int
     tile: int
 
     def columns(self, first: jax.Array) -> pl.Slice:
-        """Its columns, where the strip starts at `first`."""
+        """Its columns in the row, if the strip starts at `first`."""
         return pl.Slice(first + self.column, self.width)
 
     def sublanes(self, first_tile: jax.Array) -> pl.Slice:
-        """Its sublanes, where the strip starts at `first_tile`."""
+        """Its sublanes in the block, if the strip starts at `first_tile`."""
         return pl.Slice(pl.multiple_of((first_tile + self.tile) * TILE, TILE), TILE)
 
 
@@ -53,10 +54,10 @@ class Part(NamedTuple):
 class RowLayout:
     """Blocks of maps `[B, H, W, C]` and of weights `[B, H, W, K, G]` or `[B, 1, 1, K, C]`.
 
-    A map reaches the kernel as `[H, W, C, B]`; or as `[H, W, B, C]`, where channels fill the lanes
-    and positions share weights: XLA keeps maps like that. Weights follow. The last axis of the grid
-    are steps: a row of the map arrives at each, and leaves when the rows below it that it sees have
-    arrived.
+    The kernel sees a map as `[H, W, C, B]`, or as `[H, W, B, C]` if channels fill the lanes and
+    positions share weights, as XLA lays out such maps. Weights have the same layout. The last axis
+    of the grid counts steps: at each, a row of the map arrives, and the row leaves for which all
+    rows that it sees have arrived.
     """
 
     shape: tuple[int, ...]
@@ -67,10 +68,10 @@ class RowLayout:
 
     @classmethod
     def of(cls, x: jax.Array, weights_shape: tuple[int, ...], connectivity: Sliding) -> "RowLayout":
-        """The layout for a map and weights of that shape, without the batch.
+        """The layout for a map and for weights of that shape, without the batch.
 
         Raises:
-          ValueError: for a dtype that kernels do not take.
+          UserError: if the kernels do not take the dtype.
         """
         check_dtype(x.dtype)
         per_position = weights_shape[:2] == x.shape[1:3]
@@ -78,7 +79,7 @@ class RowLayout:
 
     @property
     def channels_in_lanes(self) -> bool:
-        """Whether channels are in the lanes, and images in the sublanes."""
+        """Whether channels are in the lanes and images in the sublanes, or the reverse."""
         return not self.per_position and self.shape[-1] % LANES == 0
 
     @property
@@ -102,63 +103,63 @@ class RowLayout:
         return 2 * self.rows_ahead + 1
 
     def slot(self, row: jax.Array, kernel_row: jax.Array | int) -> jax.Array:
-        """Where the ring holds what a row of the kernel sees, if the first sees `row`."""
+        """The slot of the row that `kernel_row` sees, if the first kernel row sees `row`."""
         return (row + kernel_row * self.connectivity.dilation[0]) % self.slots
 
     def taps(self, kernel_row: jax.Array) -> list[tuple[jax.Array, int]]:
-        """The taps of a row of the kernel, and how far right in a padded row they look."""
+        """The taps of a kernel row, each with its column offset in a padded row."""
         width, dilation = self.connectivity.kernel_size[1], self.connectivity.dilation[1]
         return [(kernel_row * width + i, i * dilation) for i in range(width)]
 
     @property
     def parts(self) -> list[Part]:
-        """What a strip is worked on in; columns of a part share their weights."""
+        """The parts of a strip; the columns of a part share their weights."""
         columns, tiles = self._strip
         width = 1 if self.per_position else min(_MOST_IN_PART, columns)
         starts = itertools.product(range(tiles), range(0, columns, width))
         return [Part(column, min(width, columns - column), tile) for tile, column in starts]
 
     def for_each_strip(self, work: Callable[[jax.Array, jax.Array, jax.Array], None]) -> None:
-        """Calls `work(first column, first tile, row of the kernel)` for the strips of a row."""
+        """Calls `work(first column, first tile, kernel row)` for all strips of a row."""
         columns, tiles = self._strip
         counts = self.shape[2] // columns, self._tiles // tiles, self.connectivity.kernel_size[0]
         for_each(counts, lambda across, down, row: work(across * columns, down * tiles, row))
 
     def places(self, columns: pl.Slice) -> pl.Slice:
-        """Where a row of weights holds those of some columns."""
+        """The place of some columns' weights in a row of weights."""
         return columns if self.per_position else pl.Slice(0, 1)
 
     def enter(self, a: jax.Array) -> jax.Array:
-        """A map or weights, batch first, as the kernel sees them: padded to whole blocks."""
+        """Lays out a map or weights, batch first, for the kernel; pads to whole blocks."""
         units = (LANES, self._tiles * TILE * (a.shape[-1] // self.groups))
         batch, last = units[::-1] if self.channels_in_lanes else units
         missing = ((0, -a.shape[0] % batch), *((0, 0),) * (a.ndim - 2), (0, -a.shape[-1] % last))
         return jnp.moveaxis(jnp.pad(a, missing), 0, -2 if self.channels_in_lanes else -1)
 
     def leave(self, a: jax.Array, size: int) -> jax.Array:
-        """The inverse of `enter`, for a last axis of `size`."""
+        """Inverts `enter`, for a last axis of `size`."""
         a = jnp.moveaxis(a, -2 if self.channels_in_lanes else -1, 0)
         return a[: self.shape[0], ..., :size]
 
     @property
     def map_type(self) -> jax.ShapeDtypeStruct:
-        """What the kernel sees of a map."""
+        """Shape and dtype of a map in the kernel's layout."""
         return jax.eval_shape(self.enter, jax.ShapeDtypeStruct(self.shape, self.dtype))
 
     @property
     def weight_type(self) -> jax.ShapeDtypeStruct:
-        """What the kernel returns for weights: sums over positions are float32."""
+        """Shape and dtype of a kernel's weight result: sums over positions are float32."""
         shape = (self.shape[0], *self._weight_map, self._taps, self.groups)
         dtype = self.dtype if self.per_position else jnp.float32
         return jax.eval_shape(self.enter, jax.ShapeDtypeStruct(shape, dtype))
 
     def map_spec(self, row: Row) -> pl.BlockSpec:
-        """Rows of a map; `row` says which one a step takes."""
+        """Rows of a map; `row` maps a step to the row it takes."""
         block = (None, self.shape[2], self.members * self._tiles * TILE, LANES)
         return pl.BlockSpec(block, lambda lanes, sublanes, step: (row(step), 0, sublanes, lanes))
 
     def weight_spec(self, row: Row) -> pl.BlockSpec:
-        """Rows of weights, or the one row that positions share."""
+        """Rows of weights, or the only row if positions share weights."""
         block = (None, self._weight_map[1], self._taps, self._tiles * TILE, LANES)
 
         def index(lanes: jax.Array, sublanes: jax.Array, step: jax.Array) -> tuple[Any, ...]:
@@ -185,7 +186,7 @@ class RowLayout:
         """Runs `kernel(layout, *inputs, output, ring, row, turn)` on all blocks.
 
         Raises:
-          ValueError: if fast memory cannot hold a block.
+          UserError: if fast memory cannot hold a block.
         """
         row = (self.shape[2] + 2 * self.columns_ahead, self.members, self._tiles * TILE, LANES)
         turn = (self.shape[2], self.members * self._tiles * TILE, LANES)
@@ -219,7 +220,7 @@ class RowLayout:
 
     @property
     def _tiles(self) -> int:
-        """Tiles of sublanes of a block: as few blocks as fit, of equal size."""
+        """Tiles of sublanes in a block: the fewest blocks that fit, of equal size."""
         if self.per_position:
             return 1
         width = self.shape[2] + 2 * self.columns_ahead
@@ -229,10 +230,10 @@ class RowLayout:
 
     @property
     def _strip(self) -> tuple[int, int]:
-        """Columns and tiles of a strip; strips make up the row."""
+        """Columns and tiles of a strip; strips divide the row evenly."""
         fit = max(1, _MOST_IN_STRIP // self.members)
-        columns = _largest_divisor(self.shape[2], fit)
-        return columns, _largest_divisor(self._tiles, fit // columns)
+        columns = largest_divisor(self.shape[2], fit)
+        return columns, largest_divisor(self._tiles, fit // columns)
 
     @property
     def _weight_map(self) -> tuple[int, int]:
@@ -244,7 +245,7 @@ class RowLayout:
 
 
 def read_row(layout: RowLayout, map_ref, row_ref, turn_ref) -> None:
-    """Copies a row of a map between its padding, with the members of a group apart."""
+    """Copies a row of a map into a padded row, and separates the members of groups."""
 
     def read_column(column: jax.Array) -> None:
         values = map_ref[column].astype(jnp.float32)
@@ -260,7 +261,7 @@ def read_row(layout: RowLayout, map_ref, row_ref, turn_ref) -> None:
 
 
 def write_row(layout: RowLayout, row_ref, map_ref, turn_ref) -> None:
-    """The inverse of `read_row`."""
+    """Inverts `read_row`."""
 
     def write_column(column: jax.Array) -> None:
         if layout.members == 1:
@@ -274,28 +275,7 @@ def write_row(layout: RowLayout, row_ref, map_ref, turn_ref) -> None:
     _for_each_column(layout, write_column)
 
 
-def clear(ref, axes: int) -> None:
-    """Fills with zeros, in loops over the first axes."""
-
-    def clear_at(*at: jax.Array) -> None:
-        ref[at] = jnp.zeros(ref.shape[axes:], ref.dtype)
-
-    for_each(ref.shape[:axes], clear_at)
-
-
-def for_each(counts: tuple[int, ...], work: Callable[..., None], *at: jax.Array) -> None:
-    """Calls `work` with all indices below `counts`, in nested loops."""
-    if len(at) == len(counts):
-        work(*at)
-    else:
-        lax.fori_loop(0, counts[len(at)], lambda i, _: for_each(counts, work, *at, i), None)
-
-
 def _for_each_column(layout: RowLayout, work: Callable[[jax.Array], None]) -> None:
     columns = layout.shape[2]
-    unroll = _largest_divisor(columns, _MOST_COLUMNS)
+    unroll = largest_divisor(columns, _MOST_COLUMNS)
     lax.fori_loop(0, columns, lambda column, _: work(column), None, unroll=unroll)
-
-
-def _largest_divisor(size: int, most: int) -> int:
-    return max(n for n in range(1, most + 1) if size % n == 0)

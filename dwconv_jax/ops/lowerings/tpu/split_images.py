@@ -1,4 +1,4 @@
-"""Runs a kernel on each device's own images: XLA cannot split what it has not written itself."""
+"""Runs a kernel on each device's own images, since XLA cannot split custom kernels."""
 
 from collections.abc import Callable
 
@@ -10,19 +10,16 @@ from jax.sharding import PartitionSpec
 def split_images(
     call: Callable[..., jax.Array], *arrays: jax.Array, maps: int, sums: bool = False
 ) -> jax.Array:
-    """`call(*arrays)` on every device of the mesh that `jax.set_mesh` has set.
+    """Returns `call(*arrays)`, run on every device of the mesh set by `jax.set_mesh`.
 
-    All axes of the mesh split the images. Without a mesh, or where they do not divide the images,
-    it is one call.
+    All axes of the mesh split the images. Without a mesh, or if its size does not divide the number
+    of images, this is a single call.
 
     Args:
-      call: what to run on the arrays, or a device's part of them.
-      *arrays: maps `[B, ...]`, then parameters, which devices have in full.
-      maps: how many of the arrays are maps.
-      sums: whether the result sums over images, rather than being a map.
-
-    Returns:
-      The result.
+      call: the function to run on the arrays, or on a device's part of them.
+      *arrays: maps `[B, ...]`, then parameters, which are replicated.
+      maps: the number of maps.
+      sums: whether the result is a sum over images, rather than a map.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1 or mesh.manual_axes or arrays[0].shape[0] % mesh.size:

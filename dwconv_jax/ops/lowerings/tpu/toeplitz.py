@@ -1,12 +1,12 @@
-"""Depth-wise convolution as products with Toeplitz matrices: which windows, which entries.
+"""Plans a depth-wise convolution as products with Toeplitz matrices.
 
-A map is cut into windows of `rows * columns` positions, few enough for a matrix unit. Inside a
+A map is cut into windows of `rows * columns` positions, small enough for a matrix unit. Inside a
 window, in raster order, a channel's convolution is a square matrix whose entry `[i, j]` is the tap
-at the offset from `i` to `j`: the same matrix for every window. A window yields those outputs whose
-neighbourhood it holds, or that only the border of the map cuts.
+at the offset from `i` to `j`: the same matrix for every window. A window yields the outputs whose
+neighborhood it holds, apart from positions outside the map.
 
-Flat offsets of taps differ modulo 128 (the lanes of a register), so that the matrix is, up to a
-mask of zeros and ones, one vector of taps rolled by one lane more in each row. Where offsets
+The flat offsets of the taps differ modulo 128, the lanes of a register. Up to a mask of zeros and
+ones, the matrix is therefore one vector of taps, rolled by one lane more in each row. If offsets
 coincide, the rows of the kernel are spread over several such vectors.
 """
 
@@ -16,17 +16,18 @@ import itertools
 
 import numpy as np
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Pair, Sliding
 
 LANES = 128
 _ALIGNED_ROWS = 16  # of a bfloat16 register
-_MOST_POSITIONS = 512  # of a window, unless the kernel needs more
+_MOST_POSITIONS = 512  # in a window, unless the kernel needs more
 _PRODUCT_OVERHEAD = 16  # cycles
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A window along one axis: where it starts, and the outputs `first ... stop - 1` it yields."""
+    """A window along one axis: its start, and the outputs `first ... stop - 1` that it yields."""
 
     start: int
     first: int
@@ -35,7 +36,7 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """Rows of the matrix, `[first, first + rows)`, times the window of a band in a tile."""
+    """A product: matrix rows `[first, first + rows)` times the window of a band in a tile."""
 
     tile: int
     band: Span
@@ -48,12 +49,12 @@ class Plan:
     """How the convolution of a map is cut into products.
 
     Attributes:
-      map_size: height and width.
-      connectivity: the kernel.
+      map_size: height and width of the map.
+      connectivity: the sliding kernel.
       window: rows and columns of a window.
       bands: windows down the map.
-      tiles: windows across the map. One tile with one band has the map's own flat order; otherwise
-        columns are even, so that positions pair up.
+      tiles: windows across the map. A single tile with a single band has the map's own flat order;
+        otherwise the number of columns is even, so that positions form pairs.
     """
 
     map_size: Pair
@@ -74,18 +75,18 @@ class Plan:
 
     @property
     def line_length(self) -> int:
-        """Positions of a line, even."""
+        """Positions in a line, an even number."""
         return _even(self.window[0] * self.window[1]) if self.is_whole else self.window[1]
 
     @property
     def positions(self) -> int:
-        """Positions of a window, as many as a product sums over."""
+        """Positions in a window, over which a product sums."""
         return _even(self.window[0] * self.window[1])
 
     def columns(self, tile: Span, owned: bool) -> list[int | None]:
-        """The place in a line of the map of each position of a tile's line; None for padding.
+        """For each position in a line of a tile, its place in the map's line; None for padding.
 
-        With `owned`, None also for positions whose outputs another tile yields.
+        With `owned`, also None for positions whose outputs another tile yields.
         """
         width = self.map_size[0] * self.map_size[1] if self.is_whole else self.map_size[1]
         if self.is_whole:
@@ -97,7 +98,7 @@ class Plan:
 
     @functools.cached_property
     def pieces(self) -> dict[tuple[int, int], int]:
-        """Where the matrix's rows `first ... stop - 1` that some product needs are stored."""
+        """The place where rows `first ... stop - 1`, needed by some product, are stored."""
         wanted = {self._rows(band) for band in self.bands}
         stored: dict[tuple[int, int], int] = {}
         for first, stop in sorted(wanted, key=lambda rows: rows[0] - rows[1]):
@@ -113,7 +114,7 @@ class Plan:
 
     @functools.cached_property
     def built(self) -> tuple[tuple[int, int, int], ...]:
-        """What to build: the matrix's first row, how many rows (aligned), where they go."""
+        """The runs of rows to build: the first row, the (aligned) number of rows, their place."""
         ends, built = 0, []
         for (first, stop), place in self.pieces.items():
             if place >= ends:
@@ -123,12 +124,12 @@ class Plan:
 
     @property
     def matrix_shape(self) -> Pair:
-        """Stored rows and columns, both whole registers."""
+        """Stored rows and columns, both in whole registers."""
         return max(place + rows for _, rows, place in self.built), _lanes(self.positions)
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """All products; of those with the same rows the largest first."""
+        """All products, the largest first."""
         products = []
         for tile, band in itertools.product(range(len(self.tiles)), self.bands):
             first, stop = self._rows(band)
@@ -138,7 +139,7 @@ class Plan:
 
     @functools.cached_property
     def kernel_rows(self) -> tuple[tuple[int, ...], ...]:
-        """Kernel rows, in sets whose flat offsets differ modulo 128."""
+        """The kernel rows, in sets within which flat offsets differ modulo 128."""
         sets: list[tuple[list[int], set[int]]] = []
         for row in range(self.connectivity.kernel_size[0]):
             lanes = [lane for r, _, lane in self._taps if r == row]
@@ -152,7 +153,7 @@ class Plan:
         return tuple(tuple(rows) for rows, _ in sets)
 
     def placement(self) -> np.ndarray:
-        """Which tap stands in which lane of which vector: 0/1 `[sets, 128, taps]`."""
+        """The lane and vector of each tap: 0/1 `[sets, 128, taps]`."""
         width = self.connectivity.kernel_size[1]
         places = np.zeros((len(self.kernel_rows), LANES, self.connectivity.block_shape(1, 1)[2]))
         for row, column, lane in self._taps:
@@ -161,7 +162,7 @@ class Plan:
         return places.astype(np.float32)
 
     def mask(self) -> np.ndarray:
-        """Where the stored matrix is not zero, by vector: 0/1 `[sets, *matrix_shape]`."""
+        """The nonzero entries of the stored matrix, per vector: 0/1 `[sets, *matrix_shape]`."""
         (height, width), (dh, dw) = self.window, self.connectivity.dilation
         ph, pw = self.connectivity.padding
         place = np.arange(height * width)
@@ -178,7 +179,7 @@ class Plan:
 
     @property
     def _taps(self) -> list[tuple[int, int, int]]:
-        """Row, column and flat offset modulo 128 of each tap."""
+        """The row, column and flat offset modulo 128 of each tap."""
         (kh, kw), (dh, dw) = self.connectivity.kernel_size, self.connectivity.dilation
         ph, pw = self.connectivity.padding
         taps = itertools.product(range(kh), range(kw))
@@ -186,21 +187,21 @@ class Plan:
         return [(a, b, ((dh * a - ph) * pitch + dw * b - pw) % LANES) for a, b in taps]
 
     def _rows(self, band: Span) -> tuple[int, int]:
-        """The matrix's rows that yield a band's outputs."""
+        """The rows of the matrix that yield a band's outputs."""
         pitch = self.window[1]
         return (band.first - band.start) * pitch, (band.stop - band.start) * pitch
 
 
 @functools.cache
 def make_plan(map_size: Pair, connectivity: Sliding) -> Plan:
-    """The plan with the least estimated work.
+    """Finds the plan with the least estimated work.
 
     Raises:
-      ValueError: for a kernel whose row does not fit into the lanes.
+      UserError: if a row of the kernel does not fit into the lanes.
     """
     kernel_width, dilation = connectivity.kernel_size[1], connectivity.dilation[1]
     if dilation * (kernel_width - 1) >= LANES:
-        raise ValueError(
+        raise UserError(
             f"lowering='pallas' takes kernels up to {LANES} positions wide, got kernel_size="
             f"{connectivity.kernel_size} with dilation={connectivity.dilation}; use lowering='auto'"
         )
@@ -209,7 +210,7 @@ def make_plan(map_size: Pair, connectivity: Sliding) -> Plan:
 
 
 def _windows(map_size: Pair, connectivity: Sliding) -> list[Pair]:
-    """Windows that yield an output where the map's borders do not help them; never none."""
+    """Windows that yield at least one output away from the map's borders; at least one window."""
     heights, widths = (
         range(min(2 * pad + 1, size), size + 1)
         for size, pad in zip(map_size, connectivity.padding, strict=True)
@@ -228,7 +229,7 @@ def _cut(map_size: Pair, connectivity: Sliding, window: Pair) -> Plan:
 
 
 def _spans(size: int, window: int, padding: int) -> tuple[Span, ...]:
-    """Windows along one axis, as few as yield all outputs."""
+    """The fewest windows along one axis that yield all outputs."""
     if window >= size:
         return (Span(0, 0, size),)
     spans = [Span(0, 0, window - padding)]
@@ -241,7 +242,7 @@ def _spans(size: int, window: int, padding: int) -> tuple[Span, ...]:
 
 
 def _work(plan: Plan) -> float:
-    """Cycles for a channel, roughly: rows through four matrix units, windows and matrix built."""
+    """Estimates a channel's cycles: streaming rows, loading windows, building the matrix."""
     chunks = plan.matrix_shape[1] // LANES
     streamed = sum(_aligned(product.rows) for product in plan.products) * chunks / 4
     loaded = len(plan.products) * (plan.positions / 8 + _PRODUCT_OVERHEAD)

@@ -118,14 +118,13 @@ def test_devices_share_the_images_without_gathering_them():
 
 
 _SHARDED_PROGRAM = """
-    import jax, jax.numpy as jnp
-    from jax.sharding import NamedSharding
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import Mesh, NamedSharding
     from dwconv_jax import ops
-    from dwconv_jax.training.mesh import batch_sharding, make_mesh
     from dwconv_jax.aot.topologies import abstract_devices
 
-    mesh = make_mesh({"data": 2, "fsdp": 2}, abstract_devices("v5e:2x2"))
-    split, whole = batch_sharding(mesh), NamedSharding(mesh, jax.P())
+    mesh = Mesh(np.reshape(abstract_devices("v5e:2x2"), (2, 2)), ("data", "fsdp"))
+    split, whole = NamedSharding(mesh, jax.P(("data", "fsdp"))), NamedSharding(mesh, jax.P())
     x = jax.ShapeDtypeStruct((512, 7, 7, 128), jnp.bfloat16, sharding=split)
     weights = jax.ShapeDtypeStruct((1, 1, 1, 9, 128), jnp.bfloat16, sharding=whole)
 
