@@ -10,6 +10,7 @@ from flax import nnx
 
 from benchmarks.session import Session, parser, session
 from benchmarks.timing import compile_function, timer
+from dwconv_jax.layers import Canvas
 from dwconv_jax.models import CascadeMaskRCNN, create_model
 from dwconv_jax.models.detection.cascade_mask_rcnn import MaskedDetections, Pyramid
 from dwconv_jax.models.detection.roi_heads import BOX_RESOLUTION
@@ -75,8 +76,8 @@ def parts(options: argparse.Namespace) -> None:
 
     print(f"\n## {options.model}, one image of {options.size}x{options.size}, forward\n")
     print("| part | ms | compile s |\n|---|---|---|")
-    extent = model.padded_size(size, train=False)
-    measured("backbone", lambda m, x: m.backbone.features(x, False, None, extent), images)
+    canvas = Canvas(model.padded_size(size, train=False))
+    measured("backbone", lambda m, x: m.backbone.features(x, False, None, canvas), images)
     pyramid = measured("backbone + pyramid", lambda m, x: m.features(x, size), images)
     levels = measured("proposal network", lambda m, p: m.rpn(*p), pyramid)
     proposals = measured("proposals (top-k, NMS)", lambda m, x: m.propose(x, size, False), levels)

@@ -1,10 +1,10 @@
 """DWNet's block, as the TPU benchmarks compile it."""
 
 import jax.numpy as jnp
+from dwconv_jax.models.families.blocks import DWBlock
 from flax import nnx
 
 from benchmarks.stages import KERNEL
-from dwconv_jax.models.families.blocks import DWBlock
 
 
 def make_block(channels: int, lowering: str, mlp_ratio: float) -> DWBlock:
