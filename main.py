@@ -6,7 +6,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dwconv_jax.command_line import parse_flags
+from dwconv_jax.command_line import parse_flags, shown_errors
 from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -52,7 +52,7 @@ def _says_what_to_predict(values: dict[str, str | None]) -> bool:
 
 
 def main(argv: list[str]) -> None:
-    """Runs a mode; what the user can mend ends in one sentence."""
+    """Runs the chosen mode."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     reuse_host_memory()
@@ -60,22 +60,15 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize()
     elif _COORDINATOR.value is not None:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-
-    # TensorFlow takes seconds to import: not before the flags are parsed.
-    from dwconv_jax.training import loop
-
     try:
-        if _MODE.value == "compile":
-            _compile()
-        else:
-            _run()
-    except (ValueError, OSError, ImportError, loop.NonFiniteError) as error:
-        sys.exit(f"error: {error}")
+        with shown_errors():
+            _compile() if _MODE.value == "compile" else _run()
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to continue from the last checkpoint")
 
 
 def _run() -> None:
+    # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs, loop
 

@@ -6,12 +6,10 @@
 Writes the program and, beside it, a `.json` that says what it takes and which classes it knows.
 """
 
-import sys
-
 from absl import app, flags
 from ml_collections import config_flags
 
-from dwconv_jax.command_line import parse_flags
+from dwconv_jax.command_line import parse_flags, shown_errors
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of the run.", required=True)
@@ -25,7 +23,7 @@ flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command line; what the user can mend ends in one sentence."""
+    """Runs the command line."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     # TensorFlow takes seconds to import: not before the flags are parsed.
@@ -33,10 +31,8 @@ def main(argv: list[str]) -> None:
     from dwconv_jax.training import logs
 
     logs.set_up()
-    try:
+    with shown_errors():
         print(export_run(_CONFIG.value, _WORKDIR.value, _OUT.value, _CHECKPOINT.value))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

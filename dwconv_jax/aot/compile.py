@@ -81,7 +81,7 @@ def compile_step(config: ConfigDict, topology: str) -> CompiledStep:
 
     Raises:
       ValueError: for a config or topology that cannot be, naming what to change.
-      ImportError: if what compiles for the topology is not installed.
+      MissingPackageError: if what compiles for the topology is not installed.
     """
     validate(config)
     mesh = make_mesh(config.mesh, abstract_devices(topology))

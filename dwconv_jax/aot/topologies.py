@@ -7,7 +7,7 @@ import re
 import jax
 from jax.experimental import topologies
 
-from dwconv_jax.errors import UserError
+from dwconv_jax.errors import MissingPackageError, UserError
 
 # What a program for one H100 SXM may use; XLA asks the driver for it where there is one.
 _H100 = """
@@ -80,7 +80,7 @@ def abstract_devices(topology: str) -> list[jax.Device]:
 
     Raises:
       ValueError: if there is no such topology.
-      ImportError: if what compiles for it is not installed; the message says what to install.
+      MissingPackageError: if the compiler for it is not installed.
     """
     name, size = family(topology), topology.partition(":")[2]
     if name in _TPUS:
@@ -92,7 +92,7 @@ def abstract_devices(topology: str) -> list[jax.Device]:
 
 def _tpu_slice(name: str, topology: str) -> list[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
-        raise ImportError(f"topology={topology!r} needs libtpu: pip install libtpu")
+        raise MissingPackageError(f"topology={topology!r} needs libtpu: pip install libtpu")
     for variable, value in _NO_TPU_MACHINE.items():
         os.environ.setdefault(variable, value)
     # The two cores of a v4 chip are one device, as JAX shows them on the machine itself.
@@ -116,7 +116,7 @@ def _h100s(count: int) -> list[jax.Device]:
             ).devices
         )
     except NotImplementedError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"topology='h100:{count}' needs JAX's CUDA plugin: "
             f"pip install 'jax-cuda13-plugin[with-cuda]=={jax.__version__}'"
         ) from error

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from dwconv_jax.errors import MissingPackageError
+
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 except ImportError as error:
-    raise ImportError(
+    raise MissingPackageError(
         "dwconv_jax.visualize needs matplotlib: pip install 'dwconv-jax[visualize]'"
     ) from error
 
