@@ -27,12 +27,12 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(3.6 * columns, 2.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for panel, name in zip(axes.flat, names, strict=False):
-        for split, colour in (("train", "tab:blue"), ("eval", "tab:orange")):
+        for split, color in (("train", "tab:blue"), ("eval", "tab:orange")):
             points = [(e["step"], e[name]) for e in entries if e["split"] == split and name in e]
             if points:
                 marker = "o" if len(points) < 20 else None
-                panel.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3)
-                panel.plot([], [], color=colour, label=split)
+                panel.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=3)
+                panel.plot([], [], color=color, label=split)
         panel.set_title(name.replace("_", " "), size=10)
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
@@ -47,7 +47,7 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """How often each class was taken for each: rows are the truth, columns the prediction.
 
-    Colours are shares of a row, numbers are counts (up to 20 classes).
+    Colors are shares of a row, numbers are counts (up to 20 classes).
 
     Args:
       counts: `[classes, classes]`.
@@ -72,9 +72,9 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
         axes.set_yticks(range(size), names)
         for (truth, guess), count in np.ndenumerate(counts):
             if count:
-                colour = "white" if shares[truth, guess] > 0.5 else "black"
+                color = "white" if shares[truth, guess] > 0.5 else "black"
                 axes.text(
-                    guess, truth, f"{int(count)}", ha="center", va="center", color=colour, size=8
+                    guess, truth, f"{int(count)}", ha="center", va="center", color=color, size=8
                 )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
