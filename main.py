@@ -1,16 +1,27 @@
-"""Trains and evaluates: python main.py --config=configs/digits.py --workdir=runs/digits."""
+"""Trains, evaluates, predicts and compiles.
+
+python main.py --config=configs/digits.py --workdir=runs/digits
+python main.py --mode=eval --workdir=runs/digits
+python main.py --mode=predict --workdir=runs/digits --images=DIR --out=DIR
+python main.py --mode=compile --config=configs/digits.py --topology=v5e:16x16
+"""
 
 import sys
+from typing import Any
 
 import jax
 from absl import app, flags, logging
+from etils import epath
 from ml_collections import config_flags
 
 from dwconv_jax.command_line import parse_flags, shown_errors
 from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of configs/, with a variant after a colon where it takes one."
+    "config",
+    None,
+    "A file of configs/, with a variant after a colon where it takes one. --mode=eval and predict "
+    "read the config of the workdir without it.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs of the run live.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "compile"], "What to do.")
@@ -33,7 +44,11 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "See --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "See --coordinator.")
-flags.mark_flag_as_required("config")
+
+
+@flags.multi_flags_validator(["mode", "config"], "--mode=train and compile need --config")
+def _has_a_config(values: dict[str, Any]) -> bool:
+    return values["config"] is not None or values["mode"] in ("eval", "predict")
 
 
 @flags.multi_flags_validator(
@@ -71,14 +86,16 @@ def _run() -> None:
     # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs, loop
+    from dwconv_jax.training.description import read_config
 
     logs.set_up()
     if _MODE.value == "train":
         loop.train(_CONFIG.value, _WORKDIR.value)
     elif _MODE.value == "predict":
-        predict(_CONFIG.value, _WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value)
+        predict(_WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value, _CONFIG.value)
     else:
-        loop.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
+        config = _CONFIG.value or read_config(epath.Path(_WORKDIR.value))
+        loop.evaluate(config, _WORKDIR.value, _CHECKPOINT.value)
 
 
 def _compile() -> None:

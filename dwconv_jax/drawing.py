@@ -28,15 +28,15 @@ def make_palette(count: int) -> Array:
     return np.round(np.array(colours).reshape(count, 3) * 255).astype(np.uint8)
 
 
-def contact_sheet(pictures: Sequence[Array], columns: int = 8) -> Array:
-    """Pictures in rows, a pixel apart; small ones are enlarged.
+def tile(pictures: Sequence[Array], columns: int = 8) -> Array:
+    """Lays pictures out in rows, one pixel apart; enlarges small ones.
 
     Args:
-        pictures: uint8 `[H, W, 3]`, all of one size.
-        columns: how many make a row; the last row may lack some.
+      pictures: uint8 `[H, W, 3]`, all of the same size.
+      columns: pictures in a row; the last row may be shorter.
 
     Returns:
-        uint8 `[H', W', 3]`, black where there is no picture.
+      uint8 `[H', W', 3]`, black where there is no picture.
     """
     for picture in pictures:
         _check_image(picture)

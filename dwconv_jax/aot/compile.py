@@ -14,9 +14,10 @@ from dwconv_jax.aot.hlo import Program
 from dwconv_jax.aot.operations import Operations, count_operations
 from dwconv_jax.aot.topologies import abstract_devices, compiler_options
 from dwconv_jax.aot.traffic import memory_traffic
+from dwconv_jax.tasks import describe_task
 from dwconv_jax.training.config import validate
-from dwconv_jax.training.loop import Run, assemble
 from dwconv_jax.training.mesh import batch_sharding, make_mesh
+from dwconv_jax.training.run import Run, assemble, check_batch_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,8 @@ def compile_step(config: ConfigDict, topology: str) -> CompiledStep:
     """
     validate(config)
     mesh = make_mesh(config.mesh, abstract_devices(topology))
-    run = assemble(config, epath.Path(), mesh, described=True)
+    check_batch_sizes(config, mesh)
+    run = assemble(config, epath.Path(), mesh, describe_task(config))
     batch = {
         name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=batch_sharding(mesh))
         for name, shape in run.task.batch_shapes().items()

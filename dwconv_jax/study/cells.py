@@ -12,8 +12,10 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import write_atomically
 from dwconv_jax.models import multiply_adds
 from dwconv_jax.study.grid import cell_config
+from dwconv_jax.tasks import create_task
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import differences
 from dwconv_jax.training.logs import log
@@ -64,22 +66,21 @@ def read_result(config: ConfigDict, directory: epath.Path) -> Result | None:
 def _train(config: ConfigDict, directory: epath.Path) -> None:
     started = time.perf_counter()
     metrics = loop.train(config, str(directory))
-    run = loop.prepare(config, str(directory))
-    model = nnx.eval_shape(lambda: run.task.create_model(nnx.Rngs(config.seed)))
+    task = create_task(config)
+    model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
+    params = jax.tree.leaves(nnx.state(model, nnx.Param))
     result = dict(
         accuracy=metrics["accuracy"],
         loss=metrics["loss"],
-        parameters=sum(math.prod(p.shape) for p in jax.tree.leaves(run.abstract_state.params)),
+        parameters=sum(math.prod(p.shape) for p in params),
         multiply_adds=multiply_adds(model, config.dataset.image_size, model.in_channels),
         step_ms=_step_ms(config, directory),
         wall_seconds=time.perf_counter() - started,
         device=jax.devices()[0].device_kind,
         device_count=jax.device_count(),
     )
-    # Whole or not at all: a cell is finished when this file is there.
-    unfinished = directory / "result.json.tmp"
-    unfinished.write_text(json.dumps(result, indent=1) + "\n")
-    unfinished.rename(directory / "result.json")
+    # A cell is finished when this file is there.
+    write_atomically(directory / "result.json", json.dumps(result, indent=1) + "\n")
 
 
 def _step_ms(config: ConfigDict, directory: epath.Path) -> float:

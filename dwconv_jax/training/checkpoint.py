@@ -109,16 +109,37 @@ class Checkpoints:
         with self._naming_what_failed():
             self._checkpointer.wait()
 
+    def find(self, name: str) -> int:
+        """Returns the step of the "latest" or "best" checkpoint.
+
+        Raises:
+          FileNotFoundError: if there is none.
+        """
+        step = self.best_step if name == "best" else self.latest_step
+        if step is None:
+            reason = "none has been evaluated yet" if name == "best" else "train there first"
+            raise FileNotFoundError(f"{self._directory.parent} has no {name} checkpoint: {reason}")
+        return step
+
+    def intact_path(self, step: int) -> epath.Path:
+        """Returns the directory of a checkpoint after comparing its checksums.
+
+        Raises:
+          CheckpointError: if it is damaged.
+        """
+        path = self._directory / str(step)
+        # Those of the newest one are compared when the directory is opened.
+        if step != self.latest_step and (damage := find_damage(path)):
+            raise CheckpointError(f"{path} is damaged: {damage}")
+        return path
+
     def restore(self, step: int, abstract_state: TrainState) -> TrainState:
         """Loads a checkpoint into the shapes and shardings of `abstract_state`.
 
         Raises:
           CheckpointError: if it is damaged, or holds another state.
         """
-        path = self._directory / str(step)
-        # The newest one has been looked at.
-        if step != self.latest_step and (damage := find_damage(path)):
-            raise CheckpointError(f"{path} is damaged: {damage}")
+        path = self.intact_path(step)
         try:
             return self._checkpointer.load(step, abstract_state)
         except Exception as error:  # Orbax raises almost anything.
@@ -149,6 +170,19 @@ class Checkpoints:
 def has_checkpoint(workdir: epath.Path) -> bool:
     """Whether a run has saved anything there."""
     return bool(_checkpoints_in(workdir / _DIRECTORY))
+
+
+def find_checkpoint(workdir: epath.Path, name: str, *, best_metric: str) -> epath.Path:
+    """Returns the directory of the "latest" or "best" intact checkpoint, changing no files.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      CheckpointError: if it is damaged, and there is no intact one before it.
+    """
+    if not has_checkpoint(workdir):
+        raise FileNotFoundError(f"{workdir} has no checkpoint: train there first")
+    with Checkpoints(workdir, keep=1, best_metric=best_metric, read_only=True) as checkpoints:
+        return checkpoints.intact_path(checkpoints.find(name))
 
 
 def abstract(state: Any, shardings: Any) -> Any:

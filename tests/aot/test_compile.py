@@ -7,7 +7,7 @@ import pytest
 
 from dwconv_jax.aot.compile import compile_step
 from dwconv_jax.aot.report import report
-from dwconv_jax.training.loop import Run
+from dwconv_jax.training.run import Run
 from tests.training import tiny
 
 
