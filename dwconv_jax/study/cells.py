@@ -1,4 +1,4 @@
-"""One cell of a study: a training run for each seed, and what came out of it."""
+"""One cell of a study: a training run for each seed, and its result."""
 
 import json
 import math
@@ -28,8 +28,8 @@ def run_cell(study: ConfigDict, workdir: epath.Path, cell: int) -> None:
     """Trains a cell with every seed that has not finished, one after another.
 
     Raises:
-      ValueError: for a cell that is not there, a config that cannot be, or a workdir that holds
-        another study.
+      UserError: if the cell does not exist, its config is illegal, or the workdir holds another
+        study.
     """
     for seed in study.seeds:
         config = cell_config(study, cell, seed)
@@ -40,15 +40,15 @@ def run_cell(study: ConfigDict, workdir: epath.Path, cell: int) -> None:
 
 
 def run_directory(study: ConfigDict, workdir: epath.Path, cell: int, seed: int) -> epath.Path:
-    """The workdir of one training run."""
+    """Returns the workdir of one training run."""
     return workdir / study.cells[cell][0] / f"seed_{seed}"
 
 
 def read_result(config: ConfigDict, directory: epath.Path) -> Result | None:
-    """What a finished run left, None of one that is not finished.
+    """Reads the result of a finished run; None if it is not finished.
 
     Raises:
-      ValueError: if it is the result of another config; it says what differs.
+      UserError: if it is the result of another config; the message names what differs.
     """
     path = directory / "result.json"
     if not path.exists():
@@ -84,6 +84,6 @@ def _train(config: ConfigDict, directory: epath.Path) -> None:
 
 
 def _step_ms(config: ConfigDict, directory: epath.Path) -> float:
-    """Median over what the run logged; its first entry holds the compilation."""
+    """Returns the median of what the run logged, without the first entry, which compiles."""
     speeds = [e["images_per_second"] for e in read_jsonl(directory) if e["split"] == "train"]
     return 1000 * config.batch_size / statistics.median(speeds[1:] or speeds)

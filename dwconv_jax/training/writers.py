@@ -13,7 +13,7 @@ _JSONL = "metrics.jsonl"
 
 
 class MetricLog:
-    """Writes scalars of a step to TensorBoard and as one JSON line."""
+    """Writes the scalars of a step to TensorBoard and as one JSON line."""
 
     def __init__(self, workdir: epath.Path, first_step: int):
         """Opens the logs, and drops JSON lines after `first_step` that a killed run left."""

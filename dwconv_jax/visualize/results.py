@@ -1,4 +1,4 @@
-"""How a run went: curves over its steps, and which classes it confuses."""
+"""Figures of a run: curves over its steps, and the classes that it confuses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-# With more classes the numbers would not fit their cells.
+# With more classes, numbers do not fit into their cells.
 _MOST_ANNOTATED = 20
 
 
 def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
-    """The scalars of a run over its steps, a panel each, training and evaluation together.
+    """Plots the scalars of a run over its steps, one panel each.
 
     Args:
-      entries: the lines of `metrics.jsonl`: a step, a split and scalars each.
+      entries: lines of `metrics.jsonl`, each with a step, a split and scalars.
 
     Raises:
-      ValueError: if there are none.
+      ValueError: if there are no entries.
     """
     if not entries:
         raise ValueError("entries must hold at least one line of metrics.jsonl")
@@ -45,7 +45,7 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """How often each class was taken for each: rows are the truth, columns the prediction.
+    """Draws a confusion matrix: rows are the true classes, columns the predictions.
 
     Colors are shares of a row, numbers are counts (up to 20 classes).
 
@@ -54,7 +54,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
       class_names: of the rows and columns.
 
     Raises:
-      ValueError: if the counts are not a square with a row a name.
+      ValueError: if `counts` does not have one row and column per name.
     """
     size = len(class_names)
     if counts.shape != (size, size):

@@ -1,4 +1,4 @@
-"""The weights themselves: kernels of parameters, predicted kernels, fields over a picture."""
+"""Figures of weights: learned kernels, predicted kernels, and fields over an image."""
 
 from collections.abc import Sequence
 
@@ -19,14 +19,14 @@ from dwconv_jax.visualize.panels import as_picture, grid, show_picture, weight_c
 def static_kernels(model: nnx.Module, layer: str, *, max_groups: int = 48) -> Figure:
     """Draws the learned kernels of a layer with static weights, one per channel group.
 
-    A sliding kernel is drawn as its taps; in windows and on the whole map each row of a panel is an
-    output position and each column a position that it sees. Of weights that blocks do not share,
-    the first block's are drawn.
+    A sliding kernel is drawn as its taps. For other connectivities, each row of a panel is an
+    output position and each column a position that it sees. If blocks do not share weights, those
+    of the first block are drawn.
 
     Args:
       model: holds the layer.
       layer: a path of `find_layers`.
-      max_groups: how many groups to draw, from the first on.
+      max_groups: the number of groups to draw, from the first.
 
     Raises:
       ValueError: if there is no such layer, or its weights are not parameters.
@@ -64,7 +64,7 @@ def predicted_kernels(
       model: takes the images and holds the layer.
       images: `[B, H, W, C]`, at least two.
       layer: a path of `find_layers`.
-      max_groups: how many groups to draw, those that differ most between the images.
+      max_groups: the number of groups to draw: those that differ most between the images.
       pictures: uint8 `[B, H, W, 3]`, drawn in place of `images`.
 
     Raises:
@@ -110,8 +110,8 @@ def weight_field(
       model: takes the image and holds the layer.
       image: `[H, W, C]`.
       layer: a path of `find_layers`, with weights of any source.
-      positions: rows and columns on the layer's map, which is the picture over its stride.
-      max_groups: how many groups (attention heads) to draw, from the first on.
+      positions: rows and columns on the map of the layer: the image divided by its stride.
+      max_groups: the number of groups (attention heads) to draw, from the first.
       picture: uint8 `[H, W, 3]`, drawn in place of `image`.
 
     Raises:
@@ -152,7 +152,7 @@ def _unit(module: LocallyConnected, groups: int) -> str:
 
 
 def _number(panel: Axes, positions: Sequence[tuple[int, int]]) -> None:
-    """Writes the number of each position, from 1, where it lies."""
+    """Writes the number of each position, from 1, at its place."""
     for number, (row, column) in enumerate(positions, start=1):
         panel.text(
             column, row, str(number), ha="center", va="center", size=8, color="tab:red",
@@ -161,14 +161,14 @@ def _number(panel: Axes, positions: Sequence[tuple[int, int]]) -> None:
 
 
 def _as_panels(weights: np.ndarray, connectivity: object) -> np.ndarray:
-    """`[..., Q, K]` as pictures: the taps of a sliding kernel, or outputs by inputs."""
+    """Reshapes `[..., Q, K]` for drawing: taps of a sliding kernel, or outputs by inputs."""
     if isinstance(connectivity, Sliding):
         return weights.reshape(*weights.shape[:-2], *connectivity.kernel_size)
     return weights
 
 
 def _draw_all(axes: np.ndarray, pictures: np.ndarray):
-    """Draws `[rows, columns, h, w]` with common colors; returns one of them for the bar."""
+    """Draws `[rows, columns, h, w]` with shared colors; returns one image for the color bar."""
     colors = weight_colors(pictures)
     for panel, picture in zip(axes.flat, pictures.reshape(-1, *pictures.shape[2:]), strict=True):
         drawn = panel.imshow(picture, **colors)

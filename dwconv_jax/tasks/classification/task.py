@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy, accuracy, and the data that goes with them."""
+"""Image classification: cross-entropy, prediction and accuracy."""
 
 import csv
 import math

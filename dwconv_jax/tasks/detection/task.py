@@ -1,4 +1,4 @@
-"""Detection and instance segmentation: the losses, COCO's average precision, and the data."""
+"""Detection and instance segmentation: losses, prediction and COCO's average precision."""
 
 import functools
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Semantic segmentation: losses of both heads, mean IoU, and the data that goes with them."""
+"""Semantic segmentation: losses of both heads, prediction and mean IoU."""
 
 from collections.abc import Iterable
 
@@ -138,7 +138,7 @@ class Segmentation(Task):
 def segmentation_loss(
     model: UPerNet, images: jax.Array, labels: jax.Array, rngs: nnx.Rngs | None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss of both heads in training mode.
+    """Returns the loss of both heads in training mode.
 
     Args:
       model: the model; its batch statistics are updated.
@@ -162,7 +162,7 @@ def segmentation_loss(
 
 
 def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over all pixels of `[B, H, W, K]`; ignored ones add 0 but count in the mean (mmseg)."""
+    """Returns the mean over all pixels of `[B, H, W, K]`; ignored ones count as 0 (mmseg)."""
     ignored = labels == IGNORED
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(ignored, 0, labels))
     return jnp.where(ignored, 0, loss).mean()
