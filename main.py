@@ -1,9 +1,11 @@
 """Trains, evaluates, predicts and compiles.
 
-python main.py --config=configs/digits.py --workdir=runs/digits
-python main.py --mode=eval --workdir=runs/digits
-python main.py --mode=predict --workdir=runs/digits --images=DIR --out=DIR
-python main.py --mode=compile --config=configs/digits.py --topology=v5e:16x16
+    python main.py --config=configs/digits.py --workdir=runs/digits
+    python main.py --mode=eval --workdir=runs/digits
+    python main.py --mode=predict --workdir=runs/digits --images=DIR --out=DIR
+    python main.py --mode=compile --config=configs/digits.py --topology=v5e:16x16
+
+Flags override fields of the config, such as --config.batch_size=256.
 """
 
 import sys
@@ -11,7 +13,6 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
-from etils import epath
 from ml_collections import config_flags
 
 from dwconv_jax.command_line import parse_flags, shown_errors
@@ -86,7 +87,6 @@ def _run() -> None:
     # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs, loop
-    from dwconv_jax.training.description import read_config
 
     logs.set_up()
     if _MODE.value == "train":
@@ -94,8 +94,7 @@ def _run() -> None:
     elif _MODE.value == "predict":
         predict(_WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value, _CONFIG.value)
     else:
-        config = _CONFIG.value or read_config(epath.Path(_WORKDIR.value))
-        loop.evaluate(config, _WORKDIR.value, _CHECKPOINT.value)
+        loop.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
 
 
 def _compile() -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,19 @@ def messages(result):
     """The lines on stderr, without TensorFlow's notes."""
     lines = result.stderr.strip().splitlines()
     return [line for line in lines if not re.match(r"WARNING: All log|[IWE]\d{4} ", line)]
+
+
+def test_training_needs_a_config_and_prediction_a_run(tmp_path):
+    result = run("main.py", f"--workdir={tmp_path}")
+    (line,) = messages(result)
+    assert line.startswith("error: ") and "--mode=train and compile need --config" in line
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    folders = (f"--{name}={tmp_path}" for name in ("workdir", "images", "out"))
+    result = run("main.py", "--mode=predict", *folders)
+    assert result.returncode == 1
+    assert messages(result) == [
+        f"error: {tmp_path}/config.json does not exist: --workdir must be one of main.py"
+    ]
 
 
 def test_a_config_file_that_is_missing_is_named(tmp_path):

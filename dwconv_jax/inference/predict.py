@@ -1,5 +1,6 @@
 """Predictions of a trained model for the pictures in a folder."""
 
+import logging
 from collections.abc import Iterator
 
 import jax
@@ -11,7 +12,8 @@ from ml_collections import ConfigDict
 from dwconv_jax.errors import UserError
 from dwconv_jax.inference.trained import TrainedModel, load_trained
 from dwconv_jax.tasks.task import Prediction
-from dwconv_jax.training.logs import log
+
+_log = logging.getLogger("dwconv_jax")
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -43,7 +45,7 @@ def predict(
     folder = epath.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     trained.task.write_predictions(_predictions(trained, paths), folder)
-    log.info(f"predicted {len(paths)} pictures of {images} into {out}")
+    _log.info(f"predicted {len(paths)} pictures of {images} into {out}")
 
 
 def _predictions(trained: TrainedModel, paths: list[epath.Path]) -> Iterator[Prediction]:

@@ -9,13 +9,7 @@ from ml_collections import ConfigDict
 from dwconv_jax.errors import UserError
 from dwconv_jax.tasks import create_task, restore_task
 from dwconv_jax.tasks.task import Task
-from dwconv_jax.training.checkpoint import has_checkpoint
-from dwconv_jax.training.config import validate
-from dwconv_jax.training.description import (
-    check_same_config,
-    read_config,
-    read_data_description,
-)
+from dwconv_jax.training.description import config_of_run, read_data_description
 from dwconv_jax.training.restore import restore_model
 
 
@@ -55,12 +49,7 @@ def load_trained(
       CheckpointError: if no checkpoint is intact.
     """
     path = epath.Path(workdir).absolute()
-    if config is None:
-        config = read_config(path)
-    else:
-        validate(config)
-        if has_checkpoint(path):
-            check_same_config(config, path)
+    config = config_of_run(path, config)
     task = _restore_task(config, path)
     model, step = restore_model(task, config, path, checkpoint)
     return TrainedModel(config, task, model, step)

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import write_atomically
 from dwconv_jax.tasks.description import DataDescription
-from dwconv_jax.training.config import base_config, differences
+from dwconv_jax.training.checkpoint import has_checkpoint
+from dwconv_jax.training.config import base_config, differences, validate
 
 _CONFIG, _DATA = "config.json", "data.json"
 
@@ -41,6 +42,21 @@ def read_data_description(workdir: epath.Path) -> DataDescription | None:
     """Reads classes and channels of a run's data; None if an older version left none."""
     path = workdir / _DATA
     return DataDescription.from_json(json.loads(path.read_text())) if path.exists() else None
+
+
+def config_of_run(workdir: epath.Path, config: ConfigDict | None = None) -> ConfigDict:
+    """Returns `config`, checked against the run in the workdir, or the run's own config.
+
+    Raises:
+      UserError: if `config` is illegal, or not the one of the run.
+      FileNotFoundError: if `config` is None and the workdir holds no run.
+    """
+    if config is None:
+        return read_config(workdir)
+    validate(config)
+    if has_checkpoint(workdir):
+        check_same_config(config, workdir)
+    return config
 
 
 def check_same_config(config: ConfigDict, workdir: epath.Path) -> None:

@@ -55,11 +55,19 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
             metric_log.close()
 
 
-def evaluate(config: ConfigDict, workdir: str, checkpoint: str = "latest") -> dict[str, float]:
-    """Evaluates the state that `Run.restore_state` finds, and returns its metrics.
+def evaluate(
+    config: ConfigDict | None, workdir: str, checkpoint: str = "latest"
+) -> dict[str, float]:
+    """Evaluates a checkpoint and returns its metrics.
+
+    Args:
+      config: of the run; None for the one in the workdir.
+      workdir: of the run.
+      checkpoint: "latest" or "best". A workdir without checkpoints gives `config.init_from`.
 
     Raises:
-      FileNotFoundError: if there is none.
+      UserError: if the config, the data or the workdir cannot be used; it names what to change.
+      FileNotFoundError: if data or the checkpoint are missing.
     """
     run = prepare(config, workdir)
     with jax.set_mesh(run.mesh):

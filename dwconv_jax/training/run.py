@@ -13,8 +13,8 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.tasks import create_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
-from dwconv_jax.training.config import total_steps, validate
-from dwconv_jax.training.description import check_same_config
+from dwconv_jax.training.config import total_steps
+from dwconv_jax.training.description import config_of_run
 from dwconv_jax.training.initialize import load_initial_weights
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import make_mesh, state_sharding
@@ -116,17 +116,19 @@ class Run:
             return checkpoints.restore(step, self.abstract_state)
 
 
-def prepare(config: ConfigDict, workdir: str) -> Run:
+def prepare(config: ConfigDict | None, workdir: str) -> Run:
     """Checks a config, opens its data and describes its model, compiling nothing.
+
+    Args:
+      config: of the run; None for the one in the workdir.
+      workdir: where the run lives.
 
     Raises:
       UserError: if the config, the data or the workdir cannot be used; it names what to change.
       FileNotFoundError: if data or weights are missing.
     """
-    validate(config)
     path = epath.Path(workdir).absolute()
-    if has_checkpoint(path):
-        check_same_config(config, path)
+    config = config_of_run(path, config)
     if config.init_from is not None and not epath.Path(config.init_from).exists():
         raise FileNotFoundError(f"config.init_from={config.init_from!r} does not exist")
     mesh = make_mesh(config.mesh)
