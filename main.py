@@ -1,16 +1,28 @@
-"""Trains and evaluates: python main.py --config=configs/digits.py --workdir=runs/digits."""
+"""Trains, evaluates, predicts and compiles.
+
+    python main.py --config=configs/digits.py --workdir=runs/digits
+    python main.py --mode=eval --workdir=runs/digits
+    python main.py --mode=predict --workdir=runs/digits --images=DIR --out=DIR
+    python main.py --mode=compile --config=configs/digits.py --topology=v5e:16x16
+
+Flags override fields of the config, such as --config.batch_size=256.
+"""
 
 import sys
+from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dwconv_jax.command_line import parse_flags
+from dwconv_jax.command_line import parse_flags, shown_errors
 from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of configs/, with a variant after a colon where it takes one."
+    "config",
+    None,
+    "A file of configs/, with a variant after a colon where it takes one. --mode=eval and predict "
+    "read the config of the workdir without it.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and logs of the run live.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "compile"], "What to do.")
@@ -33,7 +45,11 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "See --coordinator.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "See --coordinator.")
-flags.mark_flag_as_required("config")
+
+
+@flags.multi_flags_validator(["mode", "config"], "--mode=train and compile need --config")
+def _has_a_config(values: dict[str, Any]) -> bool:
+    return values["config"] is not None or values["mode"] in ("eval", "predict")
 
 
 @flags.multi_flags_validator(
@@ -52,7 +68,7 @@ def _says_what_to_predict(values: dict[str, str | None]) -> bool:
 
 
 def main(argv: list[str]) -> None:
-    """Runs a mode; what the user can mend ends in one sentence."""
+    """Runs the chosen mode."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     reuse_host_memory()
@@ -60,22 +76,15 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize()
     elif _COORDINATOR.value is not None:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-
-    # TensorFlow takes seconds to import: not before the flags are parsed.
-    from dwconv_jax.training import loop
-
     try:
-        if _MODE.value == "compile":
-            _compile()
-        else:
-            _run()
-    except (ValueError, OSError, ImportError, loop.NonFiniteError) as error:
-        sys.exit(f"error: {error}")
+        with shown_errors():
+            _compile() if _MODE.value == "compile" else _run()
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to continue from the last checkpoint")
 
 
 def _run() -> None:
+    # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs, loop
 
@@ -83,7 +92,7 @@ def _run() -> None:
     if _MODE.value == "train":
         loop.train(_CONFIG.value, _WORKDIR.value)
     elif _MODE.value == "predict":
-        predict(_CONFIG.value, _WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value)
+        predict(_WORKDIR.value, _IMAGES.value, _OUT.value, _CHECKPOINT.value, _CONFIG.value)
     else:
         loop.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value)
 

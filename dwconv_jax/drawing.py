@@ -18,25 +18,25 @@ _INK, _PAPER = (0, 0, 0), (255, 255, 255)
 
 
 def make_palette(count: int) -> Array:
-    """Colours of `count` classes, uint8 `[count, 3]`; the same on every call.
+    """Returns colors for `count` classes, uint8 `[count, 3]`; the same on every call.
 
     Hues follow the golden ratio, so that neighbours differ and any number of classes spreads
     evenly; brightness and saturation alternate.
     """
     tones = ((0.85, 0.95), (0.6, 1.0), (1.0, 0.7))  # saturation, value
-    colours = [colorsys.hsv_to_rgb(i * _GOLDEN_RATIO % 1, *tones[i % 3]) for i in range(count)]
-    return np.round(np.array(colours).reshape(count, 3) * 255).astype(np.uint8)
+    colors = [colorsys.hsv_to_rgb(i * _GOLDEN_RATIO % 1, *tones[i % 3]) for i in range(count)]
+    return np.round(np.array(colors).reshape(count, 3) * 255).astype(np.uint8)
 
 
-def contact_sheet(pictures: Sequence[Array], columns: int = 8) -> Array:
-    """Pictures in rows, a pixel apart; small ones are enlarged.
+def tile(pictures: Sequence[Array], columns: int = 8) -> Array:
+    """Lays pictures out in rows, one pixel apart; enlarges small ones.
 
     Args:
-        pictures: uint8 `[H, W, 3]`, all of one size.
-        columns: how many make a row; the last row may lack some.
+      pictures: uint8 `[H, W, 3]`, all of the same size.
+      columns: pictures in a row; the last row may be shorter.
 
     Returns:
-        uint8 `[H', W', 3]`, black where there is no picture.
+      uint8 `[H', W', 3]`, black where there is no picture.
     """
     for picture in pictures:
         _check_image(picture)
@@ -48,11 +48,11 @@ def contact_sheet(pictures: Sequence[Array], columns: int = 8) -> Array:
 
 
 def label_overlay(image: Array, labels: Array, palette: Array) -> Array:
-    """Tints every pixel of a picture with the colour of its class.
+    """Tints every pixel of a picture with the color of its class.
 
     Args:
       image: uint8 `[H, W, 3]`.
-      labels: int `[H, W]`; a pixel whose label has no colour (255: of no class) stays as it is.
+      labels: int `[H, W]`; a pixel whose label has no color (255: no class) stays as it is.
       palette: uint8 `[classes, 3]`.
 
     Returns:
@@ -78,13 +78,13 @@ def draw_objects(
     scores: Array | None = None,
     masks: Sequence[Array] | Array | None = None,
 ) -> Array:
-    """Draws objects with their boxes, masks, names and scores; the first ones on top.
+    """Draws boxes, masks, names and scores of objects; the first ones on top.
 
     Args:
       image: uint8 `[H, W, 3]`.
       boxes: `[N, 4]`, x1, y1, x2, y2 in pixels.
       classes: int `[N]`.
-      class_names: what to write for each class.
+      class_names: written for each class.
       palette: uint8 `[classes, 3]`.
       scores: `[N]` in 0..1, written behind the names.
       masks: bool `[N, H, W]`.
@@ -116,16 +116,16 @@ def draw_objects(
 def add_legend(
     image: Array, classes: Iterable[int], class_names: Sequence[str], palette: Array
 ) -> Array:
-    """Appends a column with the colours and names of the given classes.
+    """Appends a column with the colors and names of the given classes.
 
     Args:
       image: uint8 `[H, W, 3]`, e.g. of `label_overlay`.
-      classes: which to name, in this order.
+      classes: those to name, in this order.
       class_names: of every class.
       palette: uint8 `[classes, 3]`.
 
     Returns:
-      uint8 `[H', W', 3]`, enlarged like `draw_objects` does.
+      uint8 `[H', W', 3]`; enlarged as in `draw_objects`.
     """
     _check_image(image)
     image = _enlarge(image, max(1, math.ceil(_LEGIBLE_SIDE / max(image.shape[:2]))))
@@ -138,9 +138,9 @@ def add_legend(
     picture.paste(Image.fromarray(image))
     draw, left = ImageDraw.Draw(picture), image.shape[1]
     for column, width in zip(columns, widths, strict=True):
-        for row, (name, colour) in enumerate(column):
+        for row, (name, color) in enumerate(column):
             x, y, swatch = left + line // 2, row * line, round(font.size)
-            seen = _rgb(_blend(np.full(3, 255, np.uint8), colour))
+            seen = _rgb(_blend(np.full(3, 255, np.uint8), color))
             draw.rectangle((x, y + line // 6, x + swatch, y + line // 6 + swatch), fill=seen)
             draw.text((x + line, y + line // 2), name, _INK, font, anchor="lm")
         left += width
@@ -152,22 +152,22 @@ def _check_image(image: Array) -> None:
         raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
 
 
-def _rgb(colour: Array) -> tuple[int, int, int]:
-    red, green, blue = map(int, colour)
+def _rgb(color: Array) -> tuple[int, int, int]:
+    red, green, blue = map(int, color)
     return red, green, blue
 
 
-def _blend(image: Array, colour: Array) -> Array:
-    return np.round((1 - _OPACITY) * image + _OPACITY * colour.astype(np.float32)).astype(np.uint8)
+def _blend(image: Array, color: Array) -> Array:
+    return np.round((1 - _OPACITY) * image + _OPACITY * color.astype(np.float32)).astype(np.uint8)
 
 
-def _paint_mask(canvas: Array, mask: Array, colour: Array) -> Array:
+def _paint_mask(canvas: Array, mask: Array, color: Array) -> Array:
     """Tints a mask, and draws its outline opaque."""
     inside = mask.copy()
     for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
         inside &= np.roll(mask, step, axis)
-    canvas = np.where(mask[..., None], _blend(canvas, colour), canvas)
-    return np.where((mask & ~inside)[..., None], colour, canvas)
+    canvas = np.where(mask[..., None], _blend(canvas, color), canvas)
+    return np.where((mask & ~inside)[..., None], color, canvas)
 
 
 def _enlarge(image: Array, factor: int) -> Array:
@@ -184,7 +184,7 @@ def _repeat(mask: Array, factor: int) -> Array:
 def _font(shape: tuple[int, ...]) -> ImageFont.FreeTypeFont:
     smallest, largest = _FONT_SIZES
     font = ImageFont.load_default(min(max(max(shape[:2]) * _FONT_SHARE, smallest), largest))
-    assert isinstance(font, ImageFont.FreeTypeFont)  # as for every size that is given
+    assert isinstance(font, ImageFont.FreeTypeFont)  # as for every explicit size
     return font
 
 
@@ -193,16 +193,16 @@ def _write_tag(
     font: ImageFont.FreeTypeFont,
     text: str,
     corner: Array,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     size: tuple[int, int],
 ) -> None:
-    """Writes on a plate above a corner, moved inside the picture where it would leave it."""
+    """Writes on a plate above a corner, moved inside the picture if needed."""
     margin = font.size / 5
     width, height = font.getlength(text) + 2 * margin, font.size + 2 * margin
     left = min(max(corner[0], 0), max(size[0] - width, 0))
     top = corner[1] - height if corner[1] >= height else max(corner[1], 0)
     top = min(top, max(size[1] - height, 0))
-    draw.rectangle((left, top, left + width, top + height), fill=colour)
-    brightness = np.dot(colour, (0.299, 0.587, 0.114))
+    draw.rectangle((left, top, left + width, top + height), fill=color)
+    brightness = np.dot(color, (0.299, 0.587, 0.114))
     ink = _INK if brightness > 128 else _PAPER
     draw.text((left + margin, top + height / 2), text, ink, font, anchor="lm")

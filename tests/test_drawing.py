@@ -110,20 +110,20 @@ def test_mistakes_are_named(image, labels, message):
         drawing.label_overlay(image, labels, PALETTE)
 
 
-def test_contact_sheet_lays_pictures_out_in_rows():
+def test_tile_lays_pictures_out_in_rows():
     pictures = [np.full((50, 100, 3), level, np.uint8) for level in (50, 100, 150, 200, 250)]
-    sheet = drawing.contact_sheet(pictures, columns=4)
+    sheet = drawing.tile(pictures, columns=4)
     assert sheet.shape == (2 * 50 + 1, 4 * 100 + 3, 3)
     np.testing.assert_array_equal(sheet[:50, 303:], 200)
     np.testing.assert_array_equal(sheet[51:, :100], 250)
     assert not sheet[50].any() and not sheet[51:, 100:].any()
 
 
-def test_contact_sheet_enlarges_small_pictures():
-    sheet = drawing.contact_sheet([np.zeros((8, 8, 3), np.uint8)] * 8)
+def test_tile_enlarges_small_pictures():
+    sheet = drawing.tile([np.zeros((8, 8, 3), np.uint8)] * 8)
     assert sheet.shape == (8 * 6, 71 * 6, 3)
 
 
-def test_contact_sheet_refuses_what_is_no_picture():
+def test_tile_refuses_what_is_no_picture():
     with pytest.raises(ValueError, match=r"image must be uint8 .*, got float64 \[8, 8, 3\]"):
-        drawing.contact_sheet([np.zeros((8, 8, 3))])
+        drawing.tile([np.zeros((8, 8, 3))])

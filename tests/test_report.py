@@ -1,11 +1,13 @@
 """The page of a run: whole, self-contained, and of the run's own numbers."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from dwconv_jax.report import main, write_report
+from dwconv_jax.tasks.classification.task import Classification
 
 pytest.importorskip("matplotlib")
 
@@ -15,8 +17,8 @@ def test_the_page_holds_the_run(trained_run):
     page = write_report(str(workdir)).read_text()
     headings = re.findall("<h2>(.*)</h2>", page)
     assert headings == [
-        "Curves", "Confusion matrix", "Misread", "Weights", "Feature maps",
-        "Effective receptive field",
+        "Curves", "Confusion matrix", "Classes", "Mistakes", "Weights", "Feature maps",
+        "Effective receptive field", "Config",
     ]  # fmt: skip
     accuracy = re.search(r"dynamic_dwnet_tiny after 12 steps .*: ([\d.]+)% of 360", page).group(1)
     logged = (workdir / "metrics.jsonl").read_text().splitlines()[-1]
@@ -25,6 +27,20 @@ def test_the_page_holds_the_run(trained_run):
     )
     assert page.count("data:image/png;base64,") == 7
     assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "<td>model.name</td><td>dynamic_dwnet_tiny</td>" in page
+
+
+def test_without_the_data_the_page_has_the_rest(trained_run, tmp_path, monkeypatch):
+    def missing(config):
+        raise FileNotFoundError("digits is not there")
+
+    workdir = tmp_path / "run"
+    shutil.copytree(trained_run[1], workdir)
+    monkeypatch.setattr(Classification, "open", missing)
+    page = write_report(str(workdir)).read_text()
+    headings = re.findall("<h2>(.*)</h2>", page)
+    assert headings == ["Curves", "Evaluation", "Config"]  # its kernels are predicted
+    assert "has no confusion matrix" in page and "digits is not there" in page
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):

@@ -1,1 +1,1 @@
-"""Ahead-of-time compilation: a training step for hardware that is not there, and its cost."""
+"""Ahead-of-time compilation of a training step for absent hardware, and its cost."""

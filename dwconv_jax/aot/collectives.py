@@ -1,4 +1,4 @@
-"""The collectives of a compiled program: how the devices of a mesh talk to each other."""
+"""The collectives of a compiled program: how the devices of a mesh communicate."""
 
 import dataclasses
 import math
@@ -20,13 +20,13 @@ _KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """The collectives of a step that are of one kind, among groups of one size.
+    """The collectives of one kind in a step, among groups of one size.
 
     Attributes:
       kind: "all-reduce", "all-gather", ...
-      group: how many devices talk to each other.
-      count: how many there are in a step.
-      payload: bytes of all their arrays, each as a whole where devices hold parts of it.
+      group: the number of devices in a group.
+      count: the number in a step.
+      payload: bytes of all their arrays; an array that is split over devices counts as a whole.
     """
 
     kind: str
@@ -36,14 +36,14 @@ class Collective:
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends, with the least traffic there can be (a ring)."""
+        """Bytes that each device sends with the least possible traffic (a ring)."""
         if self.kind.startswith("collective-"):
             return self.payload
         return (2 if self.kind == "all-reduce" else 1) * self.payload * (1 - 1 / self.group)
 
 
 def collectives(program: Program, num_devices: int) -> list[Collective]:
-    """The collectives of a program for `num_devices`, the heaviest first."""
+    """Returns the collectives of a program for `num_devices`, heaviest first."""
     sums: dict[tuple[str, int], list[int]] = {}
     for kernel in _kernels(program):
         kind, group = _kind(kernel.instruction), _group_size(kernel.instruction, num_devices)
@@ -55,7 +55,7 @@ def collectives(program: Program, num_devices: int) -> list[Collective]:
 
 
 def _kernels(program: Program) -> Iterator[Kernel]:
-    """Each collective once: those that overlap with other work are there in several pieces."""
+    """Yields each collective once; those that overlap with other work come in several pieces."""
     seen = set()
     for top in program.kernels():
         for kernel in (top, *program.inside(top)):
@@ -71,13 +71,13 @@ def _kind(instruction: Instruction) -> str:
 
 
 def _given(kernel: Kernel) -> int:
-    """Bytes that a device gives to a collective."""
+    """Returns the bytes that a device contributes to a collective."""
     operands = (kernel.computation[name] for name in kernel.instruction.operands)
     return sum(sum(array_bytes(operand.shape)) for operand in operands)
 
 
 def _group_size(instruction: Instruction, num_devices: int) -> int:
-    """Devices in the first group; XLA has four ways to write them down."""
+    """Returns the number of devices in the first group; XLA writes groups in four ways."""
     attributes = instruction.attributes
     if "source_target_pairs" in attributes:
         return 2

@@ -1,4 +1,4 @@
-"""Compiles the training step of a config for devices that need not be there."""
+"""Compiles the training step of a config for devices that need not exist."""
 
 import dataclasses
 import math
@@ -14,9 +14,10 @@ from dwconv_jax.aot.hlo import Program
 from dwconv_jax.aot.operations import Operations, count_operations
 from dwconv_jax.aot.topologies import abstract_devices, compiler_options
 from dwconv_jax.aot.traffic import memory_traffic
+from dwconv_jax.tasks import describe_task
 from dwconv_jax.training.config import validate
-from dwconv_jax.training.loop import Run, assemble
 from dwconv_jax.training.mesh import batch_sharding, make_mesh
+from dwconv_jax.training.run import Run, assemble, check_batch_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Memory:
 
     Attributes:
       parameters: batch statistics and moving averages included.
-      optimizer: the optimiser's state.
+      optimizer: the optimizer's state.
       batch: the device's examples.
-      temporaries: activations, gradients and what else lives only during a step.
+      temporaries: activations, gradients and everything else that lives only during a step.
       program: its instructions.
-      total: all of it, in the program's own layout, which may pad.
+      total: all of it, in the layout of the program, which may pad.
     """
 
     parameters: int
@@ -42,7 +43,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a step takes of each device: its memory, its memory's traffic, its network."""
+    """What a step costs each device: memory, memory traffic and network."""
 
     memory: Memory
     traffic: int
@@ -54,13 +55,13 @@ class CompiledStep:
     """A training step, compiled.
 
     Attributes:
-      run: whose step it is, on abstract devices.
-      topology: their name.
-      operations: of all devices together, as the program is written.
-      seconds: that tracing and compiling took.
-      text: of the optimised program; empty if the compiler refused.
+      run: of the step, on abstract devices.
+      topology: the name of the devices.
+      operations: of all devices together, before optimization.
+      seconds: of tracing and compiling.
+      text: of the optimized program; empty if the compiler refused.
       cost: None if the compiler refused.
-      refusal: why: the program needs more memory than there is.
+      refusal: why it refused: the program needs more memory than a device has.
     """
 
     run: Run
@@ -73,19 +74,20 @@ class CompiledStep:
 
 
 def compile_step(config: ConfigDict, topology: str) -> CompiledStep:
-    """Compiles the step that `loop.train` would run on a topology; needs neither it nor data.
+    """Compiles the step that `loop.train` would run on a topology, without devices or data.
 
     Args:
       config: of the run.
       topology: see `abstract_devices`.
 
     Raises:
-      ValueError: for a config or topology that cannot be, naming what to change.
-      ImportError: if what compiles for the topology is not installed.
+      UserError: if the config or the topology is illegal; it names what to change.
+      MissingPackageError: if the compiler for the topology is not installed.
     """
     validate(config)
     mesh = make_mesh(config.mesh, abstract_devices(topology))
-    run = assemble(config, epath.Path(), mesh, described=True)
+    check_batch_sizes(config, mesh)
+    run = assemble(config, epath.Path(), mesh, describe_task(config))
     batch = {
         name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=batch_sharding(mesh))
         for name, shape in run.task.batch_shapes().items()

@@ -1,7 +1,7 @@
-"""Reads what XLA compiled, from the text of an optimised program (`compiled.as_text()`).
+"""Parses the text of a program that XLA optimized (`compiled.as_text()`).
 
-The text is the one account that every backend gives in the same form: it is the program of one
-device, with shapes, layouts and the groups of devices that talk.
+Every backend writes this text in the same form: the program of one device, with shapes, layouts
+and groups of devices.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _CALLED = re.compile(
     r"(?:to_apply|body|condition|calls|true_computation|false_computation)=%?([\w.-]+)"
     r"|(?:branch_computations|called_computations)=\{([^}]*)\}"
 )
-# They name memory, or wait for it, and do nothing.
+# They only name memory or wait for it.
 _IDLE = {
     "after-all",
     "bitcast",
@@ -49,7 +49,7 @@ class Instruction:
 
     @functools.cached_property
     def operands(self) -> list[str]:
-        """Names of the instructions whose results it takes."""
+        """Names of the instructions whose results it reads."""
         return _NAME.findall(self.arguments)
 
     @functools.cached_property
@@ -64,7 +64,7 @@ Computation = dict[str, Instruction]
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """A step of a program: an instruction, where it stands, and how often it runs."""
+    """An instruction that runs as one step, its computation, and how often it runs."""
 
     instruction: Instruction
     computation: Computation
@@ -72,10 +72,10 @@ class Kernel:
 
 
 class Program:
-    """An optimised program, taken apart."""
+    """An optimized program, parsed."""
 
     def __init__(self, text: str):
-        """Raises a ValueError if the text is no program."""
+        """Raises a ValueError if the text is not an HLO program."""
         self.computations: dict[str, Computation] = {}
         self._entry, current = "", None
         for line in text.splitlines():
@@ -92,11 +92,11 @@ class Program:
             raise ValueError("the text is no HLO program: it has no ENTRY")
 
     def kernels(self) -> Iterator[Kernel]:
-        """What runs one after the other; loops are entered, fusions are one step."""
+        """Yields what runs one after the other; loops are entered, a fusion is one step."""
         yield from self._kernels(self._entry, 1)
 
     def inside(self, kernel: Kernel) -> Iterator[Kernel]:
-        """What a kernel is made of, at any depth."""
+        """Yields the instructions inside a kernel, at any depth."""
         for name in kernel.instruction.called:
             computation = self.computations.get(name, {})
             for instruction in computation.values():
@@ -116,12 +116,12 @@ class Program:
 
 
 def array_bytes(shape: str) -> list[int]:
-    """Bytes of an array, or of each array of a tuple."""
+    """Returns the bytes of an array, or of each array of a tuple."""
     return [bytes_ for bytes_, _ in _arrays(shape)]
 
 
 def main_memory_bytes(shape: str) -> list[int]:
-    """As `array_bytes`, but 0 for arrays in on-chip memory."""
+    """Like `array_bytes`, with 0 for arrays in on-chip memory."""
     return [0 if on_chip else bytes_ for bytes_, on_chip in _arrays(shape)]
 
 
@@ -137,7 +137,7 @@ def _item_bits(dtype: str) -> int:
 
 
 def _closing_parenthesis(text: str) -> int:
-    """Where the parenthesis closes that was open before `text`."""
+    """Returns the position of the parenthesis that closes one opened before `text`."""
     depth = 1
     for i, character in enumerate(text):
         depth += (character == "(") - (character == ")")

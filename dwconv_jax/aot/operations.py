@@ -1,4 +1,4 @@
-"""Arithmetic of a traced program, counted before any compiler has seen it."""
+"""Counts the arithmetic of a traced program, before compilation."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ class Operations:
 
     Attributes:
       matrix: of matrix products and of convolutions that mix channels.
-      vector: of depth-wise convolutions and element by element.
+      vector: of depth-wise convolutions and elementwise operations.
     """
 
     matrix: int = 0
@@ -34,18 +34,18 @@ class Operations:
         return Operations(self.matrix + other.matrix, self.vector + other.vector)
 
     def divided_by(self, devices: int) -> "Operations":
-        """The share of one of so many devices."""
+        """Returns the share of one of several devices."""
         return Operations(self.matrix // devices, self.vector // devices)
 
     def times(self, count: int) -> "Operations":
-        """As often as that."""
+        """Returns the operations of `count` repetitions."""
         return Operations(self.matrix * count, self.vector * count)
 
 
 def count_operations(jaxpr: core.Jaxpr) -> Operations:
-    """Operations of all devices together; loops of unknown length count once.
+    """Counts the operations of all devices together; loops of unknown length count once.
 
-    Where a function has a form for each platform, the default one counts.
+    Of a function with one form per platform, the default one counts.
     """
     total, platform_indices = Operations(), set()
     for equation in jaxpr.eqns:

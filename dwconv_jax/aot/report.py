@@ -1,4 +1,4 @@
-"""What a person wants to know of a compiled training step: `main.py --mode=compile`."""
+"""Reports on a compiled training step: `main.py --mode=compile`."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from dwconv_jax.aot.topologies import family
 
 _MEMORY_NAMES = {
     "parameters": "parameters and batch statistics",
-    "optimizer": "optimiser state",
+    "optimizer": "optimizer state",
     "batch": "batch",
     "temporaries": "activations, gradients and other temporaries",
     "program": "program",
@@ -19,7 +19,7 @@ _MEMORY_NAMES = {
 
 
 def report(step: CompiledStep) -> str:
-    """A step as Markdown: does it fit, what does it cost, how long must it take."""
+    """Describes a step in Markdown: whether it fits, what it costs, how long it takes at least."""
     sections = [f"### {step.run.config.model.name} on {step.topology}", _setting(step)]
     if step.cost is None:
         sections.append(f"**Does not fit.** {step.refusal}")

@@ -1,4 +1,4 @@
-"""What accelerators can do at best, and how long a program must take there at least."""
+"""Peak rates of accelerators, and the least time that a program takes on them."""
 
 import dataclasses
 
@@ -11,10 +11,10 @@ class Accelerator:
 
     Attributes:
       memory: bytes of main memory.
-      matrix: operations a second on bfloat16 matrices.
-      vector: operations a second element by element.
-      bandwidth: bytes a second to and from main memory.
-      network: bytes a second that it can send to the others of its slice or host.
+      matrix: operations per second on bfloat16 matrices.
+      vector: elementwise operations per second.
+      bandwidth: bytes per second to and from main memory.
+      network: bytes per second to the other chips of its slice or host.
     """
 
     memory: float
@@ -39,10 +39,10 @@ ACCELERATORS = {
 def least_seconds(
     accelerator: Accelerator, operations: Operations, traffic: float, sent: float
 ) -> dict[str, float]:
-    """Seconds that each part of a chip needs at its peak; a step takes at least the longest.
+    """Returns the seconds that each part of a chip needs at its peak; a step takes the longest.
 
     Args:
-      accelerator: what each device is.
+      accelerator: the kind of device.
       operations: of one device.
       traffic: bytes that a device moves to and from its memory.
       sent: bytes that a device sends.

@@ -1,4 +1,4 @@
-"""Devices that programs compile for without hardware: TPU slices, H100s, processor threads."""
+"""Devices to compile for without hardware: TPU slices, H100s, virtual CPU devices."""
 
 import importlib.util
 import os
@@ -7,9 +7,9 @@ import re
 import jax
 from jax.experimental import topologies
 
-from dwconv_jax.errors import UserError
+from dwconv_jax.errors import MissingPackageError, UserError
 
-# What a program for one H100 SXM may use; XLA asks the driver for it where there is one.
+# The resources of one H100 SXM, which XLA otherwise asks the driver for.
 _H100 = """
 gpu_device_info {
   cuda_compute_capability { major: 9 }
@@ -37,7 +37,7 @@ runtime_version { major: 13 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 _GPUS_OF_A_HOST = 8
-# libtpu otherwise asks Google's metadata server which machine this is, and wants to be alone on it.
+# Without these, libtpu asks Google's metadata server about the machine and locks the TPU.
 _NO_TPU_MACHINE = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -50,7 +50,7 @@ _EXAMPLES = "'v5e:16x16', 'v4:2x2x2', 'v5p:2x2x1', 'v6e:4x4', 'h100:8' or 'cpu:8
 
 
 def family(topology: str) -> str:
-    """The part of a topology's name before the colon; ValueError if it is not of `FAMILIES`."""
+    """Returns the name before the colon; raises a UserError if it is not one of `FAMILIES`."""
     name, colon, _ = topology.partition(":")
     if name not in FAMILIES or not colon:
         raise UserError(f"topology={topology!r} is unknown; legal are names like {_EXAMPLES}")
@@ -58,16 +58,16 @@ def family(topology: str) -> str:
 
 
 def compiler_options(topology: str) -> dict[str, bool]:
-    """What XLA must be told to compile for a topology without its hardware.
+    """Returns XLA's options for compiling without the hardware.
 
-    For GPUs it chooses among its own matrix kernels by timing them, and without one may take a form
-    that it cannot compile; so they are cuBLAS's.
+    XLA chooses among its own GPU matrix kernels by timing them. Without a GPU it may choose one
+    that it cannot compile, so cuBLAS is used instead.
     """
     return {"xla_gpu_enable_triton_gemm": False} if family(topology) == "h100" else {}
 
 
 def abstract_devices(topology: str) -> list[jax.Device]:
-    """The devices of a topology, to make a mesh of and to compile for; no hardware is touched.
+    """Returns the devices of a topology to build a mesh and to compile for, without hardware.
 
     Call it before anything else asks JAX for devices, with `jax_platforms` set to "cpu".
 
@@ -76,11 +76,11 @@ def abstract_devices(topology: str) -> list[jax.Device]:
         where 8 share a host; "cpu:N".
 
     Returns:
-      One device a chip, GPU or virtual processor.
+      One device per chip, GPU or virtual CPU device.
 
     Raises:
-      ValueError: if there is no such topology.
-      ImportError: if what compiles for it is not installed; the message says what to install.
+      UserError: if there is no such topology.
+      MissingPackageError: if the compiler for it is not installed.
     """
     name, size = family(topology), topology.partition(":")[2]
     if name in _TPUS:
@@ -92,10 +92,10 @@ def abstract_devices(topology: str) -> list[jax.Device]:
 
 def _tpu_slice(name: str, topology: str) -> list[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
-        raise ImportError(f"topology={topology!r} needs libtpu: pip install libtpu")
+        raise MissingPackageError(f"topology={topology!r} needs libtpu: pip install libtpu")
     for variable, value in _NO_TPU_MACHINE.items():
         os.environ.setdefault(variable, value)
-    # The two cores of a v4 chip are one device, as JAX shows them on the machine itself.
+    # JAX shows the two cores of a v4 chip as one device.
     options = {"chip_config_name": "megacore"} if name == "v4" else {}
     try:
         slice_ = topologies.get_topology_desc(topology, platform="tpu", **options)
@@ -116,7 +116,7 @@ def _h100s(count: int) -> list[jax.Device]:
             ).devices
         )
     except NotImplementedError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"topology='h100:{count}' needs JAX's CUDA plugin: "
             f"pip install 'jax-cuda13-plugin[with-cuda]=={jax.__version__}'"
         ) from error
@@ -125,7 +125,7 @@ def _h100s(count: int) -> list[jax.Device]:
 def _processors(count: int) -> list[jax.Device]:
     try:
         jax.config.update("jax_num_cpu_devices", count)
-    except RuntimeError as error:  # JAX has made its devices already
+    except RuntimeError as error:  # JAX has already created its devices
         if len(jax.devices("cpu")) < count:
             raise UserError(
                 f"topology='cpu:{count}' exceeds the {len(jax.devices('cpu'))} devices that this "

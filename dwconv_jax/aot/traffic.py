@@ -15,10 +15,10 @@ _UPDATES = ("dynamic-update-slice", "scatter")
 
 
 def memory_traffic(program: Program) -> int:
-    """Bytes that one device moves to and from its main memory in a run of the program.
+    """Returns the bytes that one device moves to and from its main memory in a run.
 
-    The sum over kernels of what goes in and comes out. Of a slice only the slice counts, of an
-    update in place only the update, and nothing that lives in on-chip memory.
+    The sum over kernels of inputs and outputs. Of a slice only the slice counts, of an update in
+    place only the update; on-chip memory does not count.
     """
     return sum(kernel.times * _traffic(program, kernel) for kernel in program.kernels())
 

@@ -9,13 +9,13 @@ its suffix says so, and a checkpoint of weights otherwise. The number of classes
 
 import argparse
 import ast
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
+from dwconv_jax.command_line import shown_errors
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
 from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
@@ -25,9 +25,9 @@ from dwconv_jax.models.registry import find_variant
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; what the user can mend ends in one message."""
+    """Runs the command line."""
     args = _parser().parse_args(arguments)
-    try:
+    with shown_errors():
         if args.dst.exists():
             raise FileExistsError(f"{args.dst} exists already; name a new file or directory")
         model = _load(args.src, args.model, dict(args.override))
@@ -35,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_state_dict(args.dst, to_torch(model, args.image_size))
         else:
             save_weights(args.dst, model)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
     print(f"wrote {args.dst}: {args.model} with {model.num_classes} classes")
 
 
@@ -85,7 +83,10 @@ def _load(source: Path, name: str, overrides: dict[str, Any]) -> Model:
     num_classes = find_variant(name)[1].HEAD.count_classes(found)
     overrides = {"num_classes": num_classes, **overrides}
     # Abstract: every array comes from the file, and a file that lies about shapes costs nothing.
-    model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
+    try:
+        model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
+    except TypeError as error:  # such as --override=depths=3
+        raise UserError(f"--override={overrides} does not make a {name}: {error}") from error
     try:
         return load(model, found)
     except ValueError as error:

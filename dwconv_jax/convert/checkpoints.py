@@ -1,4 +1,4 @@
-"""Models as Orbax checkpoints of weights alone, and from the checkpoints of training runs."""
+"""Weights as Orbax checkpoints, and weights from the checkpoints of training runs."""
 
 import os
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from orbax.checkpoint import v1 as ocp
 from dwconv_jax.convert.fit import fit
 from dwconv_jax.errors import UserError
 
-# The parts of a checkpoint that are weights, under the names that training runs use.
+# The weights in a checkpoint, under the names that training runs use.
 _PARTS = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
 
 ModelT = TypeVar("ModelT", bound=nnx.Module)
 
 
 def save_weights(path: str | os.PathLike[str], model: nnx.Module) -> None:
-    """Writes a model's parameters and batch statistics as an Orbax checkpoint, whole or not at all.
+    """Writes the parameters and batch statistics of a model atomically as an Orbax checkpoint.
 
     Raises:
-      FileExistsError: if something is there already.
+      FileExistsError: if `path` exists.
     """
     directory = epath.Path(path).absolute()
     if directory.exists():
@@ -36,19 +36,20 @@ def save_weights(path: str | os.PathLike[str], model: nnx.Module) -> None:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads the weights saved by `save_weights`, or those of a training run's newest checkpoint.
+    """Reads weights saved by `save_weights`, or those of a checkpoint of a training run.
 
-    Of a run with `config.ema_decay` they are the averages.
+    Of a run with `config.ema_decay` they are the averages. Optimizer state is not read.
 
     Args:
-      path: a directory written by `save_weights`, or a workdir of `main.py`.
+      path: a directory written by `save_weights`, a workdir of `main.py` (its newest checkpoint is
+        read), or one of the checkpoints in a workdir.
 
     Returns:
       Arrays by the path of their variable in the model, such as "head/kernel".
 
     Raises:
       FileNotFoundError: if there is no checkpoint.
-      ValueError: if it is damaged, or not one of weights.
+      UserError: if it is damaged, or does not hold weights.
     """
     checkpoint = _find(epath.Path(path).absolute())
     try:
@@ -80,15 +81,15 @@ def load_weights(
 
     Args:
       model: receives the weights; may be abstract (`nnx.eval_shape`).
-      source: what `read_weights` returns, or a path that it reads.
-      strict: False makes fit what can be, as in `load_torch`.
+      source: what `read_weights` returns, or a path to read.
+      strict: False adapts weights where possible, as in `load_torch`.
 
     Returns:
       The same model.
 
     Raises:
       FileNotFoundError: if there is no checkpoint.
-      ValueError: with every weight that does not fit; the model is then unchanged.
+      UserError: listing every weight that does not fit; the model is then unchanged.
     """
     if isinstance(source, Mapping):
         found, origin = source, "the checkpoint"
@@ -104,7 +105,7 @@ def load_weights(
 
 
 def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
-    """The weights of a model by their path, such as "head/kernel"."""
+    """Returns the weights of a model by their path, such as "head/kernel"."""
     return {
         "/".join(map(str, path)): node
         for path, node in nnx.iter_graph(model)

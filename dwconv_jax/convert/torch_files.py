@@ -13,7 +13,7 @@ import numpy as np
 
 from dwconv_jax.convert import torch_zip
 from dwconv_jax.convert.state_dicts import find_state_dict
-from dwconv_jax.errors import UserError
+from dwconv_jax.errors import MissingPackageError, UserError
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 SUFFIXES = (*_TORCH_SUFFIXES, ".safetensors")
@@ -41,7 +41,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, is no checkpoint, holds something other than tensors in the
         state dict, or asks for code to be run; the message names the file.
-      ImportError: the file is in the old format and PyTorch is not installed, or ends in
+      MissingPackageError: the file is in the old format and PyTorch is not installed, or ends in
         `.safetensors` and that package is not.
     """
     path = Path(path)
@@ -51,6 +51,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path} does not exist")
     try:
         return _reader(path)(path)
+    except MissingPackageError:
+        raise
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -70,7 +72,7 @@ def write_state_dict(path: str | os.PathLike[str], state_dict: dict[str, np.ndar
     Raises:
       ValueError: the suffix or the dtype of an array is not one of these.
       TypeError: a name is not a string or a value not a NumPy array.
-      ImportError: the safetensors package is not installed, and the suffix asks for it.
+      MissingPackageError: the safetensors package is not installed, and the suffix asks for it.
     """
     path = Path(path)
     write = _writer(path)
@@ -137,7 +139,9 @@ def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise ImportError("install safetensors to read or write .safetensors files") from error
+        raise MissingPackageError(
+            "install safetensors to read or write .safetensors files"
+        ) from error
     return safetensors
 
 
@@ -145,7 +149,7 @@ def _read_legacy(path: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"{path} is in the format of PyTorch before 1.6: install torch to read it, or save it "
             "again with a newer PyTorch"
         ) from error

@@ -131,22 +131,6 @@ class Dataset(abc.ABC):
     ) -> Iterator[Batch]:
         """Iterates once over the evaluation split, leaving nothing out; batches have a 'mask'."""
 
-    def picture(self, path: str) -> Batch:
-        """An evaluation batch of one picture, a JPEG or PNG file, whose labels are not known.
-
-        Raises:
-            ValueError: the file cannot be read as a picture.
-        """
-        try:
-            entry = self._picture_entry(tf.io.read_file(path))
-        except tf.errors.OpError as error:
-            raise UserError(f"cannot read {path}: {error.message}") from error
-        return tf.nest.map_structure(lambda x: x.numpy()[None], {**entry, "mask": tf.ones([])})
-
-    @abc.abstractmethod
-    def _picture_entry(self, encoded: tf.Tensor) -> Example:
-        """What an evaluation batch holds of an encoded picture without labels; no mask."""
-
     @abc.abstractmethod
     def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
         """What a training batch holds of an undecoded example."""

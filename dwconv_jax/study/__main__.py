@@ -3,8 +3,8 @@
     python -m dwconv_jax.study --config=... --workdir=DIR --jobs=2   # all cells, two at a time
     python -m dwconv_jax.study --config=... --workdir=DIR --cell=3   # one cell (a SLURM array's)
 
-Cells that have finished are not run again, so that the same command continues a study that was
-stopped, and gathers one whose cells ran elsewhere: into `table.csv`, `table.md` and `report.html`.
+Finished cells are not run again, so the same command continues a stopped study, or collects the
+results of cells that ran elsewhere. Writes `table.csv`, `table.md` and `report.html`.
 """
 
 import sys
@@ -13,7 +13,7 @@ from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
-from dwconv_jax.command_line import parse_flags
+from dwconv_jax.command_line import parse_flags, shown_errors
 from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A study_*.py of configs/.")
@@ -26,7 +26,7 @@ flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
-    """Runs one cell or all of them; what the user can mend ends in one sentence."""
+    """Runs one cell, or all of them."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     # TensorFlow takes seconds to import: not before the flags are parsed.
@@ -34,21 +34,20 @@ def main(argv: list[str]) -> None:
 
     from dwconv_jax.study.cells import run_cell
     from dwconv_jax.study.run import run_all
-    from dwconv_jax.training import logs, loop
+    from dwconv_jax.training import logs
 
     logs.set_up()
     study, workdir = _CONFIG.value, epath.Path(_WORKDIR.value).absolute()
     try:
-        if _CELL.value is not None:
-            # The seeds of a cell run the same programs, which take longer to compile than to run.
-            jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
-            reuse_host_memory()
-            run_cell(study, workdir, _CELL.value)
-        else:
-            command = [sys.executable, "-m", "dwconv_jax.study", *sys.argv[1:]]
-            run_all(study, workdir, command, _JOBS.value)
-    except (ValueError, OSError, loop.NonFiniteError) as error:
-        sys.exit(f"error: {error}")
+        with shown_errors():
+            if _CELL.value is not None:
+                # The seeds of a cell share programs that take longer to compile than to run.
+                jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+                reuse_host_memory()
+                run_cell(study, workdir, _CELL.value)
+            else:
+                command = [sys.executable, "-m", "dwconv_jax.study", *sys.argv[1:]]
+                run_all(study, workdir, command, _JOBS.value)
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command again to continue")
 

@@ -1,4 +1,4 @@
-"""One cell of a study: a training run for each seed, and what came out of it."""
+"""One cell of a study: a training run for each seed, and its result."""
 
 import json
 import math
@@ -12,8 +12,10 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import write_atomically
 from dwconv_jax.models import multiply_adds
 from dwconv_jax.study.grid import cell_config
+from dwconv_jax.tasks import create_task
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import differences
 from dwconv_jax.training.logs import log
@@ -26,8 +28,8 @@ def run_cell(study: ConfigDict, workdir: epath.Path, cell: int) -> None:
     """Trains a cell with every seed that has not finished, one after another.
 
     Raises:
-      ValueError: for a cell that is not there, a config that cannot be, or a workdir that holds
-        another study.
+      UserError: if the cell does not exist, its config is illegal, or the workdir holds another
+        study.
     """
     for seed in study.seeds:
         config = cell_config(study, cell, seed)
@@ -38,15 +40,15 @@ def run_cell(study: ConfigDict, workdir: epath.Path, cell: int) -> None:
 
 
 def run_directory(study: ConfigDict, workdir: epath.Path, cell: int, seed: int) -> epath.Path:
-    """The workdir of one training run."""
+    """Returns the workdir of one training run."""
     return workdir / study.cells[cell][0] / f"seed_{seed}"
 
 
 def read_result(config: ConfigDict, directory: epath.Path) -> Result | None:
-    """What a finished run left, None of one that is not finished.
+    """Reads the result of a finished run; None if it is not finished.
 
     Raises:
-      ValueError: if it is the result of another config; it says what differs.
+      UserError: if it is the result of another config; the message names what differs.
     """
     path = directory / "result.json"
     if not path.exists():
@@ -64,25 +66,24 @@ def read_result(config: ConfigDict, directory: epath.Path) -> Result | None:
 def _train(config: ConfigDict, directory: epath.Path) -> None:
     started = time.perf_counter()
     metrics = loop.train(config, str(directory))
-    run = loop.prepare(config, str(directory))
-    model = nnx.eval_shape(lambda: run.task.create_model(nnx.Rngs(config.seed)))
+    task = create_task(config)
+    model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
+    params = jax.tree.leaves(nnx.state(model, nnx.Param))
     result = dict(
         accuracy=metrics["accuracy"],
         loss=metrics["loss"],
-        parameters=sum(math.prod(p.shape) for p in jax.tree.leaves(run.abstract_state.params)),
+        parameters=sum(math.prod(p.shape) for p in params),
         multiply_adds=multiply_adds(model, config.dataset.image_size, model.in_channels),
         step_ms=_step_ms(config, directory),
         wall_seconds=time.perf_counter() - started,
         device=jax.devices()[0].device_kind,
         device_count=jax.device_count(),
     )
-    # Whole or not at all: a cell is finished when this file is there.
-    unfinished = directory / "result.json.tmp"
-    unfinished.write_text(json.dumps(result, indent=1) + "\n")
-    unfinished.rename(directory / "result.json")
+    # A cell is finished when this file is there.
+    write_atomically(directory / "result.json", json.dumps(result, indent=1) + "\n")
 
 
 def _step_ms(config: ConfigDict, directory: epath.Path) -> float:
-    """Median over what the run logged; its first entry holds the compilation."""
+    """Returns the median of what the run logged, without the first entry, which compiles."""
     speeds = [e["images_per_second"] for e in read_jsonl(directory) if e["split"] == "train"]
     return 1000 * config.batch_size / statistics.median(speeds[1:] or speeds)

@@ -1,4 +1,4 @@
-"""Which models a study compares, and which question each comparison answers."""
+"""The models that a study compares, and the question that each comparison answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,16 +19,16 @@ def study_config(
     *,
     seeds: Sequence[int],
 ) -> ConfigDict:
-    """A config of `python -m dwconv_jax.study`.
+    """Makes a config for `python -m dwconv_jax.study`.
 
     Args:
-      base: the config of a training run of one task; every cell changes its `model` alone.
-      cells: what each cell changes in `base.model`, by its name.
-      questions: which cells to compare, by what the comparison asks.
-      seeds: each cell is trained once with each of them.
+      base: the config of a training run; cells change only its `model`.
+      cells: by name, the fields of `base.model` that each cell changes.
+      questions: by question, the cells to compare.
+      seeds: each cell is trained once with each seed.
 
     Raises:
-      ValueError: if a question names a cell that is not there, or there are no cells or seeds.
+      UserError: if a question names an unknown cell, or there are no cells or seeds.
     """
     if not cells or not seeds:
         raise UserError(f"a study needs cells and seeds, got {len(cells)} and {len(seeds)}")
@@ -50,7 +50,7 @@ def study_config(
 
 
 def cell_config(study: ConfigDict, cell: int, seed: int) -> ConfigDict:
-    """The config of one training run; ValueError for a cell that is not there."""
+    """Returns the config of one training run; raises a UserError for an unknown cell."""
     if not 0 <= cell < len(study.cells):
         raise UserError(f"--cell={cell} must be in 0..{len(study.cells) - 1}")
     config = ConfigDict(study.base.to_dict())
@@ -63,18 +63,16 @@ def cell_config(study: ConfigDict, cell: int, seed: int) -> ConfigDict:
 def paper_grid(
     *, kernel_sizes: Sequence[int], window_size: int, heads: Sequence[int], image_size: int
 ) -> tuple[dict[str, Overrides], dict[str, list[str]]]:
-    """The cells and questions of the paper's ablations, for any size of model.
+    """Makes the cells and questions of the paper's ablations, for any size of model.
 
     Every cell differs in one choice from a depth-wise convolution in DWNet's block, or from local
-    attention in Swin's. The base config's `model.window_size` is the size of kernels wherever a
-    cell does not say otherwise.
+    attention in Swin's. `model.window_size` of the base config is the default kernel size.
 
     Args:
-      kernel_sizes: of the static depth-wise convolution, besides the base config's.
+      kernel_sizes: more kernel sizes of the static depth-wise convolution.
       window_size: of the windows.
-      heads: groups of channels that share weights at each stage: attention heads, and the groups of
-        centre-predicted weights.
-      image_size: height and width, which fix the number of weights that positions do not share.
+      heads: channel groups at each stage: attention heads, and groups of "centre" weights.
+      image_size: height and width, for weights that positions do not share.
     """
     sliding = dict(connectivity="sliding")
     window = dict(connectivity="window", kernel_size=window_size)

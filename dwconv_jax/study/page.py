@@ -1,4 +1,4 @@
-"""A study as one page of HTML: its table, its plots, and what was published beside them."""
+"""A study as one HTML page: its table, its plots, and published results."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from dwconv_jax.visualize.page import Section, write_page
 
 
 def write_study_page(path: epath.Path, study: ConfigDict, rows: Sequence[Row]) -> None:
-    """Writes the page; questions are shown as far as their cells have finished."""
+    """Writes the page; a question is shown once two of its cells have finished."""
     by_name = {row.cell: row for row in rows}
     sections = [
         Section(

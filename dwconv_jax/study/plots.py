@@ -1,4 +1,4 @@
-"""The rows of a study as pictures."""
+"""Plots of the rows of a study."""
 
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -8,17 +8,17 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from dwconv_jax.study.table import Row
 
-_MARKERS, _COLOURS = "osD^v", [f"C{i}" for i in range(10)]
+_MARKERS, _COLORS = "osD^v", [f"C{i}" for i in range(10)]
 
 
 def accuracy_against(rows: Sequence[Row], value: Callable[[Row], float], label: str) -> Figure:
-    """Mean accuracies, with spreads as bars, over a number that each row has."""
+    """Plots mean accuracies, with spreads as bars, against a number of each row."""
     figure = Figure(figsize=(8.5, max(4.2, 0.29 * len(rows))), layout="constrained")
     axes = figure.subplots()
-    # Colours repeat after ten, markers after five: no two of the first fifty are alike.
-    for i, (row, colour) in enumerate(zip(rows, cycle(_COLOURS), strict=False)):
+    # Colors repeat after ten, markers after five: the first fifty rows all differ.
+    for i, (row, color) in enumerate(zip(rows, cycle(_COLORS), strict=False)):
         axes.errorbar(
-            value(row), row.accuracy, yerr=row.spread, color=colour, capsize=3, linestyle="none",
+            value(row), row.accuracy, yerr=row.spread, color=color, capsize=3, linestyle="none",
             marker=_MARKERS[(i + i // 10) % len(_MARKERS)], label=row.cell,
         )  # fmt: skip
     values = [value(row) for row in rows]
@@ -35,7 +35,7 @@ def accuracy_against(rows: Sequence[Row], value: Callable[[Row], float], label: 
 
 
 def comparison(rows: Sequence[Row]) -> Figure:
-    """The accuracies of a few cells: a small dot for each seed, the mean and the spread."""
+    """Plots the accuracies of a few cells: a dot for each seed, the mean and the spread."""
     figure = Figure(figsize=(7.5, 0.9 + 0.4 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for i, row in enumerate(rows):

@@ -1,12 +1,12 @@
-"""What was published, as far as its source could be read.
+"""Published results, from sources that could be read.
 
-Only numbers that the authors print in the README of their code (Atten4Vis/DemystifyLocalViT), or
-Microsoft in those of Swin Transformer's. The paper has more rows, which are left out here.
+The numbers are those of the READMEs of Atten4Vis/DemystifyLocalViT (the authors' code) and of
+Microsoft's Swin Transformer. The paper has more rows, which are left out here.
 """
 
 _AUTHORS, _SWIN = "the authors' README", "Swin's README"
 
-# By what they were measured on: tables with their head first.
+# Tables by data set; the first row is the header.
 TABLES = {
     "ImageNet-1K, 224x224": (
         ("model", "parameters", "multiply-adds", "top-1 %", "source"),

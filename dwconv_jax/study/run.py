@@ -1,4 +1,4 @@
-"""All cells of a study, each in a process of its own, and what is gathered from them."""
+"""Runs the cells of a study, each in its own process, and collects their results."""
 
 import subprocess
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from dwconv_jax.training.logs import log
 
 
 def run_all(study: ConfigDict, workdir: epath.Path, command: Sequence[str], jobs: int) -> None:
-    """Runs the cells that have not finished, gathers all that have, and prints the table.
+    """Runs unfinished cells, collects the results of all finished ones, and prints the table.
 
     Args:
       study: see `study_config`.
-      workdir: gets `table.csv`, `table.md`, `report.html`, and what each cell printed.
-      command: runs one cell when `--cell=i` is appended.
-      jobs: how many cells to run side by side.
+      workdir: receives `table.csv`, `table.md`, `report.html` and the output of each cell.
+      command: runs one cell when `--cell=i` is appended to it.
+      jobs: the number of cells to run side by side.
 
     Raises:
-      ValueError: if cells fail, naming them when the others have been run and gathered; or if the
-        workdir holds another study.
+      UserError: naming the cells that failed, after the others have been run and collected; or if
+        the workdir holds another study.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     whole = {row.cell for row in collect(study, workdir) if len(row.results) == len(study.seeds)}
@@ -50,7 +50,7 @@ def run_all(study: ConfigDict, workdir: epath.Path, command: Sequence[str], jobs
 
 
 def _run_cell(study: ConfigDict, workdir: epath.Path, command: Sequence[str], cell: int) -> bool:
-    """Runs a cell in a process, so that a crash leaves the others alone; whether it finished."""
+    """Runs a cell in its own process, so that a crash does not affect others; True on success."""
     name = study.cells[cell][0]
     with (workdir / f"{name}.log").open("a") as output:
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode

@@ -18,14 +18,14 @@ HEADER = (
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is known of a cell."""
+    """The results of a cell."""
 
     cell: str
     results: Sequence[Result]
 
     @property
     def accuracies(self) -> list[float]:
-        """One a seed, in percent."""
+        """One per seed, in percent."""
         return [100 * result["accuracy"] for result in self.results]
 
     @property
@@ -35,7 +35,7 @@ class Row:
 
     @property
     def spread(self) -> float | None:
-        """Their sample standard deviation, None of a single seed."""
+        """Their sample standard deviation; None for a single seed."""
         return statistics.stdev(self.accuracies) if len(self.results) > 1 else None
 
     @property
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """As `HEADER` names them."""
+        """The cells of a table row, in the order of `HEADER`."""
         return (
             self.cell,
             f"{self.accuracy:.2f}",
@@ -68,7 +68,7 @@ class Row:
 
 
 def collect(study: ConfigDict, workdir: epath.Path) -> list[Row]:
-    """A row for every cell with a finished run, in the order of the study."""
+    """Returns a row for every cell with a finished run, in the order of the study."""
     rows = []
     for cell, (name, _) in enumerate(study.cells):
         found = (
@@ -81,7 +81,7 @@ def collect(study: ConfigDict, workdir: epath.Path) -> list[Row]:
 
 
 def write_csv(path: epath.Path, rows: Sequence[Row]) -> None:
-    """Numbers without rounding, a line a cell."""
+    """Writes the numbers without rounding, one line per cell."""
     with path.open("w") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -98,6 +98,6 @@ def write_csv(path: epath.Path, rows: Sequence[Row]) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown, for people."""
+    """Formats the table as Markdown."""
     lines = [HEADER, ("---",) * len(HEADER), *(row.columns for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,8 +1,8 @@
-"""What every task of the training loop has: its data, its model, its loss and its metrics."""
+"""What every task of the training loop has: data, model, loss, prediction and metrics."""
 
 import abc
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -12,15 +12,20 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch, Dataset, to_pixels
-from dwconv_jax.drawing import contact_sheet
+from dwconv_jax.drawing import tile
 from dwconv_jax.models import create_model
+from dwconv_jax.tasks.description import DataDescription
 
-# How many training examples a contact sheet shows.
+# Training examples on a contact sheet.
 SHEET_SIZE = 64
+
+DeviceBatch = dict[str, Any]
+LossAndMetrics = tuple[jax.Array, dict[str, jax.Array]]
+Metrics = clu_metrics.Collection | clu_metrics.Metric
 
 
 class Prediction(NamedTuple):
-    """What a model says of one picture; `output` is one row of what `Task.evaluate` predicts."""
+    """What a model predicts for one picture; `output` is one row of what `Task.predict` returns."""
 
     path: epath.Path
     batch: Batch
@@ -31,31 +36,81 @@ class Task(abc.ABC):
     """A task on a data set.
 
     Attributes:
-        best_metric: which metric decides which checkpoint is the best; the higher the better.
-        num_classes: of the data.
-        class_names: their names, in the order of the labels.
-        num_train: number of training examples.
-        steps_per_epoch: whole batches in them.
+      best_metric: the metric that decides which checkpoint is the best; higher is better.
+      load_data: opens the data set of `config.dataset`.
+      describe_data: describes that data set without reading it.
+      description: classes and channels of the data.
+      num_classes: the number of classes.
+      class_names: their names, in the order of the labels.
     """
 
     best_metric: str
+    load_data: Callable[[Any], Dataset]
+    describe_data: Callable[[Any], Dataset]
 
-    def __init__(self, config: ConfigDict, dataset: Dataset):
-        """Raises a ValueError if the training examples do not fill a batch."""
+    def __init__(
+        self, config: ConfigDict, description: DataDescription, dataset: Dataset | None = None
+    ):
+        """Creates a task; without `dataset` it only predicts."""
         self._config = config
         self._dataset = dataset
-        self.num_classes = dataset.num_classes
-        self.class_names = dataset.class_names
-        self.num_train = dataset.num_train
-        self.steps_per_epoch = dataset.steps_per_epoch(config.batch_size)
+        self.description = description
+        self.num_classes = description.num_classes
+        self.class_names = description.class_names
+
+    @classmethod
+    def open(cls, config: ConfigDict) -> Self:
+        """Opens the data.
+
+        Raises:
+          UserError: if the config or the data cannot be used, or do not fill a batch.
+          FileNotFoundError: if the data is missing.
+        """
+        cls.check_config(config)
+        return cls._on(config, cls.load_data(config.dataset))
+
+    @classmethod
+    def describe(cls, config: ConfigDict) -> Self:
+        """Describes the data, which need not be there; the task has no batches.
+
+        Raises:
+          UserError: if the config cannot be used.
+        """
+        cls.check_config(config)
+        return cls._on(config, cls.describe_data(config.dataset))
+
+    @classmethod
+    def _on(cls, config: ConfigDict, dataset: Dataset) -> Self:
+        dataset.steps_per_epoch(config.batch_size)  # raises if the data does not fill a batch
+        return cls(config, DataDescription.of(dataset), dataset)
+
+    @staticmethod  # noqa: B027 (most tasks take every config)
+    def check_config(config: ConfigDict) -> None:
+        """Raises a UserError for a config that this task cannot train with."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set of a task that trains or evaluates."""
+        assert self._dataset is not None, "this task only predicts"
+        return self._dataset
+
+    @property
+    def num_train(self) -> int:
+        """The number of training examples."""
+        return self.dataset.num_train
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of whole batches among the training examples."""
+        return self.dataset.steps_per_epoch(self._config.batch_size)
 
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The model that `config.model` describes, for this data's channels and classes."""
+        """Creates the model of `config.model` for the channels and classes of the data."""
         arguments = self._config.model.to_dict()
         return create_model(
             arguments.pop("name"),
             num_classes=self.num_classes,
-            in_channels=self._dataset.channels,
+            in_channels=self.description.channels,
             rngs=rngs,
             **arguments,
         )
@@ -66,12 +121,12 @@ class Task(abc.ABC):
             name: jax.ShapeDtypeStruct(
                 (self._config.batch_size, *spec.shape), spec.dtype.as_numpy_dtype
             )
-            for name, spec in self._dataset.train_spec().items()
+            for name, spec in self.dataset.train_spec().items()
         }
 
     def train_batches(self, start_step: int) -> Iterator[Batch]:
-        """This process' share of every global batch, from a step on."""
-        return self._dataset.train_batches(
+        """Yields this process's share of every global batch, starting at a step."""
+        return self.dataset.train_batches(
             self._config.batch_size,
             seed=self._config.seed,
             start_step=start_step,
@@ -80,46 +135,53 @@ class Task(abc.ABC):
         )
 
     def eval_batches(self) -> Iterator[Batch]:
-        """This process' share of the evaluation data, padded and masked."""
-        return self._dataset.eval_batches(
+        """Yields this process's share of the evaluation data, padded and masked."""
+        return self.dataset.eval_batches(
             self._config.eval_batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
 
     @abc.abstractmethod
-    def loss(
-        self, model: Any, batch: dict[str, jax.Array], rngs: nnx.Rngs
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The mean loss over a batch in training mode, and scalars to log."""
+    def read_picture(self, path: epath.Path) -> Batch:
+        """Reads a JPEG or PNG file as a batch of one image, preprocessed as for evaluation.
+
+        Raises:
+          UserError: if the file is not a picture; the message names it.
+        """
 
     @abc.abstractmethod
-    def evaluate(
-        self, model: Any, batch: dict[str, Any]
-    ) -> tuple[clu_metrics.Collection | clu_metrics.Metric, Any]:
-        """What metrics need of the unmasked examples of a batch, and predictions for all of them.
+    def loss(self, model: Any, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
+        """Returns the mean loss over a batch in training mode, and scalars to log."""
 
-        Predictions are an array, or a dictionary of arrays, with a row an example. A metric by
-        itself, in place of a collection, computes a dictionary of numbers.
+    @abc.abstractmethod
+    def predict(self, model: Any, batch: DeviceBatch) -> Any:
+        """Runs the model on a batch of `eval_batches` or `read_picture`, labels aside.
+
+        Returns:
+          An array, or a dictionary of arrays, with one row per image.
+        """
+
+    @abc.abstractmethod
+    def evaluate(self, model: Any, batch: DeviceBatch) -> tuple[Metrics, Any]:
+        """Returns the metrics of the unmasked examples of a batch, and what `predict` returns.
+
+        A metric that is not part of a collection computes a dictionary of numbers.
         """
 
     def draw_training(self, batch: Batch) -> np.ndarray:
-        """A contact sheet of training images as the network sees them, uint8 `[H, W, 3]`."""
-        return contact_sheet(
+        """Draws training images as the network sees them: a contact sheet, uint8 `[H, W, 3]`."""
+        return tile(
             [to_pixels(image, self._config.dataset) for image in batch["image"][:SHEET_SIZE]]
         )
 
     def draw(self, batch: Batch, predictions: Any) -> list[np.ndarray]:
-        """Pictures, uint8 `[H, W, 3]`, of what was predicted for an evaluation batch.
+        """Draws the predictions for an evaluation batch: pictures, uint8 `[H, W, 3]`.
 
-        None by default: not every prediction is something to look at.
+        Returns no pictures by default.
         """
         return []
 
-    def picture(self, path: epath.Path) -> Batch:
-        """An evaluation batch of one picture file; ValueError that names it if it is none."""
-        return self._dataset.picture(str(path))
-
     @abc.abstractmethod
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
-        """Writes what was predicted for pictures into a folder that exists."""
+        """Writes the predictions for pictures into an existing folder."""

@@ -1,6 +1,6 @@
-"""Training and evaluation: one loop (`loop.train`, `loop.evaluate`), a file for each concern.
+"""Training and evaluation: one loop (`loop.train`, `loop.evaluate`), one file per concern.
 
-Nothing heavy is imported here, so that config files and `--help` do not wait for TensorFlow.
+This package imports nothing heavy, so that config files and `--help` do not wait for TensorFlow.
 """
 
 from dwconv_jax.training.config import base_config

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the newest few and the best, by Orbax."""
+"""Checkpoints of a run, written with Orbax: the newest ones and the best."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -22,19 +22,19 @@ class CheckpointError(OSError):
 
 
 class Checkpoints:
-    """The checkpoints of a workdir; a context manager that finishes what it saves.
+    """The checkpoints of a workdir; a context manager that waits for pending saves.
 
-    Damaged checkpoints are skipped, with a warning, in favour of the one before.
+    Damaged checkpoints are skipped with a warning; the one before is used instead.
 
     Args:
       workdir: of the run.
-      keep: how many of the newest are kept; the best is kept besides.
-      best_metric: which metric tells the best one.
-      read_only: changes no files, so that a run may go on in the workdir. Otherwise damaged
-        checkpoints are renamed, and what an interrupted save left behind is removed.
+      keep: the number of newest checkpoints to keep; the best one is kept too.
+      best_metric: the metric that decides which one is the best.
+      read_only: changes no files, so that a run may continue in the workdir. Otherwise damaged
+        checkpoints are renamed and leftovers of interrupted saves removed.
 
     Raises:
-      CheckpointError: if all that there are are damaged.
+      CheckpointError: if all checkpoints are damaged.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Checkpoints:
         context = ocp.Context()
         # A lambda, because Orbax copies a context with all objects in it, but not functions.
         context.asynchronous.post_finalization_callback = lambda: self._complete()
-        # Devices that hold copies of an array share the work of saving it. Of the many small arrays
-        # of a model that costs more than it saves: a program for each shape, while training waits.
+        # Devices that hold copies of an array share the work of saving it. For small arrays that
+        # costs more than it saves: a program for each shape, while training waits.
         context.array_options.saving.min_slice_bytes_for_replica_parallel = 2**20
         try:
             self._checkpointer = ocp.training.Checkpointer(
@@ -77,22 +77,22 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
-        """The step of the newest checkpoint, None without one."""
+        """The step of the newest intact checkpoint, or None."""
         return max((checkpoint.step for checkpoint in self._intact()), default=None)
 
     @property
     def best_step(self) -> int | None:
-        """The step of the checkpoint with the highest metric, None without one."""
+        """The step of the intact checkpoint with the highest metric, or None."""
         rated = [checkpoint for checkpoint in self._intact() if checkpoint.metrics]
         return max(rated, key=lambda c: c.metrics[self._best_metric]).step if rated else None
 
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
-        """Saves the state under its step, with evaluation metrics where there are any.
+        """Saves the state under its step, with evaluation metrics if given.
 
-        Returns as soon as the state may be changed; the files are written in the background.
+        Returns as soon as the state may change; the files are written in the background.
 
         Raises:
-          CheckpointError: if this or the last save failed; the checkpoints before are intact.
+          CheckpointError: if this or the previous save failed; earlier checkpoints stay intact.
         """
         step = int(state.step)
         if step == self.latest_step:
@@ -105,9 +105,33 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Returns when what was saved is written; raises as `save`."""
+        """Waits until pending saves are written; raises as `save` does."""
         with self._naming_what_failed():
             self._checkpointer.wait()
+
+    def find(self, name: str) -> int:
+        """Returns the step of the "latest" or "best" checkpoint.
+
+        Raises:
+          FileNotFoundError: if there is none.
+        """
+        step = self.best_step if name == "best" else self.latest_step
+        if step is None:
+            reason = "none has been evaluated yet" if name == "best" else "train there first"
+            raise FileNotFoundError(f"{self._directory.parent} has no {name} checkpoint: {reason}")
+        return step
+
+    def intact_path(self, step: int) -> epath.Path:
+        """Returns the directory of a checkpoint after comparing its checksums.
+
+        Raises:
+          CheckpointError: if it is damaged.
+        """
+        path = self._directory / str(step)
+        # Those of the newest one are compared when the directory is opened.
+        if step != self.latest_step and (damage := find_damage(path)):
+            raise CheckpointError(f"{path} is damaged: {damage}")
+        return path
 
     def restore(self, step: int, abstract_state: TrainState) -> TrainState:
         """Loads a checkpoint into the shapes and shardings of `abstract_state`.
@@ -115,10 +139,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if it is damaged, or holds another state.
         """
-        path = self._directory / str(step)
-        # The newest one has been looked at.
-        if step != self.latest_step and (damage := find_damage(path)):
-            raise CheckpointError(f"{path} is damaged: {damage}")
+        path = self.intact_path(step)
         try:
             return self._checkpointer.load(step, abstract_state)
         except Exception as error:  # Orbax raises almost anything.
@@ -131,7 +152,7 @@ class Checkpoints:
         return [checkpoint for checkpoint in checkpoints if checkpoint.step not in self._damaged]
 
     def _complete(self) -> None:
-        """Runs in the background, in the first process, before a checkpoint gets its name."""
+        """Runs in the background of the first process, before a checkpoint gets its name."""
         unfinished = self._directory.glob(f"{self._saving}.*")
         write_checksums(next(iter(unfinished), self._directory / str(self._saving)))
 
@@ -147,12 +168,25 @@ class Checkpoints:
 
 
 def has_checkpoint(workdir: epath.Path) -> bool:
-    """Whether a run has saved anything there."""
+    """Whether a workdir has checkpoints."""
     return bool(_checkpoints_in(workdir / _DIRECTORY))
 
 
+def find_checkpoint(workdir: epath.Path, name: str, *, best_metric: str) -> epath.Path:
+    """Returns the directory of the "latest" or "best" intact checkpoint, changing no files.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      CheckpointError: if it is damaged, and there is no intact one before it.
+    """
+    if not has_checkpoint(workdir):
+        raise FileNotFoundError(f"{workdir} has no checkpoint: train there first")
+    with Checkpoints(workdir, keep=1, best_metric=best_metric, read_only=True) as checkpoints:
+        return checkpoints.intact_path(checkpoints.find(name))
+
+
 def abstract(state: Any, shardings: Any) -> Any:
-    """Shapes, dtypes and shardings of a state, for `Checkpoints.restore`."""
+    """Returns shapes, dtypes and shardings of a state, for `Checkpoints.restore`."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state,
@@ -161,17 +195,17 @@ def abstract(state: Any, shardings: Any) -> Any:
 
 
 def _checkpoints_in(directory: epath.Path) -> list[epath.Path]:
-    """Finished checkpoints, the newest first."""
+    """Returns finished checkpoints, newest first."""
     paths = directory.iterdir() if directory.exists() else ()
     finished = [path for path in paths if path.name.isdigit()]
     return sorted(finished, key=lambda path: int(path.name), reverse=True)
 
 
 def _find_damaged(directory: epath.Path) -> set[int]:
-    """Steps of damaged checkpoints; looks at all files of the newest ones, to the first intact."""
+    """Returns the steps of damaged checkpoints; reads all files of those up to the first intact."""
     damages, intact = {}, False
     for path in _checkpoints_in(directory):
-        # Orbax reads the metrics of all, and of a run only the newest state is sure to be read.
+        # Orbax reads the metrics of all checkpoints, but usually only the newest state is read.
         damage = find_damage(path, part="metrics/" if intact else "")
         if damage is None:
             intact = True
@@ -188,7 +222,7 @@ def _find_damaged(directory: epath.Path) -> set[int]:
 
 
 def _set_aside(directory: epath.Path, steps: set[int]) -> None:
-    """Renames checkpoints, once all processes have seen them."""
+    """Renames damaged checkpoints once all processes have found them."""
     multihost_utils.sync_global_devices("damaged checkpoints are found")
     if jax.process_index() == 0:
         for step in steps:
@@ -200,7 +234,7 @@ def _set_aside(directory: epath.Path, steps: set[int]) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What an error, or what caused it first, says in its first line."""
+    """Returns the first line of the error that started a chain."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return str(error).strip().split("\n")[0]

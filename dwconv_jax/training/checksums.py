@@ -1,7 +1,7 @@
-"""Tells damaged directories by a list of checksums that they hold.
+"""Detects corrupted checkpoints by SHA-256.
 
-Orbax and TensorStore notice files that are missing or cut short, but not every changed byte. The
-list is one for `sha256sum --check SHA256SUMS`.
+Orbax and TensorStore notice missing and truncated files, but not every changed byte. The list in a
+checkpoint works with `sha256sum --check SHA256SUMS`.
 """
 
 import hashlib
@@ -13,20 +13,20 @@ _CHUNK = 2**20
 
 
 def write_checksums(directory: epath.Path) -> None:
-    """Adds a list of the files in the folders of a directory, and their checksums, to it."""
+    """Writes the checksums of all files in the subfolders of a directory into it."""
     lines = (f"{_checksum(directory / name)}  {name}\n" for name in _names(directory))
     (directory / _LIST).write_text("".join(lines))
 
 
 def find_damage(directory: epath.Path, part: str = "") -> str | None:
-    """The first difference between the files of a directory and their list, in words.
+    """Compares the files of a directory with their checksums.
 
     Args:
-      directory: what `write_checksums` has seen.
-      part: how the names of the files to look at begin; by default all.
+      directory: one that `write_checksums` was called for.
+      part: prefix of the names of the files to compare; by default all.
 
     Returns:
-      None if there is no difference.
+      The first difference in words, or None.
     """
     try:
         lines = (directory / _LIST).read_text().splitlines()
@@ -46,7 +46,7 @@ def find_damage(directory: epath.Path, part: str = "") -> str | None:
 
 
 def _names(directory: epath.Path) -> list[str]:
-    # Files outside of folders are Orbax's notes, which it still changes; no value is read of them.
+    # Orbax still changes the files outside subfolders, which hold no arrays.
     return sorted(
         str((folder / name).relative_to(directory))
         for folder, _, names in directory.walk()

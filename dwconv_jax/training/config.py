@@ -21,6 +21,7 @@ OPERATIONAL = {
     "log_every_steps",
     "max_skipped_steps",
     "mesh",
+    "profile_steps",
 }
 
 
@@ -152,6 +153,7 @@ def base_config(task: str = "classification") -> ConfigDict:
             ),
             # Mesh axes; -1 takes the remaining devices. 'fsdp' shards parameters and batch.
             mesh=dict(data=-1, fsdp=1),
+            profile_steps=(),  # (first, last) step of a profiler trace in the workdir
             log_every_steps=50,
             eval_every_steps=500,
             checkpoint_every_steps=500,

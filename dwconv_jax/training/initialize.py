@@ -1,4 +1,4 @@
-"""Starting from weights that exist: `config.init_from`."""
+"""Initialization from existing weights: `config.init_from`."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from dwconv_jax.convert.pretrained import load_pretrained
 def load_initial_weights(model: Any, path: str, *, strict: bool = False) -> None:
     """Loads a PyTorch file, converted weights or a training run into a model, in place.
 
-    Models for dense prediction also take a classifier's weights, for their backbone.
+    Models for dense prediction also accept the weights of a classifier for their backbone.
 
     Args:
       model: receives the weights.
       path: a file that `load_torch` reads, or a directory that `load_weights` reads.
-      strict: False keeps the model's own head where the number of classes differs, and resizes
+      strict: False keeps the head of the model if the number of classes differs, and resizes
         relative position tables of other windows; both are logged.
 
     Raises:
-      FileNotFoundError: if there is nothing at `path`.
-      ValueError: if the weights are not the model's.
+      FileNotFoundError: if `path` does not exist.
+      UserError: if the weights do not fit the model.
     """
     source = epath.Path(path)
     if not source.exists():

@@ -1,4 +1,4 @@
-"""What a person reads while a run goes: one logger, and silence from the libraries."""
+"""The log that a person reads during a run: one logger, and silence from the libraries."""
 
 import logging
 
@@ -9,9 +9,9 @@ log = logging.getLogger("dwconv_jax")
 
 
 def set_up() -> None:
-    """Prints our messages, from the first process only, and the libraries' warnings."""
+    """Prints our messages, from the first process only, and the warnings of libraries."""
     absl.logging.set_verbosity(absl.logging.WARNING)
-    # Orbax logs with a traceback what it then raises.
+    # Orbax also logs, with a traceback, what it raises.
     absl.logging.get_absl_handler().addFilter(lambda record: not record.exc_info)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))

@@ -1,7 +1,7 @@
 """The device mesh and where arrays live on it.
 
-The batch is split over both axes. Parameters and optimiser state are split over `fsdp`, along the
-largest axis that divides, and replicated over `data`.
+The batch is split over both mesh axes. Parameters and optimizer state are split over `fsdp`, along
+their largest divisible axis, and replicated over `data`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from dwconv_jax.errors import UserError
 
 AXES = ("data", "fsdp")
-# Splitting smaller arrays costs more in messages than it saves in memory.
+# Splitting smaller arrays costs more communication than it saves memory.
 _MIN_SHARDED_SIZE = 2**12
 
 
 def make_mesh(shape: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of devices.
+    """Creates a mesh of devices.
 
     Args:
-      shape: size of each of the axes 'data' and 'fsdp'; one may be -1 for what remains.
-      devices: all there are, if None.
+      shape: sizes of the axes 'data' and 'fsdp'; one may be -1 for the remaining devices.
+      devices: by default all devices.
 
     Raises:
-      ValueError: if the sizes do not multiply to the number of devices.
+      UserError: if the sizes do not multiply to the number of devices.
     """
     if set(shape) != set(AXES):
         raise UserError(f"config.mesh must have the axes {AXES}, got {tuple(shape)}")
@@ -40,19 +40,19 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             f"config.mesh={dict(shape)} does not multiply to the {count} devices; "
             "one axis may be -1 to take what remains"
         )
-    # Explicit axes, the default, refuse the reshapes that cut maps into windows.
+    # Explicit axes, the default, do not allow the reshapes that cut maps into windows.
     return jax.make_mesh(
         tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
     )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over all devices."""
+    """Returns the sharding that splits the leading axis over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def state_sharding(mesh: Mesh, state: Any) -> Any:
-    """A sharding for each array of a (possibly abstract) state, by its shape alone."""
+    """Returns a sharding for each array of a (possibly abstract) state, from its shape alone."""
     return jax.tree.map(lambda leaf: NamedSharding(mesh, _spec(leaf.shape, mesh)), state)
 
 
@@ -66,7 +66,7 @@ def _spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
 
 
 def to_devices(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """This process' share of a batch as global arrays."""
+    """Makes global arrays of this process's share of a batch."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(
         lambda array: jax.make_array_from_process_local_data(sharding, array), dict(batch)

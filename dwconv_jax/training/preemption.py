@@ -1,4 +1,4 @@
-"""Stopping at a step when the machine is to be taken away: SIGTERM."""
+"""Stops a run at a step when the machine is about to be taken away: SIGTERM."""
 
 import signal
 import threading
@@ -9,24 +9,24 @@ from jax.experimental import multihost_utils
 
 
 class Preempted(SystemExit):
-    """Ends the program with 143 = 128 + SIGTERM, as shells and schedulers report that signal."""
+    """Exits with 143 = 128 + SIGTERM, as shells and schedulers report that signal."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
 
 class PreemptionWatch:
-    """Tells at which step to stop after a SIGTERM; a context manager that listens for it.
+    """Decides at which step to stop after a SIGTERM; a context manager that listens for it.
 
-    Several processes agree on the step, whichever of them was told: JAX listens for the signal and
-    passes it on since `jax.distributed.initialize`. A single process listens by itself.
+    Several processes agree on the step, whichever of them gets the signal: JAX listens for it and
+    passes it on after `jax.distributed.initialize`. A single process listens by itself.
     """
 
     def __init__(self) -> None:
         self._told = False
 
     def __enter__(self) -> "PreemptionWatch":
-        # Python lets only the main thread listen.
+        # Only the main thread of Python may set signal handlers.
         self._listens = (
             jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
         )
@@ -39,7 +39,7 @@ class PreemptionWatch:
             signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after this step; to be asked by all processes, after every step."""
+        """Whether to stop after this step; all processes must ask after every step."""
         return self._told or multihost_utils.reached_preemption_sync_point(step)
 
     def _listen(self, *_: int | FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""How fast a run is, and how long it still takes."""
+"""Measures how fast a run is."""
 
 import contextlib
 import datetime
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class Stopwatch:
-    """Measures training alone: pauses for evaluation and checkpoints do not count."""
+    """Measures the time of training, without pauses for evaluation and checkpoints."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -16,13 +16,13 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Leaves what happens inside out of the next lap."""
+        """Excludes the time inside from the next lap."""
         started = time.perf_counter()
         yield
         self._paused += time.perf_counter() - started
 
     def lap(self) -> float:
-        """Seconds of training since the last lap."""
+        """Returns the seconds of training since the last lap."""
         now = time.perf_counter()
         seconds, self._lap, self._paused = now - self._lap - self._paused, now, 0.0
         return seconds
@@ -34,5 +34,5 @@ class Stopwatch:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `h:mm:ss`."""
+    """Formats seconds as `h:mm:ss`."""
     return str(datetime.timedelta(seconds=round(seconds)))

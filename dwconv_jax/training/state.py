@@ -12,15 +12,15 @@ PureTree = dict[Any, Any]
 
 @struct.dataclass
 class TrainState:
-    """All that a run must remember.
+    """Everything that a run must remember.
 
     Attributes:
-      step: int32, the finished steps, skipped ones included.
-      params: nested dicts of arrays, float32.
-      batch_stats: likewise.
-      opt_state: of the optimiser.
-      skipped_steps: int32, the steps whose numbers were not finite: they changed nothing else.
-      ema: moving averages of `params` and `batch_stats`, under these names; None without them.
+      step: int32, the number of finished steps, skipped ones included.
+      params: nested dicts of float32 arrays.
+      batch_stats: nested dicts of float32 arrays.
+      opt_state: the optimizer's state.
+      skipped_steps: int32, the number of steps with non-finite values; they changed nothing else.
+      ema: moving averages of `params` and `batch_stats`, under these names, or None.
     """
 
     step: jax.Array
@@ -30,45 +30,45 @@ class TrainState:
     skipped_steps: jax.Array
     ema: dict[str, PureTree] | None
 
+    @classmethod
+    def create(
+        cls, model: nnx.Module, optimizer: optax.GradientTransformation, *, averages: bool = False
+    ) -> "TrainState":
+        """Returns the state at step 0; with `averages` it keeps moving averages of all weights."""
+        params, batch_stats = take_apart(model)
+        weights = {"params": params, "batch_stats": batch_stats}
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=optimizer.init(params),
+            skipped_steps=jnp.zeros((), jnp.int32),
+            # Copies: a step that donates its state must not find an array in it twice.
+            ema=jax.tree.map(jnp.copy, weights) if averages else None,
+        )
+
     @property
     def inference_weights(self) -> tuple[PureTree, PureTree]:
-        """Parameters and batch statistics to evaluate: the averages where there are any."""
+        """Parameters and batch statistics to evaluate: the averages if the run keeps them."""
         if self.ema is None:
             return self.params, self.batch_stats
         return self.ema["params"], self.ema["batch_stats"]
 
 
 class ModelDef:
-    """A model without its arrays: takes them apart and puts them together again."""
+    """A model without its arrays."""
 
     def __init__(self, model: nnx.Module):
         graph, _, _, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)  # type: ignore[misc]
         self._graph, self._rest = graph, rest
 
     def merge(self, params: PureTree, batch_stats: PureTree) -> Any:
-        """The model with these arrays, safe to change inside a traced function."""
+        """Returns the model with these arrays; a traced function may change it."""
         states = nnx.State(params), nnx.State(batch_stats), self._rest
         return nnx.merge(self._graph, *states, copy=True)
 
 
 def take_apart(model: nnx.Module) -> tuple[PureTree, PureTree]:
-    """A model's parameters and batch statistics as nested dicts."""
+    """Returns the parameters and batch statistics of a model as nested dicts."""
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     return nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
-
-
-def initial_state(
-    model: nnx.Module, optimizer: optax.GradientTransformation, *, averages: bool = False
-) -> TrainState:
-    """The state at step 0; with `averages` it keeps moving averages of all weights."""
-    params, batch_stats = take_apart(model)
-    weights = {"params": params, "batch_stats": batch_stats}
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        skipped_steps=jnp.zeros((), jnp.int32),
-        # Copies: a step that reuses the memory of its state must not find an array in it twice.
-        ema=jax.tree.map(jnp.copy, weights) if averages else None,
-    )

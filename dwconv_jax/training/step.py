@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, for any task, on any mesh."""
+"""The training step and the evaluation step, for any task on any mesh."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,11 +27,11 @@ def make_train_step(
     accumulation_steps: int,
     ema_decay: float | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """A pure function of the state and a global batch.
+    """Makes a pure function of the state and a global batch.
 
-    With `accumulation_steps` the batch is cut into that many micro-batches; gradients are averaged,
-    batch norms see one micro-batch at a time. A step that computes a number that is not finite
-    changes nothing: it is counted in `skipped_steps`. With `ema_decay` the state holds averages.
+    The batch is split into `accumulation_steps` micro-batches; gradients are averaged, and batch
+    norms see one micro-batch at a time. A step with a non-finite value only increments
+    `skipped_steps`. With `ema_decay` the state holds moving averages.
     """
 
     def loss_and_statistics(params: PureTree, batch_stats: PureTree, batch: Batch, key: jax.Array):
@@ -87,19 +87,19 @@ def make_train_step(
 
 
 def _updated_if_finite(state: TrainState, updated: TrainState, metrics: Metrics) -> TrainState:
-    # `optax.apply_if_finite` would guard parameters alone, and let the last of a row pass.
+    # `optax.apply_if_finite` guards only parameters, and applies the last of several bad steps.
     skipped = dataclasses.replace(state, step=state.step + 1, skipped_steps=state.skipped_steps + 1)
     finite = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, skipped)
 
 
 def _micro_batches(batch: Batch, count: int) -> Batch:
-    """`[B, ...]` to `[count, B / count, ...]`, such that each device keeps its own examples."""
+    """Reshapes `[B, ...]` to `[count, B / count, ...]`; devices keep their own examples."""
     return {k: v.reshape(-1, count, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()}
 
 
 def make_eval_step(task: Task, model: ModelDef) -> Callable[[TrainState, Batch], tuple[Any, Any]]:
-    """A pure function of the state and a global batch with a mask; see `Task.evaluate`."""
+    """Makes a pure function of the state and a masked global batch; see `Task.evaluate`."""
 
     def eval_step(state: TrainState, batch: Batch) -> tuple[Any, Any]:
         return task.evaluate(model.merge(*state.inference_weights), batch)

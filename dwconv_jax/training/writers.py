@@ -1,4 +1,4 @@
-"""Where metrics go: TensorBoard and `metrics.jsonl`, by the first process only."""
+"""Writes metrics to TensorBoard and `metrics.jsonl`, from the first process only."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ _JSONL = "metrics.jsonl"
 
 
 class MetricLog:
-    """Writes scalars of a step to TensorBoard and as one JSON line."""
+    """Writes the scalars of a step to TensorBoard and as one JSON line."""
 
     def __init__(self, workdir: epath.Path, first_step: int):
-        """Opens the logs; JSON lines past `first_step`, of a run that was killed, are dropped."""
+        """Opens the logs, and drops JSON lines after `first_step` that a killed run left."""
         self._active = jax.process_index() == 0
         if not self._active:
             return
@@ -41,6 +41,12 @@ class MetricLog:
             self._tensorboard.write_images(step, images)
             self._tensorboard.flush()
 
+    def write_text(self, step: int, name: str, text: str) -> None:
+        """Writes text, in Markdown, to TensorBoard."""
+        if self._active:
+            self._tensorboard.write_texts(step, {name: text})
+            self._tensorboard.flush()
+
     def close(self) -> None:
         """Closes the TensorBoard file."""
         if self._active:
@@ -48,7 +54,7 @@ class MetricLog:
 
 
 def read_jsonl(workdir: epath.Path) -> list[dict[str, Any]]:
-    """The entries of a run's `metrics.jsonl`; a line that a kill cut short is left out."""
+    """Reads the entries of a run's `metrics.jsonl`, except a line that a kill cut short."""
     path = workdir / _JSONL
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]

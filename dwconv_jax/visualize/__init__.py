@@ -1,6 +1,6 @@
-"""Pictures of what a model learned, each returned as a matplotlib figure.
+"""Figures of what a model learned, by matplotlib.
 
-`pip install 'dwconv-jax[visualize]'` brings matplotlib; nothing else of the library imports it.
+`pip install 'dwconv-jax[visualize]'` installs it; nothing else in the library needs it.
 """
 
 from dwconv_jax.visualize.capture import MixingWeights, find_layers, mixing_weights

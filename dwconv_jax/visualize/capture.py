@@ -1,4 +1,4 @@
-"""The weights that the layers of a model mix by, whatever source they come from."""
+"""Captures the weights that the layers of a model multiply their inputs by."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from dwconv_jax.ops.connectivity import Connectivity
 
 @dataclasses.dataclass(frozen=True)
 class MixingWeights:
-    """What one layer multiplied its input by.
+    """The weights that one layer multiplied its input by.
 
     Attributes:
       weights: `[B or 1, N or 1, Q, K, G]`, as `ops.locally_connected` takes them.
@@ -26,14 +26,14 @@ class MixingWeights:
     map_size: tuple[int, int]
 
     def seen_from(self, position: tuple[int, int], image: int = 0) -> np.ndarray:
-        """The weights of one output position, laid out on the map.
+        """Lays the weights of one output position out on the map.
 
         Args:
           position: row and column on the map.
-          image: which one of the batch.
+          image: its index in the batch.
 
         Returns:
-          `[G, H, W]`, NaN at the positions that it does not see.
+          `[G, H, W]`, NaN at positions that are not connected.
 
         Raises:
           ValueError: for a position outside the map.
@@ -52,7 +52,7 @@ class MixingWeights:
 
 
 def find_layers(model: nnx.Module) -> dict[str, LocallyConnected]:
-    """The locally connected layers of a model by their path, such as "stages/0/blocks/1/mixer"."""
+    """Returns the `LocallyConnected` layers of a model by path, "stages/0/blocks/1/mixer"."""
     return {
         "/".join(map(str, path)): module
         for path, module in nnx.iter_modules(model)
@@ -61,7 +61,7 @@ def find_layers(model: nnx.Module) -> dict[str, LocallyConnected]:
 
 
 def find_layer(model: nnx.Module, path: str) -> LocallyConnected:
-    """One of them; ValueError that lists them all for an unknown path."""
+    """Returns one of `find_layers`; raises a ValueError for an unknown path."""
     layers = find_layers(model)
     if path not in layers:
         raise ValueError(f"layer={path!r} is not in the model, which has {', '.join(layers)}")
@@ -69,15 +69,15 @@ def find_layer(model: nnx.Module, path: str) -> LocallyConnected:
 
 
 def mixing_weights(model: nnx.Module, images: jax.Array, layer: str) -> MixingWeights:
-    """The weights that a layer used, dynamic ones included.
+    """Returns the weights that a layer uses for some images, dynamic ones included.
 
     Args:
       model: takes images `[B, H, W, C]`; a classifier, or a `LocallyConnected` by itself.
-      images: what to call it with.
-      layer: a path of `find_layers`; the empty one is a layer by itself.
+      images: to call the model with.
+      layer: a path of `find_layers`; empty if `model` is the layer itself.
 
     Raises:
-      ValueError: if the model has no such layer; it lists those that there are.
+      ValueError: if the model has no such layer; the message lists its layers.
     """
     module = find_layer(model, layer)
     graph, state = nnx.split(model)

@@ -1,4 +1,4 @@
-"""What the stages of a backbone compute, and how far they look."""
+"""Figures of what the stages of a backbone compute, and how far they look."""
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,20 @@ from matplotlib.figure import Figure
 from dwconv_jax.models import Backbone
 from dwconv_jax.visualize.panels import grid, show_picture
 
-# What counts less than this share of the most important pixel is drawn as nothing.
+# Smaller shares of the largest gradient are drawn as nothing.
 _FAINTEST = 1e-4
 
 
-def feature_maps(model: Backbone, image: jax.Array, *, channels: int = 8) -> Figure:
-    """The maps of every stage for a picture: the channels that vary most over it.
+def feature_maps(
+    model: Backbone, image: jax.Array, *, channels: int = 8, picture: np.ndarray | None = None
+) -> Figure:
+    """Draws the maps of every stage for an image: the channels that vary most over it.
 
     Args:
       model: a backbone or classifier, with `features(images)`.
-      image: `[H, W, C]`.
+      image: `[H, W, C]`, as the model takes it.
       channels: how many of each stage to draw.
+      picture: uint8 `[H, W, 3]`, drawn in place of `image`.
     """
     graph, state = nnx.split(model)
     features = jax.jit(lambda state, x: nnx.merge(graph, state).features(x))
@@ -28,7 +31,7 @@ def feature_maps(model: Backbone, image: jax.Array, *, channels: int = 8) -> Fig
     figure, axes = grid(len(maps), channels + 1, width=1.2, height=1.4)
     for stage, (row, values) in enumerate(zip(axes, maps, strict=True), start=1):
         height, width, count = values.shape
-        show_picture(row[0], np.asarray(image))
+        show_picture(row[0], np.asarray(image) if picture is None else picture)
         row[0].set_title(f"stage {stage}\n{height} x {width} x {count}", size=8)
         chosen = np.sort(np.argsort(-values.std((0, 1)), stable=True)[:channels])
         for panel, channel in zip(row[1:], chosen, strict=False):
@@ -39,17 +42,17 @@ def feature_maps(model: Backbone, image: jax.Array, *, channels: int = 8) -> Fig
 
 
 def effective_receptive_field(model: Backbone, images: jax.Array) -> Figure:
-    """How much each pixel matters to the centre of every stage's map.
+    """Draws how much each pixel matters to the center of every stage's map.
 
-    The mean over images and colours of the absolute gradient of the centre's feature, summed over
+    The mean over images and colors of the absolute gradient of the center's feature, summed over
     channels (Luo et al., "Understanding the effective receptive field", NeurIPS 2016), as a share
-    of the largest. The side of the square about the centre that holds half of it is given above.
+    of the largest. The title gives the side of the centered square that holds half of it.
 
     Args:
       model: a backbone or classifier, with `features(images)`.
       images: `[B, H, W, C]`; more images give a smoother picture.
     """
-    fields = [np.asarray(field) for field in _gradients_of_centres(model, images)]
+    fields = [np.asarray(field) for field in _gradients_of_centers(model, images)]
     figure, axes = grid(1, len(fields), width=2.6, height=2.9)
     norm = LogNorm(_FAINTEST, 1)
     for stage, (panel, field) in enumerate(zip(axes[0], fields, strict=True), start=1):
@@ -57,21 +60,21 @@ def effective_receptive_field(model: Backbone, images: jax.Array) -> Figure:
         panel.set_title(f"stage {stage}\nhalf within {_half_side(field)} pixels", size=9)
     figure.colorbar(drawn, ax=axes, shrink=0.75, label="share of the largest")
     height, width = fields[0].shape
-    figure.suptitle(f"Effective receptive field of the centre, {height} x {width} pixels", size=11)
+    figure.suptitle(f"Effective receptive field of the center, {height} x {width} pixels", size=11)
     return figure
 
 
-def _gradients_of_centres(model: Backbone, images: jax.Array) -> list[jax.Array]:
+def _gradients_of_centers(model: Backbone, images: jax.Array) -> list[jax.Array]:
     """One `[H, W]` a stage."""
     graph, state = nnx.split(model)
 
     @jax.jit
     def gradients(state: nnx.State, images: jax.Array) -> list[jax.Array]:
-        def centres(images: jax.Array) -> tuple[jax.Array, ...]:
+        def centers(images: jax.Array) -> tuple[jax.Array, ...]:
             maps = nnx.merge(graph, state).features(images)
             return tuple(m[:, m.shape[1] // 2, m.shape[2] // 2].sum() for m in maps)
 
-        values, pull_back = jax.vjp(centres, images)
+        values, pull_back = jax.vjp(centers, images)
         units = [
             tuple(jnp.full_like(v, i == stage) for i, v in enumerate(values))
             for stage in range(len(values))
@@ -82,7 +85,7 @@ def _gradients_of_centres(model: Backbone, images: jax.Array) -> list[jax.Array]
 
 
 def _half_side(field: np.ndarray) -> int:
-    """Side of the smallest square about the centre that holds half of the field."""
+    """Side of the smallest square around the center that holds half of the field."""
     rows, columns = (np.abs(np.arange(size) - size // 2) for size in field.shape)
     distance = np.maximum(rows[:, None], columns[None])
     held = np.cumsum(np.bincount(distance.ravel(), weights=field.ravel()))

@@ -1,4 +1,4 @@
-"""Figures, tables and text as one HTML file that needs nothing else."""
+"""Figures, tables and text as one self-contained HTML file."""
 
 import base64
 import dataclasses
@@ -23,7 +23,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
        color: #1c1c1c; background: #fff; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
 img { max-width: 100%; height: auto; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; }  /* figures and tables scroll on a phone, and keep their size */
 table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #e4e4e4; text-align: left;
          white-space: nowrap; }
@@ -49,8 +49,9 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; }
 </tbody>
 </table></div>
 {% endif %}
-{% for picture in section.pictures %}
-<p><img src="data:image/png;base64,{{ picture }}" alt="{{ section.heading }}"></p>
+{% for picture, width in section.pictures %}
+<p class="wide"><img src="data:image/png;base64,{{ picture }}" alt="{{ section.heading }}"
+ style="min-width: min(40rem, {{ width }}px)"></p>
 {% endfor %}
 {% endfor %}
 </body>
@@ -61,7 +62,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; }
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it: text, a table (its head first), figures."""
+    """A heading, and below it text, a table (its first row is the header) and figures."""
 
     heading: str
     text: str = ""
@@ -69,20 +70,23 @@ class Section:
     figures: Sequence[Figure] = ()
 
     @property
-    def pictures(self) -> list[str]:
-        """The figures as base64 of PNG files."""
-        return [base64.b64encode(png(figure)).decode() for figure in self.figures]
+    def pictures(self) -> list[tuple[str, int]]:
+        """The figures as base64 of PNG files, with their widths in pixels."""
+        return [
+            (base64.b64encode(png(f)).decode(), round(f.get_figwidth() * _DOTS_PER_INCH))
+            for f in self.figures
+        ]
 
 
 def write_page(path: epath.Path, title: str, summary: str, sections: Sequence[Section]) -> None:
-    """Writes the file."""
+    """Writes a page; `summary` stands below its title."""
     path.write_text(
         _TEMPLATE.render(title=title, summary=summary, sections=sections, is_number=_is_number)
     )
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
+    """Renders a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH)
     return buffer.getvalue()

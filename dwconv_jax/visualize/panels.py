@@ -1,16 +1,18 @@
-"""What all figures share: grids of small pictures, and colours."""
+"""What all figures share: grids of small pictures, and colors."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from dwconv_jax.errors import MissingPackageError
+
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 except ImportError as error:
-    raise ImportError(
+    raise MissingPackageError(
         "dwconv_jax.visualize needs matplotlib: pip install 'dwconv-jax[visualize]'"
     ) from error
 
@@ -24,7 +26,7 @@ def grid(rows: int, columns: int, *, width: float = 1.3, height: float = 1.3) ->
     Figures are made without pyplot, which would keep each of them alive.
     """
     size = (max(columns * width, _NARROWEST), rows * height)
-    # Ticks of colour bars may grow after the layout: the padding has room for them.
+    # Ticks of color bars may grow after the layout: the padding has room for them.
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.14))
     axes = figure.subplots(rows, columns, squeeze=False)
     for panel in axes.flat:
@@ -35,11 +37,11 @@ def grid(rows: int, columns: int, *, width: float = 1.3, height: float = 1.3) ->
 def contact_sheet(
     images: np.ndarray, captions: Sequence[str], *, columns: int = 8, title: str | None = None
 ) -> Figure:
-    """Pictures side by side, each with a caption above.
+    """Draws pictures side by side, each with a caption above.
 
     Args:
-      images: `[B, H, W, C]`; shown by `as_picture`.
-      captions: one a picture, a line or a few; long lines are cut.
+      images: `[B, H, W, C]`: uint8, or floats, which are scaled by the range of each image.
+      captions: one per picture, of one or a few lines; long lines are cut.
       columns: pictures in a row.
       title: above all of them.
 
@@ -70,20 +72,23 @@ def contact_sheet(
 
 
 def show_picture(panel: Axes, image: np.ndarray, **options: Any) -> None:
-    """Draws an image as `as_picture` gives it."""
+    """Draws an image as `as_picture` returns it."""
     panel.imshow(as_picture(image), cmap="gray", vmin=0, vmax=1, **options)
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:
-    """An image of any range, `[H, W, C]`, scaled to 0..1: `[H, W, 3]`, or `[H, W]` if grey."""
-    image = np.asarray(image, np.float32)
-    low, high = image.min(), image.max()
-    image = (image - low) / max(high - low, 1e-12)
+    """Scales an image `[H, W, C]` to 0..1: uint8 by 255, other types by their own range.
+
+    Returns:
+      `[H, W, 3]`, or `[H, W]` for another number of channels.
+    """
+    low, high = (0, 255) if image.dtype == np.uint8 else (image.min(), image.max())
+    image = (image.astype(np.float32) - low) / max(high - low, 1e-12)
     return image if image.shape[-1] == 3 else image.mean(-1)
 
 
-def weight_colours(weights: np.ndarray) -> dict[str, Any]:
-    """Colours for weights: diverging about 0 where some are negative, else rising from 0."""
+def weight_colors(weights: np.ndarray) -> dict[str, Any]:
+    """Returns colors for weights: diverging around 0 if some are negative, else rising from 0."""
     largest = float(np.nanmax(np.abs(weights))) or 1.0
     if np.nanmin(weights) < 0:
         return dict(cmap="RdBu_r", vmin=-largest, vmax=largest)

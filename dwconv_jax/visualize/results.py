@@ -1,4 +1,4 @@
-"""How a run went: curves over its steps, and which classes it confuses."""
+"""Figures of a run: curves over its steps, and the classes that it confuses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-# With more classes the numbers would not fit their cells.
+# With more classes, numbers do not fit into their cells.
 _MOST_ANNOTATED = 20
 
 
 def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
-    """The scalars of a run over its steps, a panel each, training and evaluation together.
+    """Plots the scalars of a run over its steps, one panel each.
 
     Args:
-      entries: the lines of `metrics.jsonl`: a step, a split and scalars each.
+      entries: lines of `metrics.jsonl`, each with a step, a split and scalars.
 
     Raises:
-      ValueError: if there are none.
+      ValueError: if there are no entries.
     """
     if not entries:
         raise ValueError("entries must hold at least one line of metrics.jsonl")
@@ -27,12 +27,12 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(3.6 * columns, 2.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for panel, name in zip(axes.flat, names, strict=False):
-        for split, colour in (("train", "tab:blue"), ("eval", "tab:orange")):
+        for split, color in (("train", "tab:blue"), ("eval", "tab:orange")):
             points = [(e["step"], e[name]) for e in entries if e["split"] == split and name in e]
             if points:
                 marker = "o" if len(points) < 20 else None
-                panel.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3)
-                panel.plot([], [], color=colour, label=split)
+                panel.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=3)
+                panel.plot([], [], color=color, label=split)
         panel.set_title(name.replace("_", " "), size=10)
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
@@ -45,16 +45,16 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """How often each class was taken for each: rows are the truth, columns the prediction.
+    """Draws a confusion matrix: rows are the true classes, columns the predictions.
 
-    Colours are shares of a row, numbers are counts (up to 20 classes).
+    Colors are shares of a row, numbers are counts (up to 20 classes).
 
     Args:
       counts: `[classes, classes]`.
       class_names: of the rows and columns.
 
     Raises:
-      ValueError: if the counts are not a square with a row a name.
+      ValueError: if `counts` does not have one row and column per name.
     """
     size = len(class_names)
     if counts.shape != (size, size):
@@ -72,9 +72,9 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
         axes.set_yticks(range(size), names)
         for (truth, guess), count in np.ndenumerate(counts):
             if count:
-                colour = "white" if shares[truth, guess] > 0.5 else "black"
+                color = "white" if shares[truth, guess] > 0.5 else "black"
                 axes.text(
-                    guess, truth, f"{int(count)}", ha="center", va="center", color=colour, size=8
+                    guess, truth, f"{int(count)}", ha="center", va="center", color=color, size=8
                 )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

@@ -1,4 +1,4 @@
-"""The weights themselves: kernels of parameters, predicted kernels, fields over a picture."""
+"""Figures of weights: learned kernels, predicted kernels, and fields over an image."""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from dwconv_jax.layers import LocallyConnected
 from dwconv_jax.layers.weights.sources import PooledWeights, StaticWeights
 from dwconv_jax.ops.connectivity import Sliding
 from dwconv_jax.visualize.capture import find_layer, mixing_weights
-from dwconv_jax.visualize.panels import as_picture, grid, show_picture, weight_colours
+from dwconv_jax.visualize.panels import as_picture, grid, show_picture, weight_colors
 
 
 def static_kernels(model: nnx.Module, layer: str, *, max_groups: int = 48) -> Figure:
-    """The learned kernels of a layer with static weights, one a channel group.
+    """Draws the learned kernels of a layer with static weights, one per channel group.
 
-    A sliding kernel is drawn as its taps; in windows and on the whole map each row of a panel is an
-    output position and each column a position that it sees. Of weights that blocks do not share,
-    the first block's are drawn.
+    A sliding kernel is drawn as its taps. For other connectivities, each row of a panel is an
+    output position and each column a position that it sees. If blocks do not share weights, those
+    of the first block are drawn.
 
     Args:
       model: holds the layer.
       layer: a path of `find_layers`.
-      max_groups: how many groups to draw, from the first on.
+      max_groups: the number of groups to draw, from the first.
 
     Raises:
       ValueError: if there is no such layer, or its weights are not parameters.
@@ -38,18 +39,24 @@ def static_kernels(model: nnx.Module, layer: str, *, max_groups: int = 48) -> Fi
     kernels = _as_panels(np.moveaxis(kernel[..., :max_groups], -1, 0), module.connectivity)
     columns = min(12, len(kernels))
     figure, axes = grid(-(-len(kernels) // columns), columns, width=0.95, height=0.95)
-    colours = weight_colours(kernels)
+    colors = weight_colors(kernels)
     for panel, taps in zip(axes.flat, kernels, strict=False):
-        drawn = panel.imshow(taps, **colours)
+        drawn = panel.imshow(taps, **colors)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="weight")
-    figure.suptitle(f"{layer}: kernels of {len(kernels)} of {total} groups of channels", size=11)
+    unit = _unit(module, total)
+    figure.suptitle(f"{layer}: kernels of {len(kernels)} of {total} {unit}s", size=11)
     return figure
 
 
 def predicted_kernels(
-    model: nnx.Module, images: jax.Array, layer: str, *, max_groups: int = 8
+    model: nnx.Module,
+    images: jax.Array,
+    layer: str,
+    *,
+    max_groups: int = 8,
+    pictures: np.ndarray | None = None,
 ) -> Figure:
-    """The kernels that a layer with pooled weights predicts for each image.
+    """Draws the kernels that a layer with pooled weights predicts for each image.
 
     The last row shows where they differ: the standard deviation over the images.
 
@@ -57,7 +64,8 @@ def predicted_kernels(
       model: takes the images and holds the layer.
       images: `[B, H, W, C]`, at least two.
       layer: a path of `find_layers`.
-      max_groups: how many groups to draw, those that differ most between the images.
+      max_groups: the number of groups to draw: those that differ most between the images.
+      pictures: uint8 `[B, H, W, 3]`, drawn in place of `images`.
 
     Raises:
       ValueError: if there is no such layer, its weights are not pooled, or there is one image.
@@ -71,14 +79,15 @@ def predicted_kernels(
     spread = weights.std(0)
     groups = np.sort(np.argsort(-spread.mean((0, 1)), stable=True)[:max_groups])
     figure, axes = grid(len(images) + 1, len(groups) + 1, width=1.05, height=1.05)
-    for row, image in zip(axes, images, strict=False):
+    for row, image in zip(axes, images if pictures is None else pictures, strict=False):
         show_picture(row[0], np.asarray(image))
     kernels = _as_panels(np.moveaxis(weights[..., groups], -1, 1), module.connectivity)
     spreads = _as_panels(np.moveaxis(spread[..., groups], -1, 0), module.connectivity)
     drawn = _draw_all(axes[:-1, 1:], kernels)
     drawn_spread = _draw_all(axes[-1:, 1:], spreads[None])
+    unit = _unit(module, weights.shape[-1])
     for panel, group in zip(axes[0, 1:], groups, strict=True):
-        panel.set_title(f"group {group}", size=9)
+        panel.set_title(f"{unit} {group}", size=9)
     axes[-1, 0].text(0.5, 0.5, "deviation\nover images", ha="center", va="center", size=8)
     figure.colorbar(drawn, ax=axes[:-1], shrink=0.8, label="weight")
     figure.colorbar(drawn_spread, ax=axes[-1:], label="deviation")
@@ -93,15 +102,17 @@ def weight_field(
     positions: Sequence[tuple[int, int]],
     *,
     max_groups: int = 4,
+    picture: np.ndarray | None = None,
 ) -> Figure:
-    """What chosen positions of a picture look at, over the picture.
+    """Draws what chosen positions of an image look at, over the image.
 
     Args:
       model: takes the image and holds the layer.
       image: `[H, W, C]`.
       layer: a path of `find_layers`, with weights of any source.
-      positions: rows and columns on the layer's map, which is the picture over its stride.
-      max_groups: how many groups (attention heads) to draw, from the first on.
+      positions: rows and columns on the map of the layer: the image divided by its stride.
+      max_groups: the number of groups (attention heads) to draw, from the first.
+      picture: uint8 `[H, W, 3]`, drawn in place of `image`.
 
     Raises:
       ValueError: if there is no such layer, no position, or one outside the map.
@@ -109,32 +120,39 @@ def weight_field(
     if not positions:
         raise ValueError("positions must hold at least one (row, column)")
     mixing = mixing_weights(model, image[None], layer)
+    unit = _unit(find_layer(model, layer), mixing.weights.shape[-1])
     # [positions, groups, H, W]
     fields = np.stack([mixing.seen_from(position)[:max_groups] for position in positions])
     height, width = mixing.map_size
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     figure, axes = grid(fields.shape[1], len(positions) + 1, width=1.7, height=1.7)
     axes[0, 0].set_title("picture", size=9)
-    show_picture(axes[0, 0], np.asarray(image), extent=extent)
+    shown = np.asarray(image) if picture is None else picture
+    show_picture(axes[0, 0], shown, extent=extent)
     _number(axes[0, 0], positions)
-    colours = weight_colours(fields)
-    picture = as_picture(np.asarray(image))
-    dimmed = picture if picture.ndim == 2 else picture.mean(-1)
+    colors = weight_colors(fields)
+    gray = as_picture(shown)
+    gray = gray if gray.ndim == 2 else gray.mean(-1)
     for column, (row, col) in enumerate(positions):
         for group, panel in enumerate(axes[:, column + 1]):
-            panel.imshow(dimmed, cmap="gray", vmin=0, vmax=2, extent=extent)
-            drawn = panel.imshow(fields[column, group], extent=extent, alpha=0.85, **colours)
+            panel.imshow(gray, cmap="gray", vmin=0, vmax=2, extent=extent)
+            drawn = panel.imshow(fields[column, group], extent=extent, alpha=0.85, **colors)
             square = Rectangle((col - 0.5, row - 0.5), 1, 1, fill=False, color="tab:red")
             panel.add_patch(square)
             place = f"{column + 1}: row {row}, column {col}\n" if group == 0 else ""
-            panel.set_title(f"{place}group {group}", size=8)
+            panel.set_title(f"{place}{unit} {group}", size=8)
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="weight")
     figure.suptitle(f"{layer}: weights of the positions marked red", size=11)
     return figure
 
 
+def _unit(module: LocallyConnected, groups: int) -> str:
+    """What one set of weights belongs to."""
+    return "channel" if groups == module.features else "group"
+
+
 def _number(panel: Axes, positions: Sequence[tuple[int, int]]) -> None:
-    """Writes the number of each position, from 1, where it lies."""
+    """Writes the number of each position, from 1, at its place."""
     for number, (row, column) in enumerate(positions, start=1):
         panel.text(
             column, row, str(number), ha="center", va="center", size=8, color="tab:red",
@@ -143,15 +161,15 @@ def _number(panel: Axes, positions: Sequence[tuple[int, int]]) -> None:
 
 
 def _as_panels(weights: np.ndarray, connectivity: object) -> np.ndarray:
-    """`[..., Q, K]` as pictures: the taps of a sliding kernel, or outputs by inputs."""
+    """Reshapes `[..., Q, K]` for drawing: taps of a sliding kernel, or outputs by inputs."""
     if isinstance(connectivity, Sliding):
         return weights.reshape(*weights.shape[:-2], *connectivity.kernel_size)
     return weights
 
 
 def _draw_all(axes: np.ndarray, pictures: np.ndarray):
-    """Draws `[rows, columns, h, w]` with common colours; returns one of them for the bar."""
-    colours = weight_colours(pictures)
+    """Draws `[rows, columns, h, w]` with shared colors; returns one image for the color bar."""
+    colors = weight_colors(pictures)
     for panel, picture in zip(axes.flat, pictures.reshape(-1, *pictures.shape[2:]), strict=True):
-        drawn = panel.imshow(picture, **colours)
+        drawn = panel.imshow(picture, **colors)
     return drawn

@@ -7,7 +7,7 @@ import pytest
 
 from dwconv_jax.aot.compile import compile_step
 from dwconv_jax.aot.report import report
-from dwconv_jax.training.loop import Run
+from dwconv_jax.training.run import Run
 from tests.training import tiny
 
 
@@ -48,7 +48,7 @@ def test_the_report_says_it_all(sharded):
         "### dynamic_dwnet_tiny on cpu:8",
         "8 devices (data 2, fsdp 4); 464 examples a step, 58 on each device; 12 steps",
         "MiB a device, most of it activations, gradients and other temporaries.",
-        "| optimiser state | 0.",
+        "| optimizer state | 0.",
         "| all-gather | 4 | ",
     ):
         assert expected in text

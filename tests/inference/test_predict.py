@@ -10,7 +10,7 @@ from PIL import Image
 
 from dwconv_jax import data
 from dwconv_jax.inference.predict import predict
-from dwconv_jax.training import loop
+from dwconv_jax.inference.trained import load_trained
 
 pytest.importorskip("matplotlib")
 
@@ -24,10 +24,8 @@ def predicted(trained_run, tmp_path_factory):
     for i, image in enumerate(batch["image"]):
         pixels = np.round((image[..., 0] * 0.5 + 0.5) * 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"digit_{i:02d}.png")
-    predict(config, str(workdir), str(folder), str(out), "latest")
-    run = loop.prepare(config, str(workdir))
-    with jax.set_mesh(run.mesh):
-        model = run.model_of(loop.load_state(run, "latest"))
+    predict(str(workdir), str(folder), str(out))
+    model = load_trained(str(workdir)).model
     return np.asarray(jax.nn.softmax(jax.jit(lambda x: model(x))(batch["image"]))), out
 
 
@@ -51,9 +49,9 @@ def test_sheets_show_every_picture(predicted):
 
 
 def test_a_file_that_is_no_picture_leaves_no_table(trained_run, tmp_path):
-    config, workdir = trained_run
+    _, workdir = trained_run
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"cannot read .*broken\.png"):
-        predict(config, str(workdir), str(tmp_path / "pictures"), str(tmp_path / "out"), "latest")
+        predict(str(workdir), str(tmp_path / "pictures"), str(tmp_path / "out"))
     assert not (tmp_path / "out" / "predictions.csv").exists()

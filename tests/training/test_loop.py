@@ -16,10 +16,12 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dwconv_jax.convert.checkpoints import read_weights
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import loop
+from dwconv_jax.training.run import NonFiniteError
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_STEPS = 12
@@ -119,7 +121,9 @@ def test_a_run_leaves_checkpoints_and_logs(undisturbed):
     losses = [e["loss"] for e in entries(workdir) if e["split"] == "train"]
     assert losses[-1] < losses[0]
     assert set(entries(workdir)[-1]) == {"step", "split", "loss", "accuracy", "top5_accuracy"}
-    assert list(workdir.glob("events.out.tfevents.*"))
+    assert re.search(r"\| head/kernel +\| \(16, 10\)", output)  # the overview of parameters
+    (text,) = EventAccumulator(str(workdir)).Reload().Tensors("parameters")
+    assert b"head/kernel" in text.tensor_proto.string_val[0]
     kept = {int(p.name) for p in (workdir / "checkpoints").iterdir()}
     assert {10, 12} <= kept <= {6, 10, 12}  # the newest two, and the best
 
@@ -259,8 +263,8 @@ def test_bad_batches_are_skipped_and_then_stop_the_run(config, tmp_path, monkeyp
             yield batch | {"image": batch["image"] * (np.nan if step in (3, 6) else 1)}
 
     monkeypatch.setattr(Classification, "train_batches", with_bad_ones)
-    message = r"step 6 is not finite: .*there are 2, and config.max_skipped_steps=1; .* is step 4"
-    with caplog.at_level("INFO"), pytest.raises(loop.NonFiniteError, match=message):
+    message = r"step 6 is not finite: .*; 2 non-finite steps, .*max_skipped_steps=1; .* is step 4"
+    with caplog.at_level("INFO"), pytest.raises(NonFiniteError, match=message):
         loop.train(config, str(tmp_path))
     assert re.search("step 3 is not finite and was skipped: .*loss.*; 1 of at most 1", caplog.text)
     *trained, evaluated = entries(tmp_path)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from dwconv_jax.convert.layout import Buffer, layout
 from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
-from dwconv_jax.convert.layout import Buffer, layout
 from dwconv_jax.models import create_model
 from dwconv_jax.training import base_config
 from dwconv_jax.training.optimizer import (
@@ -17,7 +17,7 @@ from dwconv_jax.training.optimizer import (
     make_optimizer,
     warmup_cosine,
 )
-from dwconv_jax.training.state import ModelDef, initial_state
+from dwconv_jax.training.state import ModelDef, TrainState
 from dwconv_jax.training.step import make_train_step
 from tests import golden
 from tests.golden import assert_golden, sample
@@ -57,7 +57,7 @@ def five_steps(model, adamw, clip_norm):
         CrossEntropy(), ModelDef(model), optimizer, schedule, seed=0, accumulation_steps=1
     )
     step = jax.jit(step)
-    state, history = initial_state(model, optimizer), []
+    state, history = TrainState.create(model, optimizer), []
     for images, labels in zip(adamw["inputs"], adamw["labels"], strict=True):
         batch = {"image": jnp.asarray(images.transpose(0, 2, 3, 1)), "label": jnp.asarray(labels)}
         state, metrics = step(state, batch)

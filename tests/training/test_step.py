@@ -11,7 +11,7 @@ from dwconv_jax import create_model
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import base_config
 from dwconv_jax.training.mesh import make_mesh, state_sharding, to_devices
-from dwconv_jax.training.state import ModelDef, initial_state
+from dwconv_jax.training.state import ModelDef, TrainState
 from dwconv_jax.training.step import make_eval_step, make_train_step
 from tests.numerics import assert_close
 
@@ -58,7 +58,7 @@ def two_steps(task, model, batches, mesh, accumulation_steps=1):
         accumulation_steps=accumulation_steps,
     )
     with jax.set_mesh(mesh):
-        state = initial_state(model, optimizer)
+        state = TrainState.create(model, optimizer)
         shardings = state_sharding(mesh, state)
         state = jax.device_put(state, shardings)
         step = jax.jit(step, out_shardings=(shardings, None))
@@ -108,7 +108,7 @@ def test_micro_batches_average_their_gradients(task, batches, on_one_device):
 
 def test_evaluation_counts_unmasked_examples_only(task, model, batches):
     mesh = make_mesh({"data": 8, "fsdp": 1})
-    state = initial_state(model, optax.sgd(0.1))
+    state = TrainState.create(model, optax.sgd(0.1))
     step = jax.jit(make_eval_step(task, ModelDef(model)))
     whole, _ = step(state, to_devices({**batches[0], "mask": np.ones(16, np.float32)}, mesh))
     parts = None
@@ -159,7 +159,7 @@ def small():
     )
     rng = np.random.default_rng(0)
     batch = {name: rng.normal(size=(8, n)).astype(np.float32) for name, n in (("x", 3), ("y", 4))}
-    state = initial_state(model, optimizer, averages=True)
+    state = TrainState.create(model, optimizer, averages=True)
     return ModelDef(model), jax.jit(step), jax.jit(step, donate_argnums=0), state, batch
 
 
@@ -204,7 +204,7 @@ def test_averages_of_all_weights_are_evaluated(small):
 
 def test_without_averages_there_are_none(small):
     _, _, _, state, _ = small
-    plain = initial_state(Small(nnx.Rngs(0)), optax.adamw(0.1))
+    plain = TrainState.create(Small(nnx.Rngs(0)), optax.adamw(0.1))
     weights = jax.tree.leaves((state.params, state.batch_stats))
     assert len(jax.tree.leaves(plain)) == len(jax.tree.leaves(state)) - len(weights)
     assert plain.inference_weights == (plain.params, plain.batch_stats)

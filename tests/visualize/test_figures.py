@@ -17,7 +17,7 @@ def test_static_kernels_are_the_parameters(static_model):
     kernel = static_model.stages[0].blocks[0].mixer.source.kernel[...]  # [1, 1, 9, 8]
     for group, drawn in zip(range(8), pictures(figure), strict=False):
         np.testing.assert_array_equal(drawn, kernel[0, 0, :, group].reshape(3, 3))
-    assert "8 of 8 groups" in figure.get_suptitle()
+    assert "8 of 8 channels" in figure.get_suptitle()
 
 
 def test_window_weights_are_drawn_as_a_matrix():
@@ -32,7 +32,7 @@ def test_predicted_kernels_differ_between_images(pooled_model, images):
     weights = visualize.mixing_weights(pooled_model, images, FIRST).weights  # [B, 1, 1, 9, 8]
     drawn = [p for p in pictures(figure) if p.shape == (3, 3)]
     assert len(drawn) == (len(images) + 1) * 2
-    group = int(figure.axes[1].get_title().removeprefix("group "))
+    group = int(figure.axes[1].get_title().removeprefix("channel "))
     np.testing.assert_array_equal(drawn[0], weights[0, 0, 0, :, group].reshape(3, 3))
     assert np.abs(drawn[0] - drawn[2]).max() > 1e-3
 
@@ -116,3 +116,21 @@ def test_contact_sheets_wrap_and_cut_captions():
     assert len(pictures(figure)) == 10 and pictures(figure)[0].shape == (8, 8)
     with pytest.raises(ValueError, match="10 images need as many captions, got 1"):
         visualize.contact_sheet(images, ["one"])
+
+
+def test_bytes_are_drawn_as_they_are():
+    """Not stretched to the range of the picture."""
+    images = np.full((1, 8, 8, 3), 51, np.uint8)
+    images[0, 0] = 102
+    (drawn,) = pictures(visualize.contact_sheet(images, ["dark"]))
+    np.testing.assert_allclose(np.unique(drawn), [0.2, 0.4], atol=1e-6)
+
+
+def test_pictures_take_the_place_of_what_the_model_sees(pooled_model, images):
+    shown = np.full((len(images), 14, 14, 3), 51, np.uint8)
+    for figure in (
+        visualize.feature_maps(pooled_model, images[0], picture=shown[0]),
+        visualize.predicted_kernels(pooled_model, images, FIRST, pictures=shown),
+        visualize.weight_field(pooled_model, images[0], FIRST, [(3, 4)], picture=shown[0]),
+    ):
+        np.testing.assert_allclose(pictures(figure)[0], 0.2, atol=1e-6)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from dwconv_jax.data.classification import augment
 from dwconv_jax.data.classification.config import ClassificationConfig, check
 from dwconv_jax.data.classification.folder import open_folder
+from dwconv_jax.data.classification.preprocess import eval_image
 from dwconv_jax.data.dataset import Batch, Dataset, load_entries, normalise
 from dwconv_jax.data.image.color_jitter import color_jitter
 from dwconv_jax.data.image.rand_augment import rand_augment
@@ -85,8 +86,12 @@ class ClassificationDataset(Dataset):
         own = split.examples.shard(process_count, process_index)
 
         def load(example: Example) -> Example:
-            image = self._eval_image(split.read(example))
-            return {**self._entry(image, example["label"]), "mask": tf.ones([])}
+            image = eval_image(split.read(example), self._config, self.channels)
+            return {
+                "image": image,
+                "label": tf.cast(example["label"], tf.int32),
+                "mask": tf.ones([]),
+            }
 
         num_batches = math.ceil(self.num_eval / batch_size)
 
@@ -115,13 +120,6 @@ class ClassificationDataset(Dataset):
             erased = random_erasing(entry["image"], erasing_seed, config.random_erasing)
             entry["image"] = erased
         return entry
-
-    def _picture_entry(self, encoded: tf.Tensor) -> Example:
-        return self._entry(self._eval_image(encoded), tf.constant(0))
-
-    def _eval_image(self, encoded: tf.Tensor) -> tf.Tensor:
-        config = self._config
-        return augment.eval_image(encoded, config.eval_resize, config.image_size, self.channels)
 
     def _entry(self, image: tf.Tensor, label: tf.Tensor) -> Example:
         return {"image": normalise(image, self._config), "label": tf.cast(label, tf.int32)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from dwconv_jax.data.dataset import Batch, Dataset, normalise
+from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.detection.coco import Json
 from dwconv_jax.data.detection.config import DetectionConfig, check
 from dwconv_jax.data.detection.geometry import (
@@ -21,12 +21,17 @@ from dwconv_jax.data.detection.geometry import (
     transform_boxes,
     visible_pixels,
 )
+from dwconv_jax.data.detection.preprocess import (
+    CHANNELS,
+    decode_image,
+    evaluation_entry,
+    onto_canvas,
+    resize,
+)
 from dwconv_jax.data.detection.sources import DetectionSplit, describe_split, open_detection
-from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, own_share
 from dwconv_jax.errors import UserError
 
-_CHANNELS = 3  # whatever the files hold becomes RGB
 _BITS = 8
 
 
@@ -83,7 +88,7 @@ class DetectionDataset(Dataset):
     ) -> None:
         self.categories = train.annotations.categories
         class_names = tuple(self.categories.values())
-        super().__init__(config, Source(train, evaluation, class_names, _CHANNELS))
+        super().__init__(config, Source(train, evaluation, class_names, CHANNELS))
         self._config = config
         self._train = train.annotations
         self._eval = evaluation.annotations
@@ -110,7 +115,7 @@ class DetectionDataset(Dataset):
         height, width = max(self._config.canvases, key=math.prod)
         count = self._config.max_objects
         return {
-            "image": tf.TensorSpec([height, width, _CHANNELS], tf.float32),
+            "image": tf.TensorSpec([height, width, CHANNELS], tf.float32),
             "size": tf.TensorSpec([2], tf.int32),
             "boxes": tf.TensorSpec([count, 4], tf.float32),
             "classes": tf.TensorSpec([count], tf.int32),
@@ -162,7 +167,7 @@ class DetectionDataset(Dataset):
 
         def load(example: Example) -> Example:
             image = self._decode(split, example, self._eval.sizes)
-            entry = self._evaluation_entry(image, example["size"], example["canvas"])
+            entry = evaluation_entry(image, example["size"], example["canvas"], self._config)
             return {**entry, "image_id": example["index"], "mask": example["mask"]}
 
         def batches_from(step: int) -> tf.data.Dataset:
@@ -209,14 +214,14 @@ class DetectionDataset(Dataset):
         del seed  # the plan has drawn everything
         image = self._decode(split, example, self._train.sizes)
         image = tf.cond(example["flip"], lambda: image[:, ::-1], lambda: image)
-        image = _resize(image, example["first"])
+        image = resize(image, example["first"])
         top, left, height, width = tf.unstack(example["crop"])
         image = image[top : top + height, left : left + width]
         plan = [example[key] for key in ("index", "flip", "first", "crop", "size", "canvas")]
         objects = tf.numpy_function(self._objects, plan, (tf.float32, tf.int32, tf.uint8))
         boxes, classes, masks = objects
         return {
-            "image": self._onto_canvas(image, example["size"], example["canvas"]),
+            "image": onto_canvas(image, example["size"], example["canvas"], self._config),
             "size": example["size"],
             "boxes": boxes,
             "classes": classes,
@@ -241,30 +246,9 @@ class DetectionDataset(Dataset):
             masks[place, : bits.shape[0], : bits.shape[1]] = bits
         return boxes, classes, masks
 
-    def _picture_entry(self, encoded: tf.Tensor) -> Example:
-        image = _decode_image(encoded)
-        views = evaluation_views(np.array([image.shape.as_list()[:2]]), self._config)
-        canvas = smallest_canvas(views.size, self._config.canvases)
-        entry = self._evaluation_entry(image, tf.constant(views.size[0]), tf.constant(canvas[0]))
-        return {**entry, "image_id": tf.constant(0)}
-
-    def _evaluation_entry(self, image: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor) -> Example:
-        original_size = tf.shape(image)[:2]
-        return {
-            "image": self._onto_canvas(image, size, canvas),
-            "size": size,
-            "scale": tf.cast(size / original_size, tf.float32),
-            "original_size": original_size,
-        }
-
-    def _onto_canvas(self, image: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
-        image = normalise(_resize(image, size), self._config)
-        bottom, right = tf.unstack(canvas - size)
-        return tf.pad(image, [[0, bottom], [0, right], [0, 0]])
-
     def _decode(self, split: Split, example: Example, sizes: Array) -> tf.Tensor:
         """An image, uint8 `[h, w, 3]`; an error of TensorFlow's if the annotations know another."""
-        image = _decode_image(split.read(example))
+        image = decode_image(split.read(example))
         tf.debugging.assert_equal(tf.shape(image)[:2], tf.gather(sizes, example["index"]), "size")
         return image
 
@@ -272,7 +256,7 @@ class DetectionDataset(Dataset):
         return True  # they were checked when the annotations were read
 
     def _complaint(self, split: Split, example: Example) -> str | None:
-        height, width = _decode_image(split.read(example)).shape[:2]
+        height, width = decode_image(split.read(example)).shape[:2]
         annotations = self._train if split is self._source.train else self._eval
         expected = annotations.sizes[int(example["index"])]
         if (height, width) == tuple(expected):
@@ -281,17 +265,3 @@ class DetectionDataset(Dataset):
             f"the image is {height} x {width} and the annotations say {expected[0]} x "
             f"{expected[1]} (an orientation in EXIF is not applied)"
         )
-
-
-def _decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG to uint8 `[height, width, 3]`; floats of a huge one would be many."""
-    return tf.io.decode_jpeg(encoded, _CHANNELS, dct_method="INTEGER_ACCURATE")
-
-
-def _resize(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resizes to float32, in whole grey levels; does nothing else to an image of that size."""
-    return tf.cond(
-        tf.reduce_all(tf.shape(image)[:2] == size),
-        lambda: tf.cast(image, tf.float32),
-        lambda: augment.resize_image(image, size),
-    )

@@ -8,11 +8,9 @@ import tensorflow as tf
 from dwconv_jax.data.dataset import Batch, Dataset, normalise
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.segmentation.config import SegmentationConfig, check
+from dwconv_jax.data.segmentation.preprocess import eval_shapes, evaluation_pair
 from dwconv_jax.data.segmentation.sources import describe_source, open_segmentation
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
-
-# Label maps of an evaluation batch are padded to this times `size_multiple`: few shapes compile.
-_LABEL_MULTIPLE = 8
 
 
 def load_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
@@ -86,10 +84,10 @@ class SegmentationDataset(Dataset):
             return batch.take(batch_size).skip(process_index * share).take(share)
 
         def key(example: Example) -> tf.Tensor:
-            return _shape_key(self._eval_shapes(_image_size(split.read(example)[0])))
+            return _shape_key(eval_shapes(_image_size(split.read(example)[0]), self._config))
 
         def load(example: Example) -> Example:
-            entry = self._evaluation_pair(*self._decode(split, example))
+            entry = evaluation_pair(*self._decode(split, example), self._config)
             labels = tf.where(example["mask"] > 0, entry["label"], augment.IGNORED)
             return {**entry, "label": labels, "mask": example["mask"]}
 
@@ -127,35 +125,6 @@ class SegmentationDataset(Dataset):
             image = augment.photometric_distortion(image, colour_seed)
         image, labels = augment.pad(normalise(image, config), labels, config.crop_size)
         return {"image": image, "label": tf.cast(labels, tf.int32)}
-
-    def _picture_entry(self, encoded: tf.Tensor) -> Example:
-        image = augment.decode_image(encoded)
-        labels = tf.fill(tf.shape(image)[:2], tf.constant(augment.IGNORED, tf.uint8))
-        return self._evaluation_pair(image, labels)
-
-    def _evaluation_pair(self, image: tf.Tensor, labels: tf.Tensor) -> Example:
-        size = tf.shape(labels)
-        *views, canvas = self._eval_shapes(size)
-        bottom, right = tf.unstack(canvas - size)
-        labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=augment.IGNORED)
-        return {
-            "views": tuple(
-                normalise(augment.resize_image(image, view), self._config) for view in views
-            ),
-            "label": tf.cast(labels, tf.int32),
-            "size": size,
-        }
-
-    def _eval_shapes(self, size: tf.Tensor) -> list[tf.Tensor]:
-        """Height and width of an image as the network sees it, at each scale, and of its labels."""
-        multiple = self._config.size_multiple
-
-        def view(scale: float) -> tf.Tensor:
-            resized = augment.keep_ratio(size, *(int(side * scale) for side in self._config.scale))
-            return tf.maximum((resized + multiple // 2) // multiple, 1) * multiple
-
-        label_multiple = 1 if multiple == 1 else _LABEL_MULTIPLE * multiple
-        return [*map(view, self._config.eval_scales), -(-size // label_multiple) * label_multiple]
 
     def _has_legal_labels(self, batch: Batch) -> bool:
         return not self._illegal_labels(batch["label"]).size

@@ -1,10 +1,9 @@
-"""Mixup and cutmix as timm's `Mixup(mode="batch")` does them (arXiv 1710.09412, 1905.04899).
+"""Mixup and cutmix as in timm's `Mixup(mode="batch")` (arXiv 1710.09412, 1905.04899).
 
-They run on device, inside the training step: they cost next to nothing there, and images travel to
-the device but once. A group of images shares one draw: each is mixed with its mirror in the group,
-the first with the last. The authors' groups are the images of one GPU (128 for the tiny models, 64
-for the base models); here `group_size` says so, whatever the number of devices. Where groups lie
-within devices, none talks to another.
+They run on the device, inside the training step, where they cost next to nothing. A group of images
+shares one draw: each image is mixed with its mirror in the group, the first with the last. The
+authors' groups are the images of one GPU (128 for the tiny models, 64 for the base models); here
+`group_size` sets them, for any number of devices. Groups within a device need no communication.
 """
 
 import jax
@@ -16,16 +15,16 @@ from ml_collections import ConfigDict
 def mix(
     images: jax.Array, targets: jax.Array, rngs: nnx.Rngs, config: ConfigDict
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes a batch by mixup or by cutmix, one of which is drawn for each group.
+    """Mixes a batch by mixup or cutmix; one of them is drawn for each group.
 
     Args:
       images: float `[B, H, W, C]`.
       targets: probabilities, `[B, K]`.
-      rngs: a key is drawn from them where there is anything to mix.
+      rngs: gives a key if there is anything to mix.
       config: `config.mix`, see dwconv_jax/training/config.py.
 
     Returns:
-      Images and targets, as they came where neither alpha is positive.
+      Images and targets, unchanged if neither alpha is positive.
     """
     if not config.mixup_alpha and not config.cutmix_alpha:
         return images, targets
@@ -45,10 +44,10 @@ def mix(
 def own_shares(
     key: jax.Array, height: int, width: int, config: ConfigDict
 ) -> tuple[jax.Array, jax.Array]:
-    """How much of each pixel an image keeps.
+    """Draws how much of each pixel an image keeps.
 
-    For mixup the same share everywhere, drawn from Beta(alpha, alpha). For cutmix nothing inside a
-    box and all outside; the mean is the exact one, after the image's border cut the box.
+    For mixup the same share everywhere, from Beta(alpha, alpha). For cutmix 0 inside a box and 1
+    outside; the mean is exact, after the box is cut at the border.
 
     Returns:
       float32 `[H, W]`, and its mean.
@@ -64,11 +63,11 @@ def own_shares(
 
 
 def _interval(key: jax.Array, length: int, share: jax.Array) -> jax.Array:
-    """Which pixels of a side a box covers that leaves `share` of the area: 1 inside, `[length]`."""
+    """Returns 1 inside a box that leaves `share` of the area, along one side: `[length]`."""
     half = (length * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
-    centre = jax.random.randint(key, (), 0, length)
+    center = jax.random.randint(key, (), 0, length)
     pixels = jnp.arange(length)
-    return ((centre - half <= pixels) & (pixels < centre + half)).astype(jnp.float32)
+    return ((center - half <= pixels) & (pixels < center + half)).astype(jnp.float32)
 
 
 def _cutmix_probability(config: ConfigDict) -> float:

@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy, accuracy, and the data that goes with them."""
+"""Image classification: cross-entropy, prediction and accuracy."""
 
 import csv
 import math
@@ -15,9 +15,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.classification.preprocess import picture
+from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.data.picture import read_picture
 from dwconv_jax.tasks.classification.mixing import mix
-from dwconv_jax.tasks.task import SHEET_SIZE, Prediction, Task
+from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task
+
+_MOST_GUESSES = 5
 
 
 @flax.struct.dataclass
@@ -33,23 +37,18 @@ class Classification(Task):
     """The task that `config.task = "classification"` names."""
 
     best_metric = "accuracy"
+    load_data = staticmethod(data.load_classification)
+    describe_data = staticmethod(data.describe_classification)
 
-    def __init__(self, config: ConfigDict, *, described: bool = False):
-        """Opens or only describes the data; errors in `config.dataset` show here.
+    def read_picture(self, path: epath.Path) -> Batch:
+        """Reads a file as `image[1, S, S, C]`, resized and cropped as for evaluation."""
+        config, channels = self._config.dataset, self.description.channels
+        return read_picture(path, lambda encoded: picture(encoded, config, channels))
 
-        Raises:
-          ValueError: for a config that cannot be; it names the field.
-          FileNotFoundError: for data that is not there.
-        """
-        open_data = data.describe_classification if described else data.load_classification
-        super().__init__(config, open_data(config.dataset))
-
-    def loss(
-        self, model: nnx.Module, batch: dict[str, jax.Array], rngs: nnx.Rngs
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: nnx.Module, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
         """Mean cross-entropy of `image[B, H, W, C]` against smoothed `label[B]`, both mixed.
 
-        The accuracy counts the class with the largest share of the mixture as right.
+        For the accuracy, the class with the largest share of a mixture is its label.
         """
         one_hot = jax.nn.one_hot(batch["label"], self.num_classes)
         targets = optax.smooth_labels(one_hot, self._config.label_smoothing)
@@ -59,19 +58,23 @@ class Classification(Task):
         return loss, {"accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean()}
 
     def draw_training(self, batch: Batch) -> np.ndarray:
-        """Images as training sees them, mixed; here, each row of eight has a draw of its own."""
+        """Draws images as training sees them, mixed; each row of eight has its own draw."""
         images = jnp.asarray(batch["image"][:SHEET_SIZE])
         rows = ConfigDict({**self._config.mix, "group_size": math.gcd(len(images), 8)})
         no_targets = jnp.zeros((len(images), 1))
         mixed, _ = mix(images, no_targets, nnx.Rngs(self._config.seed), rows)
         return super().draw_training({"image": np.asarray(mixed)})
 
+    def predict(self, model: nnx.Module, batch: DeviceBatch) -> jax.Array:
+        """Returns the logits of `image[B, H, W, C]`, `[B, classes]`."""
+        return model(batch["image"], train=False)
+
     def evaluate(
-        self, model: nnx.Module, batch: dict[str, jax.Array]
+        self, model: nnx.Module, batch: DeviceBatch
     ) -> tuple[ClassificationMetrics, jax.Array]:
-        """Sums over the examples whose `mask[B]` is 1, and the probabilities, `[B, classes]`."""
-        logits, label = model(batch["image"], train=False), batch["label"]
-        _, guesses = jax.lax.top_k(logits, min(5, self.num_classes))
+        """Returns sums over the examples whose `mask[B]` is 1, and the logits."""
+        logits, label = self.predict(model, batch), batch["label"]
+        _, guesses = jax.lax.top_k(logits, min(_MOST_GUESSES, self.num_classes))
         hits = (guesses == label[:, None]).astype(jnp.float32)
         metrics = ClassificationMetrics.single_from_model_output(
             loss=optax.softmax_cross_entropy_with_integer_labels(logits, label),
@@ -79,24 +82,27 @@ class Classification(Task):
             top5_accuracy=hits.max(-1),
             mask=batch["mask"],
         )
-        return metrics, jax.nn.softmax(logits)
+        return metrics, logits
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
-        """`predictions.csv`: a line a picture, with the most probable classes, best first.
+        """Writes `predictions.csv` and contact sheets, `sheet_001.png` and so on.
 
-        And contact sheets, `sheet_001.png` and so on, as the network saw the pictures.
+        The table has a line for each picture with the most probable classes, best first; the sheets
+        show the pictures as the network sees them.
         """
-        # Training has no need of matplotlib.
-        from dwconv_jax.tasks.classification.contact_sheets import ContactSheets
+        # Training does not need matplotlib.
+        from dwconv_jax.tasks.classification.sheets import SheetWriter
 
-        ranks = range(1, min(5, self.num_classes) + 1)
+        ranks = range(1, min(_MOST_GUESSES, self.num_classes) + 1)
         columns = (name for k in ranks for name in (f"class_{k}", f"probability_{k}"))
-        rows, sheets = [["picture", *columns]], ContactSheets(out)
-        for path, batch, probabilities in predictions:
+        rows, sheets = [["picture", *columns]], SheetWriter(out)
+        for path, batch, logits in predictions:
+            probabilities = np.asarray(jax.nn.softmax(logits))
             best = np.argsort(-probabilities)[: len(ranks)]
             guesses = [(self.class_names[k], probabilities[k]) for k in best]
             rows.append([path.name, *(x for name, p in guesses for x in (name, f"{p:.4f}"))])
-            sheets.add(batch["image"][0], "{}\n{} {:.0%}".format(path.name, *guesses[0]))
+            image = to_pixels(batch["image"][0], self._config.dataset)
+            sheets.add(image, "{}\n{} {:.0%}".format(path.name, *guesses[0]))
         sheets.flush()
         with (out / "predictions.csv").open("w") as file:
             csv.writer(file).writerows(rows)

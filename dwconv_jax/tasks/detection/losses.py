@@ -1,7 +1,7 @@
-"""The losses of Cascade Mask R-CNN, with mmdet's targets and normalisers.
+"""The losses of Cascade Mask R-CNN, with mmdet's targets and normalizers.
 
-Every term is normalised within groups of images, those that one device of the reference holds, and
-then averaged over the groups.
+Every term is normalized within groups of images (those on one device of the reference) and averaged
+over the groups.
 """
 
 from collections.abc import Sequence
@@ -29,45 +29,45 @@ from dwconv_jax.ops.detection.masks import mask_targets
 from dwconv_jax.ops.detection.matching import IGNORED, match
 from dwconv_jax.ops.detection.sampling import Sample, sample, to_slots
 
-# Of each stage: the overlap from which on a region is positive, and the weight of its losses.
+# Of each stage: the least overlap of a positive region, and the weight of its losses.
 _STAGE_IOU = (0.5, 0.6, 0.7)
 _STAGE_WEIGHT = (1.0, 0.5, 0.25)
 _POSITIVE_REGIONS = 0.25
 _BOX_WEIGHT = 10.0
-# Where the loss of anchors' codes turns from square to linear.
+# Where the loss of the anchors' codes turns from quadratic to linear.
 _ANCHOR_BETA = 1 / 9
 
 Losses = dict[str, jax.Array]
 
 
 class Objects(NamedTuple):
-    """The objects of images, padded to one number."""
+    """The objects of a batch of images, padded to the same number."""
 
     boxes: jax.Array  # float32 [B, N, 4], pixels
-    classes: jax.Array  # int32 [B, N]; -1 where there is none
-    masks: jax.Array  # uint8 [B, N, H, W / 8], bits
+    classes: jax.Array  # int32 [B, N]; -1 for padding
+    masks: jax.Array  # uint8 [B, N, H, W / 8], packed bits
 
 
 class Regions(NamedTuple):
-    """What a stage trains on; positives come first."""
+    """The regions that a stage trains on; positives come first."""
 
     boxes: jax.Array  # [B, R, 4]
-    objects: jax.Array  # int32 [B, R]: the object that a positive is trained to find
+    objects: jax.Array  # int32 [B, R]: the object that a positive region should find
     positive: jax.Array  # bool [B, R]
-    valid: jax.Array  # bool [B, R]; the other slots are empty
+    valid: jax.Array  # bool [B, R]; False for empty slots
     injected: jax.Array  # bool [B, R]: the box of an object itself
 
 
 def detection_loss(
     model: CascadeMaskRCNN, images: jax.Array, size: jax.Array, objects: Objects, rngs: nnx.Rngs
 ) -> tuple[jax.Array, Losses]:
-    """The loss of all heads in training mode.
+    """Returns the loss of all heads in training mode.
 
     Args:
       model: the model; its batch statistics are updated.
-      images: `[B, H, W, C]`, 0 beyond the size of each.
+      images: `[B, H, W, C]`, zero outside each image.
       size: int `[B, 2]`, height and width of each image.
-      objects: what there is to find.
+      objects: the ground truth.
       rngs: keys for sampling and stochastic depth.
 
     Returns:
@@ -91,7 +91,7 @@ def anchor_losses(
     keys: jax.Array,
     settings: DetectorSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Losses of the proposal network, `[L]` each: one term a level, of objectness and of boxes."""
+    """Returns the objectness and box losses of the proposal network, `[levels]` each."""
     anchors = jnp.concatenate([level.anchors for level in levels])
     ends = np.cumsum([len(level.anchors) for level in levels])
 
@@ -117,9 +117,9 @@ def anchor_losses(
         jnp.concatenate([getattr(level, name) for level in levels], axis=1)
         for name in ("logits", "codes")
     )
-    # The reference counts at least one positive and one negative of each image.
+    # The reference counts at least one positive and one negative per image.
     counts = [jnp.maximum(mask.sum(1), 1) for mask in drawn]
-    normaliser = _group(counts[0] + counts[1], settings.images_per_group)
+    normalizer = _group(counts[0] + counts[1], settings.images_per_group)
     entropy = optax.sigmoid_binary_cross_entropy(logits, drawn.positive.astype(jnp.float32))
     entropy = jnp.where(drawn.positive | drawn.negative, entropy, 0)
     distance = optax.huber_loss(predicted, codes, delta=_ANCHOR_BETA).sum(-1) / _ANCHOR_BETA
@@ -128,7 +128,7 @@ def anchor_losses(
     def by_level(loss: jax.Array) -> jax.Array:
         parts = jnp.split(loss, ends[:-1], axis=1)
         totals = [_group(part.sum(1), settings.images_per_group) for part in parts]
-        return jnp.stack([(total / normaliser).mean() for total in totals])
+        return jnp.stack([(total / normalizer).mean() for total in totals])
 
     return by_level(entropy), by_level(distance)
 
@@ -141,25 +141,27 @@ def cascade_losses(
     objects: Objects,
     keys: jax.Array,
 ) -> tuple[Losses, Losses]:
-    """Losses of the three stages, and the accuracy of each; `keys` are `[stages, B]`."""
+    """Returns the losses and accuracies of the three stages; `keys` are `[stages, B]`."""
     settings = model.settings
     losses, accuracies = {}, {}
     boxes, valid = proposals.boxes, proposals.valid
     for stage, (coder, weight) in enumerate(zip(CODERS, _STAGE_WEIGHT, strict=True)):
         regions = sample_regions(keys[stage], boxes, valid, objects, _STAGE_IOU[stage], settings)
-        logits, codes = model.classify(stage, pyramid, regions.boxes, True, regions.valid)
+        logits, codes = model.classify(
+            stage, pyramid, regions.boxes, train=True, valid=regions.valid
+        )
         own_class = jnp.take_along_axis(objects.classes, regions.objects, 1)
         labels = jnp.where(regions.positive, own_class, model.num_classes)
 
         def mean(loss: jax.Array, of: jax.Array, where: jax.Array) -> jax.Array:
-            """Sum over `where`, over the number in `of`; by group."""
+            """Divides the sum over `where` by the number in `of`, within groups."""
             total = _group(jnp.where(where, loss, 0), settings.images_per_group)
             count = _group(of, settings.images_per_group)
             return (total / jnp.maximum(count, 1)).mean()
 
         entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         own_codes = jnp.maximum(own_class, 0)
-        predicted = coder.decode(regions.boxes, _of_class(codes, own_codes))
+        predicted = coder.decode(regions.boxes, _codes_of(own_codes, codes))
         wanted = jnp.take_along_axis(objects.boxes, regions.objects[..., None], 1)
         overlap = giou(predicted, wanted)
         mask_loss, positive = _mask_losses(model, stage, pyramid, size, objects, regions)
@@ -186,7 +188,7 @@ def sample_regions(
     iou_threshold: float,
     settings: DetectorSettings,
 ) -> Regions:
-    """Draws the regions of a stage, out of boxes `[B, P, 4]` and the objects' own."""
+    """Samples the regions of a stage from boxes `[B, P, 4]` and the boxes of the objects."""
     count = settings.roi_samples
     max_positive = int(count * _POSITIVE_REGIONS)
 
@@ -229,7 +231,7 @@ def _mask_losses(
     objects: Objects,
     regions: Regions,
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean entropy of the mask of each region that can be positive `[B, M]`, and which are."""
+    """Returns mask losses of the regions that can be positive, and which are, `[B, M]` each."""
     count = int(model.settings.roi_samples * _POSITIVE_REGIONS)
     boxes, own, positive = (
         array[:, :count] for array in (regions.boxes, regions.objects, regions.positive)
@@ -243,8 +245,8 @@ def _mask_losses(
     return entropy.mean((1, 2)).reshape(positive.shape), positive
 
 
-def _of_class(codes: jax.Array, classes: jax.Array) -> jax.Array:
-    """`[B, R, 4]` out of `[B, R, K, 4]`."""
+def _codes_of(classes: jax.Array, codes: jax.Array) -> jax.Array:
+    """Selects the codes `[B, R, 4]` of `classes[B, R]` from `codes[B, R, K, 4]`."""
     return jnp.take_along_axis(codes, classes[..., None, None], axis=2)[:, :, 0]
 
 

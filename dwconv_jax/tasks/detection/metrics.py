@@ -1,4 +1,4 @@
-"""COCO's average precision of boxes and of masks, over a whole evaluation split."""
+"""COCO's average precision of boxes and masks over a whole evaluation split."""
 
 import contextlib
 import io
@@ -18,27 +18,27 @@ from dwconv_jax.ops.detection.masks import paste_masks
 
 _AREAS = ("", "_small", "_medium", "_large")
 _DETECTION_KEYS = ("boxes", "scores", "classes", "masks")
-_NAMED_THRESHOLDS = {"_50": 0, "_75": 5}  # places among 0.50, 0.55, ..., 0.95
+_NAMED_THRESHOLDS = {"_50": 0, "_75": 5}  # positions in 0.50, 0.55, ..., 0.95
 
 
 class Truth:
-    """The annotations of an evaluation split, in pycocotools's hands."""
+    """The annotations of an evaluation split, indexed by pycocotools."""
 
     def __init__(self, annotations: Json):
         """Takes a COCO dictionary; its `category_id`s are classes."""
         self._annotations = _index(annotations)
 
     def of_image(self, image_id: int) -> list[Json]:
-        """The annotations of one image, crowds too."""
+        """Returns the annotations of one image, crowds included."""
         return self._annotations.imgToAnns.get(image_id, [])
 
     def average_precision(self, results: list[Json]) -> dict[str, float]:
-        """Evaluates detections of all images, as `to_results` writes them.
+        """Evaluates detections of all images in the form of `to_results`.
 
         Returns:
-          `box_ap`, `mask_ap` (mean over IoU thresholds 0.50:0.05:0.95), both also with `_50`, `_75`
-          and `_small`, `_medium`, `_large` behind; in 0..1. Sizes of which the split has no objects
-          are left out.
+          `box_ap` and `mask_ap` in 0..1 (means over IoU thresholds 0.50:0.05:0.95), and both with
+          the suffixes `_50`, `_75`, `_small`, `_medium` and `_large`. Sizes without objects in the
+          split are missing.
         """
         boxes = [{**r, "area": r["bbox"][2] * r["bbox"][3]} for r in results]
         masks = [{**r, "area": float(mask_utils.area(r["segmentation"]))} for r in results]
@@ -54,7 +54,7 @@ class Truth:
             evaluation = COCOeval(self._annotations, found, kind)
             evaluation.evaluate()
             evaluation.accumulate()
-        # By threshold, recall, class, area and number of detections; -1 where there is no object.
+        # By threshold, recall, class, area and number of detections; -1 without objects.
         precision = evaluation.eval["precision"][..., -1]
         values = {f"{name}{area}": _mean(precision[..., i]) for i, area in enumerate(_AREAS)}
         for suffix, place in _NAMED_THRESHOLDS.items():
@@ -64,12 +64,12 @@ class Truth:
 
 @flax.struct.dataclass
 class DetectionMetrics(clu_metrics.Metric):
-    """Average precision. Merging writes masks in original size, on the host, as run lengths.
+    """Average precision; merging encodes masks at their original size as run lengths on the host.
 
     Attributes:
-      outputs: detections of a batch, and what is needed of the batch; None once they are merged.
+      outputs: detections of a batch and the fields of the batch that they need; None after merging.
       truth: of the split.
-      results: of the batches merged before, those images that this process looks after.
+      results: this process's share of the images of merged batches.
     """
 
     outputs: dict[str, jax.Array] | None
@@ -84,11 +84,11 @@ class DetectionMetrics(clu_metrics.Metric):
         batch: dict[str, jax.Array],
         truth: Truth,
     ) -> "DetectionMetrics":
-        """The metric of one batch.
+        """Returns the metric of one batch.
 
         Args:
-          detections: `boxes[B, D, 4]`, x1, y1, x2, y2 in pixels of the original images; `scores[B,
-            D]`; `classes[B, D]`, -1 behind the last detection; `masks[B, D, M, M]`, probabilities
+          detections: `boxes[B, D, 4]`, x1, y1, x2, y2 in pixels of the original images;
+            `scores[B, D]`; `classes[B, D]`, -1 for padding; `masks[B, D, M, M]`, probabilities
             inside the boxes.
           batch: its `image_id[B]`, `original_size[B, 2]` and `mask[B]`.
           truth: of the split.
@@ -97,11 +97,11 @@ class DetectionMetrics(clu_metrics.Metric):
         return cls(outputs={**outputs, "counts": batch["mask"]}, truth=truth)
 
     def merge(self, other: "DetectionMetrics") -> "DetectionMetrics":
-        """The metric of both."""
+        """Returns the metric of both."""
         return self.replace(outputs=None, results=self._all_results() + other._all_results())
 
     def compute(self) -> dict[str, float]:
-        """See `Truth.average_precision`; every process gets the same."""
+        """Returns `Truth.average_precision`, the same on every process."""
         return self.truth.average_precision(_from_all_processes(list(self._all_results())))
 
     def _all_results(self) -> tuple[Json, ...]:
@@ -119,19 +119,19 @@ class DetectionMetrics(clu_metrics.Metric):
 
 
 def to_results(detections: dict[str, np.ndarray], image_id: int, size: np.ndarray) -> list[Json]:
-    """The detections of one image as entries of a COCO result file.
+    """Converts the detections of one image to entries of a COCO result file.
 
     Args:
       detections: as in `DetectionMetrics.from_model_output`, of one image.
-      image_id: written into the entries.
+      image_id: of the entries.
       size: int `[2]`, height and width of the original image.
     """
     height, width = map(int, size)
     entries = []
     for i in range(int((detections["classes"] >= 0).sum())):
         x1, y1, x2, y2 = map(float, detections["boxes"][i])
-        # One at a time: a hundred masks of a huge image do not fit into memory. And transposed, for
-        # run lengths go down the columns.
+        # One at a time, because a hundred masks of a huge image do not fit into memory; transposed,
+        # because run lengths go down the columns.
         (mask,) = paste_masks(
             detections["masks"][i : i + 1].swapaxes(1, 2),
             detections["boxes"][i : i + 1, [1, 0, 3, 2]],
@@ -163,12 +163,12 @@ def _mean(precision: np.ndarray) -> float | None:
 
 
 def _to_host(array: jax.Array) -> np.ndarray:
-    """The whole array on every process."""
+    """Returns the whole array on every process."""
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def _from_all_processes(entries: list[Json]) -> list[Json]:
-    """What all processes have, on every one of them."""
+    """Returns the entries of all processes on every process."""
     if jax.process_count() == 1:
         return entries
     text = np.frombuffer(json.dumps(entries).encode(), np.uint8)

@@ -1,4 +1,4 @@
-"""Detections to look at and to pass on: drawn on pictures, and as a file in COCO's format."""
+"""Draws detections, and writes them as a file in COCO's format."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,18 +13,18 @@ from dwconv_jax.drawing import draw_objects, make_palette
 from dwconv_jax.tasks.detection.metrics import to_results
 from dwconv_jax.tasks.task import Prediction
 
-# Less certain detections are written, but not drawn.
+# Detections with lower scores are written but not drawn.
 _MIN_DRAWN_SCORE = 0.3
 
 
 def draw_annotations(
     image: np.ndarray, annotations: Sequence[Json], class_names: Sequence[str]
 ) -> np.ndarray:
-    """Draws entries of a COCO file, or of a result file: these have a score.
+    """Draws entries of a COCO annotation file, or of a result file, whose entries have scores.
 
     Args:
       image: uint8 `[H, W, 3]`.
-      annotations: their `category_id`s are classes, their masks compressed run lengths.
+      annotations: with classes as `category_id` and masks as compressed run lengths.
       class_names: of every class.
 
     Returns:
@@ -47,12 +47,12 @@ def draw_annotations(
 def write_detections(
     predictions: Iterable[Prediction], out: epath.Path, categories: Mapping[int, str]
 ) -> None:
-    """For each picture `NAME_overlay.png`, and for all `detections.json` in COCO's format.
+    """Writes `NAME_overlay.png` for each picture, and one `detections.json` in COCO's format.
 
     Args:
-      predictions: their outputs are detections of one image, see `to_results`.
-      out: a folder that exists.
-      categories: names of the classes, in their order, by the ids that the file shall have.
+      predictions: whose outputs are detections of one image; see `to_results`.
+      out: an existing folder.
+      categories: names of the classes, in their order, by the ids to write.
     """
     ids, names = list(categories), list(categories.values())
     images: list[Json] = []

@@ -1,7 +1,7 @@
-"""Detection and instance segmentation: the losses, COCO's average precision, and the data."""
+"""Detection and instance segmentation: losses, prediction and COCO's average precision."""
 
+import functools
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,64 +12,67 @@ from PIL import Image
 
 from dwconv_jax import data
 from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.data.detection.dataset import DetectionDataset
+from dwconv_jax.data.detection.preprocess import picture
+from dwconv_jax.data.picture import read_picture
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import CascadeMaskRCNN
 from dwconv_jax.tasks.detection.losses import Objects, detection_loss
 from dwconv_jax.tasks.detection.metrics import DetectionMetrics, Truth, to_results
 from dwconv_jax.tasks.detection.pictures import draw_annotations, write_detections
-from dwconv_jax.tasks.task import Prediction, Task
+from dwconv_jax.tasks.task import DeviceBatch, LossAndMetrics, Prediction, Task
 
 
 class Detection(Task):
     """The task that `config.task = "detection"` names."""
 
     best_metric = "mask_ap"
+    load_data = staticmethod(data.load_detection)
+    describe_data = staticmethod(data.describe_detection)
 
-    def __init__(self, config: ConfigDict, *, described: bool = False):
-        """Opens the data; errors in `config.dataset` show here.
-
-        Args:
-          config: of the run.
-          described: does without the examples; such a task has no batches.
-
-        Raises:
-          ValueError: for a config or annotations that cannot be; it names the field.
-          FileNotFoundError: for data that is not there.
-        """
+    @staticmethod
+    def check_config(config: ConfigDict) -> None:
+        """Raises a UserError for micro-batches, which would split pairs of images."""
         if config.accumulation_steps != 1:
             raise UserError(
                 f"config.accumulation_steps={config.accumulation_steps} must be 1 for detection: "
-                "micro-batches would part the pairs of images that losses are normalised over"
+                "micro-batches would part the pairs of images that losses are normalized over"
             )
-        open_data: Any = data.describe_detection if described else data.load_detection
-        dataset = open_data(config.dataset)
-        super().__init__(config, dataset)
-        if not described:
-            self._truth = Truth(dataset.eval_annotations())
-            self._categories = dataset.categories
 
-    def loss(
-        self, model: CascadeMaskRCNN, batch: dict[str, jax.Array], rngs: nnx.Rngs
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    @functools.cached_property
+    def _truth(self) -> Truth:
+        assert isinstance(self.dataset, DetectionDataset)
+        return Truth(self.dataset.eval_annotations())
+
+    def read_picture(self, path: epath.Path) -> Batch:
+        """Reads a file as `image[1, H, W, 3]`, and as `size`, `scale`, `original_size[1, 2]`."""
+        return read_picture(path, lambda encoded: picture(encoded, self._config.dataset))
+
+    def loss(self, model: CascadeMaskRCNN, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
         """The loss of `image[B, H, W, C]` of `size[B, 2]` and its objects; see `detection_loss`."""
         objects = Objects(batch["boxes"], batch["classes"], batch["masks"])
         return detection_loss(model, batch["image"], batch["size"], objects, rngs)
 
-    def evaluate(
-        self, model: CascadeMaskRCNN, batch: dict[str, Any]
-    ) -> tuple[DetectionMetrics, dict[str, jax.Array]]:
-        """Average precision over the images whose `mask[B]` is 1, and what was found in each.
+    def predict(self, model: CascadeMaskRCNN, batch: DeviceBatch) -> dict[str, jax.Array]:
+        """Detects objects in `image[B, H, W, C]`, given `size[B, 2]` and `scale[B, 2]`.
 
-        The predictions are the fields of `MaskedDetections`, in pixels of the original images.
+        Returns:
+          The fields of `MaskedDetections`, in pixels of the original images.
         """
-        found = model(batch["image"], batch["size"], batch["scale"])._asdict()
+        return model(batch["image"], batch["size"], batch["scale"])._asdict()
+
+    def evaluate(
+        self, model: CascadeMaskRCNN, batch: DeviceBatch
+    ) -> tuple[DetectionMetrics, dict[str, jax.Array]]:
+        """Returns the average precision over images whose `mask[B]` is 1, and the detections."""
+        found = self.predict(model, batch)
         metrics = DetectionMetrics.from_model_output(
             detections=found, batch=batch, truth=self._truth
         )
         return metrics, found
 
     def draw(self, batch: Batch, predictions: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Each picture with its objects beside the same with what was found."""
+        """Draws each picture twice: with its objects, and with the detections."""
         pictures, config = [], self._config.dataset
         for i, original_size in enumerate(batch["original_size"]):
             height, width = batch["size"][i]
@@ -88,5 +91,7 @@ class Detection(Task):
         return pictures
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
-        """For each picture `NAME_overlay.png`, and for all `detections.json`, as COCO's files."""
-        write_detections(predictions, out, self._categories)
+        """Writes `NAME_overlay.png` for each picture, and `detections.json` in COCO's format."""
+        ids = self.description.category_ids
+        assert ids is not None, "a description of detection data has category ids"
+        write_detections(predictions, out, dict(zip(ids, self.class_names, strict=True)))

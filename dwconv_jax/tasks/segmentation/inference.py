@@ -1,4 +1,4 @@
-"""Probabilities of whole pictures: over scales and mirrored, at any size."""
+"""Probabilities of whole images: averaged over scales and mirrored views, at any size."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,17 +16,17 @@ def mean_probabilities(
     *,
     flip: bool,
 ) -> jax.Array:
-    """Mean over scales, and over mirrored views, of the probabilities at the original sizes.
+    """Averages probabilities over scales and mirrored views, at the original sizes.
 
     Args:
-      model: `[B, h, w, C]` to logits `[B, h, w, K]`.
-      views: the same pictures at each scale, `[B, h, w, C]`.
-      sizes: int `[B, 2]`, the original heights and widths, no larger than the canvas.
+      model: maps `[B, h, w, C]` to logits `[B, h, w, K]`.
+      views: the same images at each scale, `[B, h, w, C]`.
+      sizes: int `[B, 2]`, original heights and widths, at most those of the canvas.
       canvas: `(H, W)` of the result.
       flip: adds the mirror image of every view.
 
     Returns:
-      float32 `[B, H, W, K]`; what lies outside an image's size repeats its border.
+      float32 `[B, H, W, K]`; pixels outside an image repeat its border.
     """
 
     def probabilities(logits: jax.Array) -> jax.Array:
@@ -39,15 +39,15 @@ def mean_probabilities(
 
 
 def resize_to_sizes(x: jax.Array, sizes: jax.Array, canvas: tuple[int, int]) -> jax.Array:
-    """Resizes each image of a batch to a size of its own, bilinear as `resize`.
+    """Resizes each image of a batch to its own size, bilinear like `resize`.
 
     Args:
       x: `[B, h, w, K]`.
-      sizes: int `[B, 2]`, height and width to resize to, no larger than the canvas.
+      sizes: int `[B, 2]`, heights and widths to resize to, at most those of the canvas.
       canvas: `(H, W)` of the result.
 
     Returns:
-      `[B, H, W, K]`; what lies outside an image's size repeats its border.
+      `[B, H, W, K]`; pixels outside an image repeat its border.
     """
 
     def along(x: jax.Array, size: jax.Array, length: int, axis: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Confusion matrices over a whole set, and the three numbers that segmentation reports."""
+"""Confusion matrices over a whole split, and the three metrics computed from them."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
-# The label of pixels that belong to no class.
+# The label of pixels without a class.
 IGNORED = 255
 
 
 def confusion_matrix(labels: jax.Array, predictions: jax.Array, num_classes: int) -> jax.Array:
-    """Counts pixels by class and prediction; ignored ones do not count.
+    """Counts pixels by class and prediction, except ignored ones.
 
     Args:
       labels: integers of any shape, classes or `IGNORED`.
       predictions: classes, of the same shape.
-      num_classes: how many classes there are.
+      num_classes: the number of classes.
 
     Returns:
       int32 `[num_classes, num_classes]`, rows by label and columns by prediction.
@@ -30,53 +30,53 @@ def confusion_matrix(labels: jax.Array, predictions: jax.Array, num_classes: int
 
 @flax.struct.dataclass
 class _FromConfusion(clu_metrics.Metric):
-    """A metric of the confusion matrix of all pixels; exact: the sums are 64-bit, on the host."""
+    """A metric of the confusion matrix of all pixels; exact, with 64-bit sums on the host."""
 
     confusion: Any
 
     @classmethod
     def from_model_output(cls, confusion: jax.Array, **_: Any) -> "_FromConfusion":
-        """The metric of one batch."""
+        """Returns the metric of one batch."""
         return cls(confusion=confusion)
 
     def merge(self, other: "_FromConfusion") -> "_FromConfusion":
-        """The metric of both."""
+        """Returns the metric of both."""
         return self.replace(confusion=_to_host(self.confusion) + _to_host(other.confusion))
 
     def _areas(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each class: pixels that are right, that are labelled so, that are predicted so."""
+        """Returns the correct, labeled and predicted pixels of each class."""
         confusion = _to_host(self.confusion)
         return confusion.diagonal(), confusion.sum(1), confusion.sum(0)
 
 
 @flax.struct.dataclass
 class MeanIoU(_FromConfusion):
-    """Intersection over union, averaged over the classes that occur (label or prediction)."""
+    """Intersection over union, averaged over classes that occur as label or prediction."""
 
     def compute(self) -> float:
         """In 0..1."""
-        right, labelled, predicted = self._areas()
-        return _mean_ratio(right, labelled + predicted - right)
+        correct, labeled, predicted = self._areas()
+        return _mean_ratio(correct, labeled + predicted - correct)
 
 
 @flax.struct.dataclass
 class MeanAccuracy(_FromConfusion):
-    """Share of a class's pixels that are right, averaged over the classes that are labelled."""
+    """Share of correct pixels of a class, averaged over classes that occur as label."""
 
     def compute(self) -> float:
         """In 0..1."""
-        right, labelled, _ = self._areas()
-        return _mean_ratio(right, labelled)
+        correct, labeled, _ = self._areas()
+        return _mean_ratio(correct, labeled)
 
 
 @flax.struct.dataclass
 class PixelAccuracy(_FromConfusion):
-    """Share of all pixels that are right."""
+    """Share of correct pixels."""
 
     def compute(self) -> float:
         """In 0..1."""
-        right, labelled, _ = self._areas()
-        return _mean_ratio(right.sum(keepdims=True), labelled.sum(keepdims=True))
+        correct, labeled, _ = self._areas()
+        return _mean_ratio(correct.sum(keepdims=True), labeled.sum(keepdims=True))
 
 
 def _to_host(counts: Any) -> np.ndarray:
@@ -84,6 +84,6 @@ def _to_host(counts: Any) -> np.ndarray:
 
 
 def _mean_ratio(parts: np.ndarray, wholes: np.ndarray) -> float:
-    """Mean of the ratios whose denominator is not zero; not a number where there is none."""
+    """Returns the mean of the ratios with a nonzero denominator, NaN without any."""
     occurs = wholes > 0
     return float(np.mean(parts[occurs] / wholes[occurs])) if occurs.any() else float("nan")

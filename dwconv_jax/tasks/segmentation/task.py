@@ -1,7 +1,6 @@
-"""Semantic segmentation: losses of both heads, mean IoU, and the data that goes with them."""
+"""Semantic segmentation: losses of both heads, prediction and mean IoU."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import flax
 import jax
@@ -11,12 +10,13 @@ import optax
 from clu import metrics as clu_metrics
 from etils import epath
 from flax import nnx
-from ml_collections import ConfigDict
 from PIL import Image
 
 from dwconv_jax import data
 from dwconv_jax.data.dataset import Batch, to_pixels
-from dwconv_jax.drawing import add_legend, contact_sheet, label_overlay, make_palette
+from dwconv_jax.data.picture import read_picture
+from dwconv_jax.data.segmentation.preprocess import picture
+from dwconv_jax.drawing import add_legend, label_overlay, make_palette, tile
 from dwconv_jax.models import UPerNet
 from dwconv_jax.models.segmentation.upernet import resize
 from dwconv_jax.tasks.segmentation.inference import mean_probabilities
@@ -27,7 +27,7 @@ from dwconv_jax.tasks.segmentation.metrics import (
     PixelAccuracy,
     confusion_matrix,
 )
-from dwconv_jax.tasks.task import SHEET_SIZE, Prediction, Task
+from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task
 
 # The weight of the auxiliary head's loss (mmseg).
 _AUXILIARY_WEIGHT = 0.4
@@ -48,52 +48,49 @@ class Segmentation(Task):
     """The task that `config.task = "segmentation"` names."""
 
     best_metric = "mean_iou"
+    load_data = staticmethod(data.load_segmentation)
+    describe_data = staticmethod(data.describe_segmentation)
 
-    def __init__(self, config: ConfigDict, *, described: bool = False):
-        """Opens or only describes the data; errors in `config.dataset` show here.
+    def read_picture(self, path: epath.Path) -> Batch:
+        """Reads a file as `views`, `label` (all `IGNORED`) and `size`; see `predict`."""
+        return read_picture(path, lambda encoded: picture(encoded, self._config.dataset))
 
-        Raises:
-          ValueError: for a config that cannot be; it names the field.
-          FileNotFoundError: for data that is not there.
-        """
-        open_data = data.describe_segmentation if described else data.load_segmentation
-        super().__init__(config, open_data(config.dataset))
-
-    def loss(
-        self, model: UPerNet, batch: dict[str, jax.Array], rngs: nnx.Rngs
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, model: UPerNet, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
         """The loss of `image[B, H, W, C]` against `label[B, H, W]`; see `segmentation_loss`."""
         return segmentation_loss(model, batch["image"], batch["label"], rngs)
 
-    def evaluate(
-        self, model: UPerNet, batch: dict[str, Any]
-    ) -> tuple[SegmentationMetrics, jax.Array]:
-        """Counts the pixels of `label[B, H, W]` at the original sizes, `size[B, 2]`.
+    def predict(self, model: UPerNet, batch: DeviceBatch) -> jax.Array:
+        """Segments `views`, each `[B, h, w, C]`, at the original sizes, `size[B, 2]`.
 
-        The network sees `views`, each `[B, h, w, C]`. Labels are `IGNORED` beyond an image's size
-        and in the images that fill up a batch. The predictions are label maps, uint8 `[B, H, W]`.
+        Returns:
+          Label maps, uint8 `[B, H, W]`; `H` and `W` are those of `label[B, H, W]`, whose values are
+          not used.
         """
-        label = batch["label"]
         probabilities = mean_probabilities(
             model,
             batch["views"],
             batch["size"],
-            (label.shape[1], label.shape[2]),
+            batch["label"].shape[1:3],
             flip=self._config.dataset.eval_flip,
         )
-        predictions = probabilities.argmax(-1).astype(jnp.uint8)
-        confusion = confusion_matrix(label, predictions, self.num_classes)
+        return probabilities.argmax(-1).astype(jnp.uint8)
+
+    def evaluate(self, model: UPerNet, batch: DeviceBatch) -> tuple[SegmentationMetrics, jax.Array]:
+        """Returns the counts of pixels of `label[B, H, W]`, and the predicted label maps.
+
+        Labels are `IGNORED` outside an image and in the images that pad a batch.
+        """
+        predictions = self.predict(model, batch)
+        confusion = confusion_matrix(batch["label"], predictions, self.num_classes)
         return SegmentationMetrics.single_from_model_output(confusion=confusion), predictions
 
     def draw_training(self, batch: Batch) -> np.ndarray:
-        """Crops as training sees them, tinted with their labels."""
+        """Draws crops as training sees them, tinted with their labels."""
         pairs = zip(batch["image"][:SHEET_SIZE], batch["label"], strict=False)
-        return contact_sheet(
-            [self._overlay(to_pixels(x, self._config.dataset), y) for x, y in pairs]
-        )
+        return tile([self._overlay(to_pixels(x, self._config.dataset), y) for x, y in pairs])
 
     def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
-        """Each picture beside its labels and beside the predicted ones."""
+        """Draws each picture beside its labels and beside the predicted ones."""
         pictures = []
         for i, (height, width) in enumerate(batch["size"]):
             view = Image.fromarray(to_pixels(batch["views"][0][i], self._config.dataset))
@@ -104,9 +101,9 @@ class Segmentation(Task):
         return pictures
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
-        """For each picture `NAME.png`, its label map, and `NAME_overlay.png` in colours.
+        """Writes a label map, `NAME.png`, and `NAME_overlay.png` in colors for each picture.
 
-        Where a data set counts from 1 and 0 is no class (`zero_is_ignored`), so do label maps.
+        With `zero_is_ignored`, label maps count from 1 too.
         """
         for path, batch, output in predictions:
             height, width = batch["size"][0]
@@ -133,7 +130,7 @@ class Segmentation(Task):
         return [i for i, name in enumerate(self.class_names) if name == _BACKGROUND]
 
     def _overlay(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """A picture in the colours of its labels; what is "background" keeps its own."""
+        """Tints a picture with the colors of its labels, except for "background"."""
         shown = np.where(np.isin(labels, self._untinted), IGNORED, labels)
         return label_overlay(image, shown, self._palette)
 
@@ -141,7 +138,7 @@ class Segmentation(Task):
 def segmentation_loss(
     model: UPerNet, images: jax.Array, labels: jax.Array, rngs: nnx.Rngs | None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss of both heads in training mode.
+    """Returns the loss of both heads in training mode.
 
     Args:
       model: the model; its batch statistics are updated.
@@ -165,7 +162,7 @@ def segmentation_loss(
 
 
 def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over all pixels of `[B, H, W, K]`; ignored ones add 0 but count in the mean (mmseg)."""
+    """Returns the mean over all pixels of `[B, H, W, K]`; ignored ones count as 0 (mmseg)."""
     ignored = labels == IGNORED
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(ignored, 0, labels))
     return jnp.where(ignored, 0, loss).mean()

@@ -15,6 +15,8 @@ from dwconv_jax import data
 from dwconv_jax.data.builders.scenes import Scenes
 from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.detection.coco import encode_mask
+from dwconv_jax.data.detection.preprocess import picture
+from dwconv_jax.data.picture import read_picture
 
 MakeConfig = Callable[..., ml_collections.ConfigDict]
 SIZES = ((40, 60), (60, 40), (48, 64), (64, 48), (50, 50), (40, 60), (20, 60))
@@ -192,7 +194,7 @@ def test_evaluation_is_exact(make_config: MakeConfig) -> None:
 def test_a_huge_picture_is_a_batch(make_config: MakeConfig, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "huge.png"
     Image.new("RGB", (9000, 4500), (255, 0, 0)).save(path)
-    batch = data.load_detection(make_config()).picture(str(path))
+    batch = read_picture(path, lambda encoded: picture(encoded, make_config()))
     assert batch["image"].shape == (1, 64, 96, 3)
     assert batch["original_size"].tolist() == [[4500, 9000]]
     assert batch["size"].tolist() == [[48, 96]]

@@ -12,7 +12,9 @@ from PIL import Image
 
 from dwconv_jax import data
 from dwconv_jax.data.builders.scenes import Scenes
+from dwconv_jax.data.picture import read_picture
 from dwconv_jax.data.segmentation.dataset import Batch
+from dwconv_jax.data.segmentation.preprocess import picture
 
 MakeConfig = Callable[..., ml_collections.ConfigDict]
 SIZES = ((30, 40), (40, 30), (30, 41), (64, 48), (30, 40))
@@ -142,9 +144,11 @@ def test_views_at_several_scales(make_config: MakeConfig) -> None:
 
 
 def test_a_picture_is_a_batch(make_config: MakeConfig, root: pathlib.Path) -> None:
-    dataset = data.load_segmentation(make_config())
-    expected = next(dataset.eval_batches(1))
-    actual = dataset.picture(str(root / "images" / "validation" / "0.png"))
+    config = make_config()
+    expected = next(data.load_segmentation(config).eval_batches(1))
+    path = root / "images" / "validation" / "0.png"
+    actual = read_picture(path, lambda encoded: picture(encoded, config))
+    assert expected.pop("mask") == 1
     assert (actual.pop("label") == 255).all() and expected.pop("label").shape == (1, 30, 40)
     assert_same(actual, expected)
 

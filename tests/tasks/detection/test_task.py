@@ -50,7 +50,7 @@ def test_a_run_ends_with_the_metrics_of_its_checkpoint(config, tmp_path):
 
 
 def test_predictions_are_in_pixels_of_the_original(config):
-    task = Detection(config)
+    task = Detection.open(config)
     model = drawn(lambda: task.create_model(nnx.Rngs(0)))
     graph, state = nnx.split(model)
     batch = next(task.eval_batches())
@@ -79,4 +79,4 @@ def test_configs_for_coco(variant):
 def test_micro_batches_are_refused(config):
     config.accumulation_steps = 2
     with pytest.raises(ValueError, match=r"config\.accumulation_steps=2 must be 1 for detection"):
-        Detection(config)
+        Detection.open(config)

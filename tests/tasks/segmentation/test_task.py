@@ -64,7 +64,7 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     pictures.mkdir()
     for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40))):
         Image.new("RGB", size, (9, 99, 9)).save(pictures / name)
-    predict(config, str(tmp_path), str(pictures), str(out), "best")
+    predict(str(tmp_path), str(pictures), str(out), "best")
     assert sorted(path.name for path in out.iterdir()) == [
         "a.png", "a_overlay.png", "b.png", "b_overlay.png",
     ]  # fmt: skip
@@ -75,11 +75,11 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     spoilt.mkdir()
     (spoilt / "c.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"cannot read .*c\.png"):
-        predict(config, str(tmp_path), str(spoilt), str(out), "best")
+        predict(str(tmp_path), str(spoilt), str(out), "best")
 
 
 def test_the_ground_keeps_its_colours_in_pictures(config):
-    task = Segmentation(config)
+    task = Segmentation.open(config)
     batch = next(task.eval_batches())
     picture, *_ = task.draw(batch, np.zeros_like(batch["label"]))
     image, labelled, predicted = np.split(picture, 3, axis=1)
@@ -88,16 +88,16 @@ def test_the_ground_keeps_its_colours_in_pictures(config):
     assert not tinted[~objects].any() and tinted[objects].mean() > 0.9
 
 
-def test_pictures_must_be_there(config, tmp_path):
+def test_pictures_must_be_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none: there is no such folder"):
-        predict(config, str(tmp_path), str(tmp_path / "none"), str(tmp_path), "best")
+        predict(str(tmp_path), str(tmp_path / "none"), str(tmp_path), "best")
     with pytest.raises(FileNotFoundError, match=r"has no pictures; legal file names end in \.jpg"):
-        predict(config, str(tmp_path), str(tmp_path), str(tmp_path), "best")
+        predict(str(tmp_path), str(tmp_path), str(tmp_path), "best")
 
 
 def test_evaluation_does_not_depend_on_devices_or_padding(config):
     """One picture a batch on one device, and batches of 8 over 8 devices, the last one padded."""
-    task = Segmentation(config)
+    task = Segmentation.open(config)
     model = task.create_model(nnx.Rngs(0))
     graph, state = nnx.split(model)
     evaluate = jax.jit(lambda state, batch: task.evaluate(nnx.merge(graph, state), batch)[0])
@@ -118,7 +118,7 @@ def test_evaluation_does_not_depend_on_devices_or_padding(config):
 def test_the_batch_must_not_exceed_the_data(config):
     config.batch_size = 40
     with pytest.raises(ValueError, match="batch_size=40 exceeds the 32 examples"):
-        Segmentation(config)
+        Segmentation.open(config)
 
 
 @pytest.mark.parametrize("variant", [name for name in ade20k.VARIANTS if name.endswith("tiny")])

@@ -1,4 +1,4 @@
-"""Pictures with captions, so many to a file."""
+"""Contact sheets: many pictures with captions in one file."""
 
 import numpy as np
 from etils import epath
@@ -9,8 +9,8 @@ from dwconv_jax.visualize.page import png
 _PICTURES = 48
 
 
-class ContactSheets:
-    """Writes `sheet_001.png`, `sheet_002.png`, ... into a folder, holding one sheet at a time."""
+class SheetWriter:
+    """Writes `sheet_001.png`, `sheet_002.png`, ... into a folder, one sheet at a time."""
 
     def __init__(self, folder: epath.Path):
         self._folder, self._count = folder, 0
@@ -18,14 +18,14 @@ class ContactSheets:
         self._captions: list[str] = []
 
     def add(self, image: np.ndarray, caption: str) -> None:
-        """Adds a picture, `[H, W, C]`; all of one size."""
+        """Adds a picture, uint8 `[H, W, 3]`; all have the same size."""
         self._images.append(image)
         self._captions.append(caption)
         if len(self._images) == _PICTURES:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is not written yet."""
+        """Writes the unfinished sheet, if any."""
         if not self._images:
             return
         self._count += 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from dwconv_jax.inference import PLATFORMS, export_model
+from dwconv_jax.export import PLATFORMS, export_model
 from tests.models.test_fold import trained
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)

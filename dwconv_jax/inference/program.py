@@ -1,4 +1,4 @@
-"""A model as one serialised program for CPU, CUDA and TPU, its weights inside."""
+"""A model as one serialized program for CPU, CUDA and TPU, with its weights inside."""
 
 from collections.abc import Sequence
 
@@ -22,18 +22,18 @@ def export_model(
 ) -> export.Exported:
     """Traces a model for any batch size, with its batch norms folded and its weights inside.
 
-    The program needs JAX and flatbuffers, by which JAX reads it; neither this package nor Flax, nor
-    the kernels compiled for this machine::
+    The program runs with JAX and flatbuffers alone, without this package, Flax or kernels compiled
+    for this machine::
 
         exported = jax.export.deserialize(pathlib.Path("model.jaxexport").read_bytes())
         logits = exported.call(pixels)  # uint8 [B, H, W, C]
 
     Args:
-      model: takes normalised images `[B, H, W, C]` and returns logits.
+      model: takes normalized images `[B, H, W, C]` and returns logits.
       image_shape: `(H, W, C)`.
-      mean: subtracted from pixels in units of 0..1, for each channel or for all.
-      std: divides them.
-      platforms: what it shall run on.
+      mean: subtracted from pixels in 0..1; one number, or one per channel.
+      std: divides them; likewise.
+      platforms: that the program runs on.
 
     Returns:
       A program from uint8 `[B, H, W, C]` to what the model returns; `.serialize()` gives its bytes.

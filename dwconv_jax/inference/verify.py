@@ -1,4 +1,4 @@
-"""Whether an exported program is the model, and how long it takes."""
+"""Compares an exported program with its model, and measures its latency."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ Program = Callable[[np.ndarray], jax.Array]
 
 
 def random_pixels(exported: export.Exported, batch: int) -> np.ndarray:
-    """Noise that the program takes: uint8 `[batch, H, W, C]`."""
+    """Draws noise that the program takes: uint8 `[batch, H, W, C]`."""
     shape = (batch, *exported.in_avals[0].shape[1:])
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
@@ -25,7 +25,7 @@ def random_pixels(exported: export.Exported, batch: int) -> np.ndarray:
 def relative_difference(
     program: Program, model: nnx.Module, dataset: ConfigDict, pixels: np.ndarray
 ) -> float:
-    """The largest difference of the outputs, over the largest output of the model."""
+    """Returns the largest difference between outputs, over the largest output of the model."""
     images = (pixels.astype(np.float32) / 255 - np.float32(dataset.mean)) / np.float32(dataset.std)
     graph, state = nnx.split(model)
     expected = jax.jit(lambda state, x: nnx.merge(graph, state)(x, train=False))(state, images)
@@ -33,7 +33,7 @@ def relative_difference(
 
 
 def latency_ms(program: Program, pixels: np.ndarray) -> float:
-    """Median milliseconds of a call on the default device, compilation and copies in aside."""
+    """Returns the median time of a call on the default device, without compilation and copies."""
     on_device = jax.device_put(pixels)
     times = []
     for _ in range(_WARM_UP + _RUNS):

@@ -1,0 +1,19 @@
+"""Preprocessing of evaluation images; needs the configuration alone, no data set."""
+
+import tensorflow as tf
+
+from dwconv_jax.data.classification import augment
+from dwconv_jax.data.classification.config import ClassificationConfig
+from dwconv_jax.data.dataset import normalise
+from dwconv_jax.data.stream import Example
+
+
+def eval_image(encoded: tf.Tensor, config: ClassificationConfig, channels: int) -> tf.Tensor:
+    """Decodes, resizes, crops and normalizes an image: float32 `[S, S, channels]`."""
+    image = augment.eval_image(encoded, config.eval_resize, config.image_size, channels)
+    return normalise(image, config)
+
+
+def picture(encoded: tf.Tensor, config: ClassificationConfig, channels: int) -> Example:
+    """What a batch for prediction holds of an encoded picture: its image."""
+    return {"image": eval_image(encoded, config, channels)}

@@ -1,0 +1,68 @@
+"""The trained model of a workdir, ready to predict."""
+
+import dataclasses
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from dwconv_jax.errors import UserError
+from dwconv_jax.tasks import create_task, restore_task
+from dwconv_jax.tasks.task import Task
+from dwconv_jax.training.description import config_of_run, read_data_description
+from dwconv_jax.training.restore import restore_model
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A model with its trained weights, on the default device.
+
+    Attributes:
+      config: of the run.
+      task: predicts and names what is predicted; it may not have opened its data.
+      model: takes batches through `task.predict`.
+      step: of the checkpoint; 0 for the weights of `config.init_from`.
+    """
+
+    config: ConfigDict
+    task: Task
+    model: Any
+    step: int
+
+
+def load_trained(
+    workdir: str, checkpoint: str = "latest", config: ConfigDict | None = None
+) -> TrainedModel:
+    """Loads the model of a run from its workdir alone: no data set, no optimizer state.
+
+    Only a workdir that holds no description of its data needs the data: that of an older version,
+    or one without a run, where `config.init_from` names the weights.
+
+    Args:
+      workdir: of the run.
+      checkpoint: "latest" or "best".
+      config: of the run, to override operational fields; by default the one in the workdir.
+
+    Raises:
+      UserError: if `config` is not the one of the run.
+      FileNotFoundError: if the workdir holds no run, or not that checkpoint.
+      CheckpointError: if no checkpoint is intact.
+    """
+    path = epath.Path(workdir).absolute()
+    config = config_of_run(path, config)
+    task = _restore_task(config, path)
+    model, step = restore_model(task, config, path, checkpoint)
+    return TrainedModel(config, task, model, step)
+
+
+def _restore_task(config: ConfigDict, workdir: epath.Path) -> Task:
+    description = read_data_description(workdir)
+    if description is not None:
+        return restore_task(config, description)
+    try:
+        return create_task(config)
+    except (UserError, OSError) as error:
+        raise UserError(
+            f"{workdir} does not describe its data, so that the data set itself is needed: "
+            f"{error}; or resume the run once where its data is, which writes the description"
+        ) from error

@@ -1,0 +1,83 @@
+"""What a run leaves in its workdir for those who read it: its config, and what its data is like."""
+
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from dwconv_jax.errors import UserError
+from dwconv_jax.files import write_atomically
+from dwconv_jax.tasks.description import DataDescription
+from dwconv_jax.training.checkpoint import has_checkpoint
+from dwconv_jax.training.config import base_config, differences, validate
+
+_CONFIG, _DATA = "config.json", "data.json"
+
+
+def write_description(workdir: epath.Path, config: ConfigDict, data: DataDescription) -> None:
+    """Writes `config.json` and `data.json` into a workdir."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(workdir / _CONFIG, config.to_json_best_effort(indent=2) + "\n")
+    write_atomically(workdir / _DATA, json.dumps(dataclasses.asdict(data), indent=2) + "\n")
+
+
+def read_config(workdir: epath.Path) -> ConfigDict:
+    """Reads the config of a run; fields that are newer than the run have their defaults.
+
+    Raises:
+      FileNotFoundError: if the workdir holds no run.
+    """
+    path = workdir / _CONFIG
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: --workdir must be one of main.py")
+    saved = _with_tuples(json.loads(path.read_text()))
+    config = base_config(saved["task"])
+    config.update(saved)
+    return config
+
+
+def read_data_description(workdir: epath.Path) -> DataDescription | None:
+    """Reads classes and channels of a run's data; None if an older version left none."""
+    path = workdir / _DATA
+    return DataDescription.from_json(json.loads(path.read_text())) if path.exists() else None
+
+
+def config_of_run(workdir: epath.Path, config: ConfigDict | None = None) -> ConfigDict:
+    """Returns `config`, checked against the run in the workdir, or the run's own config.
+
+    Raises:
+      UserError: if `config` is illegal, or not the one of the run.
+      FileNotFoundError: if `config` is None and the workdir holds no run.
+    """
+    if config is None:
+        return read_config(workdir)
+    validate(config)
+    if has_checkpoint(workdir):
+        check_same_config(config, workdir)
+    return config
+
+
+def check_same_config(config: ConfigDict, workdir: epath.Path) -> None:
+    """Checks that a workdir holds no run, or one of this config; operational fields may differ.
+
+    Raises:
+      UserError: with one line for each field that differs.
+    """
+    path = workdir / _CONFIG
+    if not path.exists():
+        return
+    changed = differences(json.loads(path.read_text()), json.loads(config.to_json_best_effort()))
+    if changed:
+        raise UserError(
+            f"{workdir} holds checkpoints of another config; use another workdir, or the same "
+            "config:\n  " + "\n  ".join(changed)
+        )
+
+
+def _with_tuples(value: Any) -> Any:
+    """Turns the lists of JSON back into the tuples of configs."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(entry) for name, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
