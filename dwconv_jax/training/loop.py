@@ -25,9 +25,10 @@ from dwconv_jax.training.config import differences, total_steps, validate
 from dwconv_jax.training.initialize import load_initial_weights
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import batch_sharding, make_mesh, state_sharding, to_devices
-from dwconv_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from dwconv_jax.training.optimizer import make_optimizer
 from dwconv_jax.training.preemption import Preempted, PreemptionWatch
 from dwconv_jax.training.progress import Stopwatch, duration
+from dwconv_jax.training.schedules import learning_rate_schedule
 from dwconv_jax.training.state import ModelDef, TrainState, initial_state
 from dwconv_jax.training.step import make_eval_step, make_train_step
 from dwconv_jax.training.writers import MetricLog

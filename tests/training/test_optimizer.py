@@ -11,12 +11,8 @@ from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.convert.layout import Buffer, layout
 from dwconv_jax.models import create_model
 from dwconv_jax.training import base_config
-from dwconv_jax.training.optimizer import (
-    decayed,
-    learning_rate_schedule,
-    make_optimizer,
-    warmup_cosine,
-)
+from dwconv_jax.training.optimizer import decayed, make_optimizer
+from dwconv_jax.training.schedules import learning_rate_schedule, warmup_cosine
 from dwconv_jax.training.state import ModelDef, initial_state
 from dwconv_jax.training.step import make_train_step
 from tests import golden

@@ -11,8 +11,8 @@ from dwconv_jax.convert.layout import Entry
 from dwconv_jax.convert.segmentation import upernet
 from dwconv_jax.models import UPerNet, create_model
 from dwconv_jax.training.config import validate
-from dwconv_jax.training.optimizer import learning_rate_schedule
-from dwconv_jax.training.schedules import decayed_except_norms
+from dwconv_jax.training.optimizer import decayed_except_norms
+from dwconv_jax.training.schedules import learning_rate_schedule
 from tests import golden
 
 

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import CascadeMaskRCNN
 from dwconv_jax.tasks.detection.losses import Objects, detection_loss

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.drawing import add_legend, contact_sheet, label_overlay, make_palette
 from dwconv_jax.models import UPerNet
 from dwconv_jax.models.segmentation.upernet import resize

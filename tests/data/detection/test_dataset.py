@@ -293,7 +293,7 @@ def test_illegal_values_are_named(make_config: MakeConfig, fields: dict, message
 
 def test_odd_batches_are_refused(make_config: MakeConfig) -> None:
     dataset = data.load_detection(make_config())
-    with pytest.raises(ValueError, match="batch_size=3 must be even: losses are normalised over p"):
+    with pytest.raises(ValueError, match="batch_size=3 must be even: losses are normalized over p"):
         next(dataset.train_batches(3, seed=0))
     with pytest.raises(ValueError, match="batch_size=6 exceeds the 5 examples"):
         dataset.steps_per_epoch(6)
