@@ -24,8 +24,8 @@ def count_training_examples(config: DatasetConfig, builder: tfds.core.DatasetBui
         return builder.info.splits[config.train_split].num_examples
     if config.num_train is None:
         raise UserError(
-            f"config.dataset.num_train=None: {config.name!r} is not prepared in {builder.data_dir}; "
-            "give the number of training examples"
+            f"config.dataset.num_train=None: {config.name!r} is not prepared in "
+            f"{builder.data_dir}; give the number of training examples"
         )
     return config.num_train
 

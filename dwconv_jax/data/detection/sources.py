@@ -207,8 +207,8 @@ def _class_names(config: DetectionConfig, builder: tfds.core.DatasetBuilder) -> 
         )
         raise UserError(
             f"config.dataset.name={config.name!r} has no instance masks: it needs the features "
-            "'image', 'instances' (an image: 0, or i + 1 where the i-th object is seen) and 'objects' with "
-            f"'bbox' and 'label', and has {', '.join(features)}{advice}"
+            "'image', 'instances' (an image: 0, or i + 1 where the i-th object is seen) and "
+            f"'objects' with 'bbox' and 'label', and has {', '.join(features)}{advice}"
         )
     return label.names
 

@@ -268,7 +268,7 @@ def test_nothing_to_learn_is_said(make_config: MakeConfig, root: pathlib.Path) -
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(max_objects=1), "dataset.max_objects=1: image '0.png' has 2 objects"),
+        (dict(max_objects=1), "dataset.max_objects=1: image '0.png' has 2 objects, .*set it to 2"),
         (dict(num_classes=3), "dataset.num_classes=3: 'folder' has 2 classes; legal are that and"),
         (dict(num_train=0), "dataset.num_train=0 must be None or a positive int"),
         (dict(max_objects=0), "dataset.max_objects=0 must be a positive int"),
