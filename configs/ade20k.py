@@ -4,16 +4,17 @@
         --config.dataset.data_dir=ADEChallengeData2016 --config.init_from=dwnet_tiny_224.pth
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet and swin, each _tiny and _base. `data_dir` holds
-SceneParsing's images/{training,validation} and annotations/{training,validation}; for the authors'
-layout, {train,val}/image and {train,val}/label, give --config.dataset.train_split=train and
---config.dataset.eval_split=val. (tfds' `scene_parse150` can be read as well, with
---config.dataset.name=scene_parse150 and its splits train and test; but the archive that tfds
-downloads holds the annotations of the instance challenge, not the 150 classes.)
+SceneParsing's images/{training,validation} and annotations/{training,validation}. For the authors'
+layout, {train,val}/image and {train,val}/label, add --config.dataset.train_split=train and
+--config.dataset.eval_split=val. (--config.dataset.name=scene_parse150 reads tfds's version, splits
+train and test; but the archive that tfds downloads holds the annotations of the instance challenge,
+not the 150 classes.)
 
 Meant for 8 or more accelerators; the authors of this project have not run it. The published mIoU
-(authors' README, single scale) are 45.5 and 48.3 for dwnet_tiny and dwnet_base, 45.7 and 48.0 for
-the dynamic ones; evaluation here rounds resized sides to multiples of 32, so that at most about a
-hundred shapes are compiled: --config.dataset.size_multiple=1 evaluates as the reference does.
+(authors' README, single scale) is 45.5 for dwnet_tiny, 48.3 for dwnet_base, 45.7 for
+dynamic_dwnet_tiny and 48.0 for dynamic_dwnet_base. Evaluation here rounds resized sides to
+multiples of 32, which compiles about a hundred shapes; --config.dataset.size_multiple=1 evaluates
+as the authors do.
 """
 
 from dwconv_jax.models import TASK_VARIANTS
@@ -22,8 +23,6 @@ from dwconv_jax.training import base_config
 
 _PREFIX = "upernet_"
 VARIANTS = tuple(name.removeprefix(_PREFIX) for name in TASK_VARIANTS if name.startswith(_PREFIX))
-# 20,210 training images in batches of 16.
-_STEPS_PER_EPOCH = 1263
 
 
 def get_config(variant: str = "dwnet_tiny"):
@@ -46,7 +45,6 @@ def get_config(variant: str = "dwnet_tiny"):
         size_multiple=32,
     )
     config.num_steps = 160_000
-    config.num_epochs = 127  # more than warm-up; num_steps decides
     config.batch_size = 16
     config.eval_batch_size = 8
     config.optimizer.update(
@@ -55,7 +53,7 @@ def get_config(variant: str = "dwnet_tiny"):
         learning_rate=6e-5,
         warmup_learning_rate=6e-11,
         min_learning_rate=0.0,
-        warmup_epochs=1500 / _STEPS_PER_EPOCH,
+        warmup_steps=1_500,
         weight_decay=0.01,
         clip_norm=float("inf"),
     )

@@ -3,8 +3,8 @@
     python main.py --config=configs/cifar10.py:dynamic_dwnet --workdir=runs/cifar10
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin. Meant for one GPU or TPU core; the authors of
-this project have not run it to the end, so that no accuracy is stated. `tfds build cifar10`
-downloads the 163 MB of data.
+this project have not run it to the end, so no accuracy is stated. `tfds build cifar10` downloads
+the 163 MB of data.
 """
 
 from dwconv_jax.ops.checks import check_choice

@@ -4,12 +4,17 @@
         --config.dataset.data_dir=coco --config.init_from=dwnet_tiny_224.pth
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet and swin, each _tiny and _base (and swin_small).
-`data_dir` holds annotations/instances_{train,val}2017.json and the pictures in train2017 and
-val2017. For the 3x schedule of the paper: 36 epochs in batches of 16, two pictures a device.
+`data_dir` holds annotations/instances_{train,val}2017.json and the images in train2017 and
+val2017. This is the 3x schedule of the paper: 36 epochs in batches of 16, two images per device.
 
-Meant for 8 or more accelerators; the authors of this project have not run it. The published box
-and mask AP (authors' README) are 49.9 and 43.4 for dwnet_tiny, 51.0 and 44.1 for dwnet_base, 50.5
-and 43.7 for dynamic_dwnet_tiny, 51.2 and 44.4 for dynamic_dwnet_base.
+Meant for 8 or more accelerators; the authors of this project have not run it. Published by the
+authors of the paper (their README):
+
+                        box AP   mask AP
+    dwnet_tiny            49.9      43.4
+    dwnet_base            51.0      44.1
+    dynamic_dwnet_tiny    50.5      43.7
+    dynamic_dwnet_base    51.2      44.4
 """
 
 from dwconv_jax.models import TASK_VARIANTS
@@ -18,8 +23,6 @@ from dwconv_jax.training import base_config
 
 _PREFIX = "cascade_mask_rcnn_"
 VARIANTS = tuple(name.removeprefix(_PREFIX) for name in TASK_VARIANTS if name.startswith(_PREFIX))
-# 117,266 training images with objects in batches of 16.
-_STEPS_PER_EPOCH = 7329
 
 
 def get_config(variant: str = "dwnet_tiny"):
@@ -51,11 +54,11 @@ def get_config(variant: str = "dwnet_tiny"):
         learning_rate=1e-4,
         warmup_learning_rate=1e-7,
         min_learning_rate=0.0,
-        warmup_epochs=500 / _STEPS_PER_EPOCH,
+        warmup_steps=500,
         weight_decay=0.05,
         clip_norm=float("inf"),
     )
     config.log_every_steps = 50
-    config.eval_every_steps = _STEPS_PER_EPOCH
+    config.eval_every_steps = 7_329  # an epoch
     config.checkpoint_every_steps = 1_000
     return config

@@ -1,4 +1,4 @@
-"""Real handwritten digits: the default, offline and in minutes.
+"""Real handwritten digits: trains offline in minutes.
 
     python main.py --config=configs/digits.py --workdir=runs/digits
 

@@ -2,10 +2,10 @@
 
     python main.py --config=configs/fashion_mnist.py:dwnet --workdir=runs/fashion_dwnet
 
-Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin, all of the same width; Swin has a block more
-in its first stage, because it is every second block that shifts its windows. The README's table has
-the accuracies reached and the times. `tfds build fashion_mnist` downloads the data;
-`python -m dwconv_jax.data.builders.fashion_mnist` prepares them from Debian's package instead.
+Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin, all of the same width. Swin has one more
+block in its first stage, because only every second block shifts its windows. `tfds build
+fashion_mnist` downloads the data; `python -m dwconv_jax.data.builders.fashion_mnist` prepares it
+from Debian's package instead.
 """
 
 from dwconv_jax.ops.checks import check_choice
@@ -15,7 +15,7 @@ VARIANTS = {
     "dwnet": dict(),
     "dynamic_dwnet": dict(),
     "i_dynamic_dwnet": dict(channels_per_group=(3, 6, 12)),
-    # Windows cover the maps of the later stages: only the first has shifted ones.
+    # A window covers the whole map of later stages, so only the first stage has shifted ones.
     "swin": dict(num_heads=(3, 6, 12), depths=(2, 1, 1)),
 }
 

@@ -9,11 +9,11 @@ validation images:
     dynamic_dwnet_tiny  81.8    dynamic_dwnet_base  83.2
     swin_tiny           81.2    swin_base           83.5    Swin's README
 
-For the other variants there is no published number that we could verify. Meant for 8 or more
-accelerators: the authors of the paper used 8 GPUs for the tiny models and 16 for the base models,
-1,024 images a step. The authors of this project have not run it.
+We could verify no published number for the other variants. Meant for 8 or more accelerators: the
+authors of the paper used 8 GPUs for the tiny models and 16 for the base models, 1,024 images per
+step. The authors of this project have not run it.
 
-The data are tfds `imagenet2012`, which `tfds build imagenet2012` makes of the two archives of
+The data is tfds's `imagenet2012`, which `tfds build imagenet2012` prepares from the two archives of
 image-net.org, or a folder of class folders, `<root>/train/n01440764/*.JPEG` and `<root>/val/...`:
 
     --config.dataset.name=folder --config.dataset.data_dir=ROOT --config.dataset.eval_split=val
@@ -31,7 +31,7 @@ def get_config(variant: str = "dwnet_tiny"):
     config = base_config()
     size = variant.rsplit("_", 1)[1]
     config.model.update(name=variant, drop_path_rate=DROP_PATH_RATES[size], dtype="bfloat16")
-    # What one of the authors' GPUs saw: batch norms and mixtures are over these images.
+    # One GPU of the authors saw this many images; batch norms and mixtures are over them.
     images_of_a_gpu = 64 if size == "base" else 128
     if "dwnet" in variant:
         config.model.batch_norm_group_size = images_of_a_gpu
@@ -49,7 +49,7 @@ def get_config(variant: str = "dwnet_tiny"):
         augment="inception",
         rand_augment_magnitude=9.0,
         rand_augment_std=0.5,
-        color_jitter=0.4,  # as the authors set it: RandAugment takes its place
+        color_jitter=0.4,  # as the authors set it; RandAugment replaces it
         random_erasing=0.25,
         eval_resize=256,
         shuffle_buffer=100_000,

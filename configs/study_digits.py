@@ -2,8 +2,7 @@
 
     python -m dwconv_jax.study --config=configs/study_digits.py --workdir=runs/study --jobs=2
 
-Small models on 8x8 pixels: this shows how a study runs and reads. What it finds says nothing about
-ImageNet.
+Small models on 8x8 pixels show how a study runs and reads. The results say nothing about ImageNet.
 """
 
 from configs import digits
@@ -12,7 +11,7 @@ from dwconv_jax.study import paper_grid, study_config
 
 def get_config():
     base = digits.get_config()
-    # Two blocks in the first stage: it is every second block that shifts Swin's windows.
+    # Two blocks in the first stage, because only every second block shifts Swin's windows.
     base.model.update(embed_dim=16, depths=(2, 1), window_size=5, drop_path_rate=0.0)
     base.num_epochs = 12
     base.optimizer.warmup_epochs = 1.0

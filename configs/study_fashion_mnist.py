@@ -2,9 +2,9 @@
 
     python -m dwconv_jax.study --config=configs/study_fashion_mnist.py --workdir=runs/study --jobs=2
 
-Eight of the paper's cells, each with two seeds and less than one look at each garment: this ranks
-what learns fast, not what ends best. `--config.base.num_steps=2340` gives the cells five epochs.
-The data are those of configs/fashion_mnist.py.
+Eight of the paper's cells, each with two seeds and less than one epoch. This ranks cells by how
+fast they learn, not by how well they end; `--config.base.num_steps=2340` trains them for five
+epochs. The data is that of configs/fashion_mnist.py.
 """
 
 from configs import fashion_mnist
@@ -18,7 +18,7 @@ CELLS = (
 
 def get_config():
     base = fashion_mnist.get_config("dwnet")
-    # Two blocks in the first stage: it is every second block that shifts Swin's windows.
+    # Two blocks in the first stage, because only every second block shifts Swin's windows.
     base.model.update(embed_dim=16, depths=(2, 1), drop_path_rate=0.0)
     base.num_steps = 300
     base.optimizer.warmup_epochs = 0.1

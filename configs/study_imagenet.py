@@ -2,8 +2,8 @@
 
     python -m dwconv_jax.study --config=configs/study_imagenet.py --workdir=DIR --cell=$I
 
-One run of configs/imagenet.py for each cell, `--cell=0` to `--cell=17`: meant for a cluster with 8
-or more accelerators a cell. The authors of this project have not run it.
+One run of configs/imagenet.py for each cell, `--cell=0` to `--cell=17`. Meant for a cluster with 8
+or more accelerators per cell. The authors of this project have not run it.
 """
 
 from configs import imagenet

@@ -16,7 +16,7 @@ from etils import epath
 
 from dwconv_jax import visualize
 from dwconv_jax.command_line import shown_errors
-from dwconv_jax.data.dataset import to_pixels
+from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.errors import UserError
 from dwconv_jax.inference.evaluate import Evaluation, evaluate_classifier
 from dwconv_jax.inference.trained import TrainedModel, load_trained

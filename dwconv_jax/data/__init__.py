@@ -1,35 +1,35 @@
-"""Data sets as iterators of NumPy batches: tfds builders and tf.data pipelines, no JAX."""
+"""Data sets as iterators of NumPy batches: tfds builders and tf.data pipelines, no JAX.
+
+Names are imported when they are used, so that config files do not wait for TensorFlow.
+"""
 
 import os
 
-# oneDNN makes a program for each new shape of a matrix product, and every crop has its own. It
-# listens only before TensorFlow is imported; what the user says comes first.
+from etils import epy
+
+# oneDNN compiles a program for each new shape of a matrix product, and every crop has its own. It
+# reads the variable when TensorFlow is imported; the user's setting takes precedence.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import tensorflow as tf
-
-# TensorFlow only reads data here. Without this it would claim the GPU's memory before JAX does.
-tf.config.set_visible_devices([], "GPU")
-
-from dwconv_jax.data.builders import digits as digits  # noqa: E402  (registers the builder with tfds)
-from dwconv_jax.data.classification.config import ClassificationConfig  # noqa: E402
-from dwconv_jax.data.classification.dataset import (  # noqa: E402
-    ClassificationDataset,
-    describe_classification,
-    load_classification,
-)
-from dwconv_jax.data.detection.config import DetectionConfig  # noqa: E402
-from dwconv_jax.data.detection.dataset import (  # noqa: E402
-    DetectionDataset,
-    describe_detection,
-    load_detection,
-)
-from dwconv_jax.data.segmentation.config import SegmentationConfig  # noqa: E402
-from dwconv_jax.data.segmentation.dataset import (  # noqa: E402
-    SegmentationDataset,
-    describe_segmentation,
-    load_segmentation,
-)
+with epy.lazy_api_imports(globals()):
+    from dwconv_jax.data.classification.config import ClassificationConfig
+    from dwconv_jax.data.classification.dataset import (
+        ClassificationDataset,
+        describe_classification,
+        load_classification,
+    )
+    from dwconv_jax.data.detection.config import DetectionConfig
+    from dwconv_jax.data.detection.dataset import (
+        DetectionDataset,
+        describe_detection,
+        load_detection,
+    )
+    from dwconv_jax.data.segmentation.config import SegmentationConfig
+    from dwconv_jax.data.segmentation.dataset import (
+        SegmentationDataset,
+        describe_segmentation,
+        load_segmentation,
+    )
 
 __all__ = [
     "ClassificationConfig",

@@ -2,13 +2,11 @@
 
 import abc
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import tensorflow as tf
 
-from dwconv_jax.data.classification.config import DatasetConfig
+from dwconv_jax.data.config import DatasetConfig
 from dwconv_jax.data.stream import (
     Example,
     Source,
@@ -17,9 +15,8 @@ from dwconv_jax.data.stream import (
     plain_graphs,
     training_stream,
 )
+from dwconv_jax.data.unreadable import Batch, load_entries, stand_in
 from dwconv_jax.errors import UserError
-
-Batch = dict[str, np.ndarray]
 
 _log = logging.getLogger("dwconv_jax")
 
@@ -219,70 +216,3 @@ class Dataset(abc.ABC):
             if complaint:
                 return f"{split.describe(example)}: {complaint}"
         return None
-
-
-def load_entries(
-    split: Split, stream: tf.data.Dataset, load: Callable[..., Example]
-) -> tf.data.Dataset:
-    """Loads what a stream holds, in its order.
-
-    Args:
-        split: where the examples come from; those in `split.unreadable` become zeros, and then all
-            entries say whether they are 'readable'.
-        stream: of arguments of `load`, an undecoded example the last of them.
-        load: makes an entry of a batch.
-    """
-    entries = stream.map(load, tf.data.AUTOTUNE, deterministic=True)
-    if not split.unreadable:
-        return entries
-    unreadable, spec = tf.constant(sorted(split.unreadable), tf.int64), entries.element_spec
-
-    def load_readable(*arguments: Any) -> Example:
-        readable = tf.reduce_all(arguments[-1]["index"] != unreadable)
-        entry = tf.cond(
-            readable,
-            lambda: load(*arguments),
-            lambda: tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), spec),
-        )
-        return {**entry, "readable": readable}
-
-    return stream.map(load_readable, tf.data.AUTOTUNE, deterministic=True)
-
-
-def stand_in(batch: Batch) -> Batch:
-    """Puts other entries of a batch in the place of those that are not 'readable'.
-
-    It is the first readable one among the places i ^ 1, i ^ 2, ...: a neighbour, and the same one
-    however many processes share the batch, but for shares of which little is left.
-    """
-    if "readable" not in batch:
-        return batch
-    readable = batch["readable"]
-    places = np.arange(len(readable))
-    if not readable.any():
-        raise UserError("not one example of a batch can be read")
-    for place in np.flatnonzero(~readable):
-        others = (place ^ k for k in range(1, 2 * len(readable)))
-        places[place] = next(i for i in others if i < len(readable) and readable[i])
-    return tf.nest.map_structure(lambda array: array[places], batch)
-
-
-def normalise(image: tf.Tensor, config: DatasetConfig) -> tf.Tensor:
-    """Pixels in 0..255 to the units that `config.mean` and `config.std` define."""
-    shape = tf.shape(image)
-
-    def row_of(numbers: Sequence[float]) -> tf.Tensor:
-        levels = 255 * tf.constant(numbers, tf.float32)
-        return tf.tile(tf.broadcast_to(levels, shape[2:]), shape[1:2])
-
-    # By whole rows: TensorFlow takes five times as long to repeat three numbers for each pixel.
-    rows = tf.reshape(image, [shape[0], shape[1] * shape[2]])
-    normalised = (rows - row_of(config.mean)) / row_of(config.std)
-    return tf.ensure_shape(tf.reshape(normalised, shape), image.shape)
-
-
-def to_pixels(image: np.ndarray, config: DatasetConfig) -> np.ndarray:
-    """The inverse of `normalise`, uint8; grey images become `[H, W, 3]` too."""
-    pixels = (image * np.asarray(config.std) + np.asarray(config.mean)) * 255
-    levels = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
-    return np.broadcast_to(levels, (*levels.shape[:2], 3))

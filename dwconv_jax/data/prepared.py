@@ -1,115 +1,68 @@
-"""Data sets that tfds knows: finding one, preparing it, reading its splits undecoded."""
+"""Data sets of tfds: finding one, preparing it, reading its splits undecoded."""
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dwconv_jax.data.classification.config import (
-    ClassificationConfig,
-    DatasetConfig,
-    ShuffledConfig,
-    check_channels,
-    unknown,
-)
-from dwconv_jax.data.stream import Example, Source, Split, described_split, plain_graphs
+from dwconv_jax.data.builders import digits as digits  # registers the builder with tfds
+from dwconv_jax.data.builders import scenes as scenes  # likewise
+from dwconv_jax.data.config import DatasetConfig, StreamedConfig
+from dwconv_jax.data.settings import unknown
+from dwconv_jax.data.stream import Example, Split, plain_graphs
 from dwconv_jax.errors import UserError
 
-# An example's index is its position in this order of reading, so the order is spelt out; it is the
-# one of a plain `tfds.load`.
+# An example's index is its position in the order of reading, which is that of a plain `tfds.load`.
 _READ = tfds.ReadConfig(interleave_cycle_length=16, interleave_block_length=16, try_autocache=False)
 
 
-def open_prepared(config: ClassificationConfig) -> Source:
-    """Opens a tfds data set, preparing it first if that takes no download.
-
-    Raises:
-        ValueError: there is no such data set or split, it is no image classification, or `mean` or
-            `std` does not fit its channels.
-        FileNotFoundError: the data set is not prepared; the message says how to.
-    """
-    builder = find_builder(config)
-    image, label = _features(config, builder)
-    check_channels(config, image.shape[-1])
-    builder = prepare_builder(config, builder)
-    return Source(
-        train=open_split(config, "train_split", builder, encoded=("image",), plain=("label",)),
-        eval=open_split(config, "eval_split", builder, encoded=("image",), plain=("label",)),
-        class_names=tuple(label.names),
-        channels=image.shape[-1],
-    )
-
-
-def describe_prepared(config: ClassificationConfig) -> Source:
-    """What `open_prepared` would open, without examples: the data set need not be prepared.
-
-    Raises:
-        ValueError: as `open_prepared`; or `num_train` is needed.
-    """
-    builder = find_builder(config)
-    image, label = _features(config, builder)
-    check_channels(config, image.shape[-1])
-    num_train = count_training_examples(config, prepare_builder(config, builder))
-    split = described_split(num_train, lambda e: e["image"], label=tf.int64, image=tf.string)
-    return Source(split, split, tuple(label.names), image.shape[-1])
-
-
 def count_training_examples(config: DatasetConfig, builder: tfds.core.DatasetBuilder) -> int:
-    """As tfds counts them where the data set is prepared, and as `num_train` says elsewhere."""
+    """The number of training examples: tfds's count if the data set is prepared, else `num_train`.
+
+    Raises:
+      UserError: `num_train` is needed.
+    """
     if builder.is_prepared():
         return builder.info.splits[config.train_split].num_examples
     if config.num_train is None:
         raise UserError(
-            f"dataset.num_train=None: {config.name!r} is not prepared in {builder.data_dir}, so "
-            "that the number of training examples must be given"
+            f"config.dataset.num_train=None: {config.name!r} is not prepared in "
+            f"{builder.data_dir}; give the number of training examples"
         )
     return config.num_train
 
 
 def find_builder(config: DatasetConfig) -> tfds.core.DatasetBuilder:
-    """The builder that `config.name` names; ValueError if there is none."""
+    """The builder of a tfds data set.
+
+    Raises:
+      UserError: there is no data set, configuration or version of the name.
+    """
     try:
         return tfds.builder(config.name, data_dir=config.data_dir)
     except tfds.core.DatasetNotFoundError as error:
         known = ["folder", *tfds.list_builders(with_community_datasets=False)]
-        message = unknown("name", config.name, known, list_known=False)
+        legal = "'folder', or a name in `tfds.list_builders()`"
         raise UserError(
-            f"{message}; legal: 'folder', or a name in `tfds.list_builders()`"
+            f"config.dataset.name={config.name!r} {unknown(config.name, known, legal)}"
         ) from error
     except (ValueError, AssertionError) as error:  # its config or version
-        raise UserError(f"dataset.name={config.name!r}: {_first_line(error)}") from error
-
-
-def _features(
-    config: ClassificationConfig, builder: tfds.core.DatasetBuilder
-) -> tuple[tfds.features.Image, tfds.features.ClassLabel]:
-    image, label = (dict(builder.info.features).get(key) for key in ("image", "label"))
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
-        raise UserError(
-            f"dataset.name={config.name!r} is not an image classification: it needs the features "
-            f"'image' and 'label' (a ClassLabel), and has {', '.join(builder.info.features)}"
-        )
-    dtype = np.dtype(image.np_dtype)
-    if dtype != np.uint8 or image.shape[-1] not in (1, 3):
-        raise UserError(
-            f"dataset.name={config.name!r} has images of {dtype} {tuple(image.shape)}: "
-            f"legal are uint8 with 1 or 3 channels"
-        )
-    return image, label
+        raise UserError(f"config.dataset.name={config.name!r}: {_first_line(error)}") from error
 
 
 def prepare_builder(
     config: DatasetConfig, builder: tfds.core.DatasetBuilder
 ) -> tfds.core.DatasetBuilder:
-    """Prepares what is at hand; a training run should not start a download of its own accord."""
+    """Prepares a data set that needs no download, which a training run should not start by itself.
+
+    Returns:
+      The builder, or a new one that sees what another process has prepared.
+    """
     if builder.is_prepared() or builder.url_infos or builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return builder
     try:
         builder.download_and_prepare()
     except Exception:
         builder = find_builder(config)
-        if not builder.is_prepared():  # by another process, at the same time
+        if not builder.is_prepared():  # by another process at the same time
             raise
     return builder
 
@@ -122,13 +75,13 @@ def _how_to_prepare(config: DatasetConfig, builder: tfds.core.DatasetBuilder) ->
             f", or without a network `python -m dwconv_jax.data.builders.fashion_mnist{place}`"
         )
     if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        advice += f"; it needs files fetched by hand: {' '.join(manual.split())}"
+        advice += f"; it needs files that you download by hand: {' '.join(manual.split())}"
     return advice
 
 
 @plain_graphs
 def open_split(
-    config: ShuffledConfig,
+    config: StreamedConfig,
     field: str,
     builder: tfds.core.DatasetBuilder,
     *,
@@ -138,15 +91,15 @@ def open_split(
     """The split that a field of `config` names.
 
     Args:
-        config: names the data set and the split.
-        field: "train_split" or "eval_split".
-        builder: of the data set.
-        encoded: image features, left undecoded; `Split.read` returns the feature `image`.
-        plain: other features that examples keep.
+      config: names the data set and the split.
+      field: "train_split" or "eval_split".
+      builder: of the data set.
+      encoded: image features, left undecoded; `Split.read` returns the feature `image`.
+      plain: other features to keep.
 
     Raises:
-        ValueError: there is no such split.
-        FileNotFoundError: the data set is not prepared; the message says how to.
+      UserError: there is no such split.
+      FileNotFoundError: the data set is not prepared; the message says how to.
     """
     name = getattr(config, field)
     examples = read_split(config, field, builder, encoded=encoded)
@@ -184,13 +137,13 @@ def read_split(
         )
     except AssertionError as error:
         raise FileNotFoundError(
-            f"dataset.name={config.name!r} is not prepared in {builder.data_dir}: "
+            f"config.dataset.name={config.name!r} is not prepared in {builder.data_dir}: "
             f"{_how_to_prepare(config, builder)}"
         ) from error
     except ValueError as error:
         raise UserError(
-            f"dataset.{field}={name!r} is no split of {config.name!r} ({_first_line(error)}); "
-            f"legal: {', '.join(builder.info.splits)}, or slices of these"
+            f"config.dataset.{field}={name!r} is no split of {config.name!r} "
+            f"({_first_line(error)}); legal: {', '.join(builder.info.splits)}, or slices of these"
         ) from error
 
 

@@ -4,14 +4,19 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from dwconv_jax.errors import UserError
 
-Example = dict[str, tf.Tensor]
+# TensorFlow only reads data. It would otherwise claim the GPU's memory before JAX does.
+tf.config.set_visible_devices([], "GPU")
 
-# Decorates what makes data sets: TensorFlow would look for control flow to rewrite in every
-# function of theirs, which takes seconds at each start; there is none.
+Example = dict[str, tf.Tensor]
+Batch = dict[str, np.ndarray]
+
+# Decorates functions that make data sets. AutoGraph would look for control flow to rewrite in every
+# function they pass on, which takes seconds at each start; there is none.
 plain_graphs = tf.autograph.experimental.do_not_convert
 
 
@@ -20,14 +25,14 @@ class Split:
     """One split of a data set, its images not decoded.
 
     Attributes:
-        examples: {'index': int64, its position; 'label': int64; ...}, scalars, in an order that
-            never changes.
-        num_examples: how many there are.
-        shuffle_buffer: how many of them a shuffle holds.
-        read: returns what an example holds encoded, string scalars: its image, or for
-            segmentation its image and its label map.
-        describe: returns what an error calls an example.
-        unreadable: the indices of examples that turned out to be corrupt.
+      examples: {'index': int64, the position; 'label': int64; ...}, scalars, in an order that never
+        changes.
+      num_examples: how many there are.
+      shuffle_buffer: how many of them a shuffle holds.
+      read: returns the encoded content of an example, string scalars: its image, or for
+        segmentation its image and its label map.
+      describe: returns the name of an example for errors.
+      unreadable: the indices of examples found to be corrupt.
     """
 
     examples: tf.data.Dataset
@@ -39,12 +44,12 @@ class Split:
 
 
 def described_split(num_examples: int, read: Callable[[Example], Any], **features: Any) -> Split:
-    """A split whose examples are not at hand: enough to tell what batches look like.
+    """A split whose examples are not at hand, which is enough to know the shapes of batches.
 
     Args:
-        num_examples: how many there would be.
-        read: see `Split`.
-        **features: the dtype of each scalar of an example, besides its index.
+      num_examples: how many there would be.
+      read: see `Split`.
+      **features: the dtype of each scalar of an example, besides its index.
     """
     example = {name: tf.zeros([], dtype) for name, dtype in {"index": tf.int64, **features}.items()}
     return Split(
@@ -52,13 +57,20 @@ def described_split(num_examples: int, read: Callable[[Example], Any], **feature
         num_examples=num_examples,
         shuffle_buffer=1,
         read=read,
-        describe=lambda example: "an example that is not there",
+        describe=lambda example: "an example that is not at hand",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A training and an evaluation split of one data set, with what their images have in common."""
+    """The training and the evaluation split of a data set, and what their images have in common.
+
+    Attributes:
+      train: the training split.
+      eval: the evaluation split.
+      class_names: the classes, in the order of the labels.
+      channels: channels of the images, 1 or 3.
+    """
 
     train: Split
     eval: Split
@@ -67,7 +79,11 @@ class Source:
 
 
 def local_batch_size(batch_size: int, process_index: int, process_count: int) -> int:
-    """One process's share of a batch; ValueError for numbers that cannot be."""
+    """One process's share of a batch.
+
+    Raises:
+      UserError: the batch cannot be split evenly, or there is no such process.
+    """
     if batch_size < 1 or process_count < 1 or batch_size % process_count:
         raise UserError(
             f"batch_size={batch_size} must be a positive multiple of process_count={process_count}"
@@ -85,20 +101,20 @@ def training_stream(
     process_index: int = 0,
     process_count: int = 1,
 ) -> tf.data.Dataset:
-    """Returns one process's share of an endless sequence of epochs, from `start_step` on.
+    """One process's share of an endless sequence of epochs, from `start_step` on.
 
-    An epoch is a shuffle that (seed, epoch) determines, cut to whole batches. What a resumed run
-    skips, and what other processes take, is passed over before anything is decoded.
+    An epoch is a shuffle determined by (seed, epoch), cut to whole batches. Batches that a resumed
+    run skips, and the shares of other processes, are dropped before anything is decoded.
 
     Returns:
-        A dataset of (seed of the epoch, int64 `[2]`; example).
+      A data set of (seed of the epoch, int64 `[2]`; example).
     """
     steps_per_epoch = split.num_examples // batch_size
     start_epoch, start_step = divmod(start_step, steps_per_epoch)
 
     def epoch_examples(epoch: tf.Tensor) -> tf.data.Dataset:
-        # `shuffle` mixes the graph's seed with its own. Fixing that one, for the graph of this
-        # function only, keeps the order independent of the program's `tf.random.set_seed`.
+        # `shuffle` mixes the graph's seed with its own. Fixing the graph's seed, for the graph of
+        # this function only, makes the order independent of the program's `tf.random.set_seed`.
         tf.random.set_seed(1)
         epoch_seed = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
         order_seed = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64)
@@ -117,7 +133,7 @@ def own_share(
 ) -> tf.data.Dataset:
     """One process's rows of every batch of a sequence of examples.
 
-    They are contiguous, so that a global batch is the same however many processes hold it.
+    They are contiguous, so that a global batch does not depend on the number of processes.
     """
     share = batch_size // process_count
 

@@ -11,7 +11,8 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dwconv_jax.data.dataset import Batch, Dataset, to_pixels
+from dwconv_jax.data.dataset import Batch, Dataset
+from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.drawing import tile
 from dwconv_jax.models import create_model
 from dwconv_jax.tasks.description import DataDescription

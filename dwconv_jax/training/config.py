@@ -1,258 +1,314 @@
-"""What a config may say: every field, its default, and the checks that need no data."""
+"""The configuration of a run: every field declared once, and what follows from the declarations."""
 
-import difflib
+import dataclasses
+import json
 from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from dwconv_jax.data.classification.config import ClassificationConfig
+from dwconv_jax.data.config import DatasetConfig
+from dwconv_jax.data.detection.config import DetectionConfig
+from dwconv_jax.data.segmentation.config import SegmentationConfig
+from dwconv_jax.data.settings import (
+    NAME,
+    POSITIVE,
+    POSITIVE_NUMBER,
+    Legal,
+    Settings,
+    int_from,
+    is_group,
+    is_int,
+    is_number,
+    is_positive,
+    number_from,
+    number_in,
+    one_of,
+    setting,
+)
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice
 
-# Fields that do not change what a run learns: a resumed run, or an evaluation, may differ in them.
-OPERATIONAL = {
-    "checkpoint_every_steps",
-    "dataset.eval_flip",
-    "dataset.eval_scales",
-    "dataset.eval_split",
-    "eval_batch_size",
-    "eval_every_steps",
-    "keep_checkpoints",
-    "log_every_steps",
-    "max_skipped_steps",
-    "mesh",
-    "profile_steps",
+DATASETS: dict[str, type[DatasetConfig]] = {
+    "classification": ClassificationConfig,
+    "detection": DetectionConfig,
+    "segmentation": SegmentationConfig,
 }
 
 
-_DTYPES = ("float32", "bfloat16")
+def _is_step_range(steps: Any) -> bool:
+    return not steps or (len(steps) == 2 and is_positive(steps[0]) and steps[0] <= steps[1])
 
 
-def _classification_dataset() -> dict[str, Any]:
-    """See dwconv_jax.data.ClassificationConfig."""
-    return dict(
-        name="digits",
-        data_dir=placeholder(str),
-        train_split="train",
-        eval_split="test",
-        num_train=placeholder(int),  # where the data is not at hand: --mode=compile
-        image_size=32,
-        mean=(0.5,),
-        std=(0.5,),
-        augment="none",
-        rand_augment_magnitude=placeholder(float),
-        rand_augment_std=0.0,
-        color_jitter=0.0,
-        random_erasing=0.0,
-        eval_resize=placeholder(int),
-        shuffle_buffer=50_000,
-        max_unreadable=0,
+_BETA = Legal("in [0, 1)", lambda value: is_number(value) and 0 <= value < 1)
+_AXIS = Legal("a positive int or -1", lambda value: is_int(value) and (value > 0 or value == -1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(Settings):
+    """Arguments of `dwconv_jax.create_model`, which also takes those that are not listed here."""
+
+    path = "config.model"
+    accepts_more = True
+
+    name: str = setting("dwnet_tiny", "A name in `dwconv_jax.list_models()`.", NAME)
+    drop_path_rate: float = setting(0.0, "Stochastic depth of the last block.", _BETA)
+    dtype: str = setting("float32", "Of computation.", one_of("float32", "bfloat16"))
+    remat: bool = setting(
+        False, "Recomputes each block's activations in the backward pass to save memory."
+    )
+    lowering: str | None = setting(
+        None, "`pallas` asks for the kernels for TPU v5e and later; None leaves the choice open."
     )
 
 
-def _segmentation_dataset() -> dict[str, Any]:
-    """See dwconv_jax.data.SegmentationConfig."""
-    return dict(
-        name="scenes/digits",
-        data_dir=placeholder(str),
-        train_split="train",
-        eval_split="test",
-        num_train=placeholder(int),  # where the data is not at hand: --mode=compile
-        num_classes=placeholder(int),
-        zero_is_ignored=False,
-        crop_size=64,
-        scale=(64, 64),
-        scale_range=(1.0, 1.0),
-        max_class_share=1.0,
-        flip=False,
-        photometric=False,
-        size_multiple=1,
-        eval_scales=(1.0,),
-        eval_flip=False,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        shuffle_buffer=50_000,
-        max_unreadable=0,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(Settings):
+    """AdamW and its learning rate."""
+
+    path = "config.optimizer"
+
+    schedule: str = setting(
+        "cosine",
+        "After warm-up the rate follows half a cosine, falls linearly (`poly`), or is divided by "
+        "ten at each of `decay_epochs` (`step`).",
+        one_of("cosine", "poly", "step"),
+    )
+    decay_epochs: tuple[int, ...] = setting(
+        (),
+        "When the schedule `step` lowers the rate.",
+        Legal("positive ints or ()", lambda epochs: all(map(is_positive, epochs))),
+    )
+    decayed: str = setting(
+        "kernels",
+        "Which parameters weight decay shrinks; `all_but_norms` is the rule of mmseg and mmdet.",
+        one_of("kernels", "all_but_norms"),
+    )
+    learning_rate: float = setting(5e-4, "The rate at the end of warm-up.", POSITIVE_NUMBER)
+    warmup_learning_rate: float = setting(5e-7, "The rate at the first step.", number_from(0))
+    min_learning_rate: float = setting(5e-6, "The rate at the last step.", number_from(0))
+    reference_batch_size: int | None = setting(
+        None, "If given, all rates are multiplied by `batch_size` over this.", POSITIVE
+    )
+    warmup_epochs: float = setting(5.0, "The length of warm-up.", number_from(0))
+    warmup_steps: int | None = setting(
+        None, "The length of warm-up in steps; overrides `warmup_epochs`.", int_from(0)
+    )
+    weight_decay: float = setting(0.05, "Decoupled from the gradient.", number_from(0))
+    b1: float = setting(0.9, "Decay of the first moment.", _BETA)
+    b2: float = setting(0.999, "Decay of the second moment.", _BETA)
+    eps: float = setting(1e-8, "Added to the root of the second moment.", number_from(0))
+    clip_norm: float = setting(
+        5.0, "Clips gradients to this global norm; `inf` turns it off.", POSITIVE_NUMBER
     )
 
 
-def _detection_dataset() -> dict[str, Any]:
-    """See dwconv_jax.data.DetectionConfig."""
-    return dict(
-        name="scenes/digits",
-        data_dir=placeholder(str),
-        train_split="train",
-        eval_split="test",
-        num_train=placeholder(int),  # where the data is not at hand: --mode=compile
-        num_classes=placeholder(int),  # likewise
-        max_objects=5,
-        canvases=((64, 64),),
-        scale=(64, 64),
-        train_shortest=(64,),
-        crop_shortest=(),
-        crop_range=(48, 64),
-        flip=False,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixConfig(Settings):
+    """Mixup and cutmix (classification)."""
+
+    path = "config.mix"
+
+    mixup_alpha: float = setting(
+        0.0, "Parameter of mixup's beta distribution; 0 turns it off.", number_from(0)
+    )
+    cutmix_alpha: float = setting(
+        0.0, "Parameter of cutmix's beta distribution; 0 turns it off.", number_from(0)
+    )
+    cutmix_probability: float = setting(
+        0.5,
+        "The probability of cutmix, rather than mixup, where both are on.",
+        Legal("in [0, 1]", number_in(0, 1).allows),
+    )
+    group_size: int | None = setting(
+        None, "How many images share a random draw; None: all images of a batch.", POSITIVE
     )
 
 
-_DATASETS = {
-    "classification": _classification_dataset,
-    "detection": _detection_dataset,
-    "segmentation": _segmentation_dataset,
-}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig(Settings):
+    """Axes of the device mesh; -1 takes the remaining devices."""
+
+    path = "config.mesh"
+
+    data: int = setting(-1, "Devices that split the batch.", _AXIS, operational=True)
+    fsdp: int = setting(
+        1, "Devices that split both the batch and the parameters.", _AXIS, operational=True
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(Settings):
+    """The whole run."""
+
+    path = "config"
+
+    task: str = setting("classification", "What is trained.", one_of(*DATASETS))
+    seed: int = setting(0, "Decides every random choice.")
+    num_epochs: int = setting(30, "The length of training.", int_from(1))
+    num_steps: int | None = setting(
+        None, "The length of training in steps; overrides `num_epochs`.", int_from(1)
+    )
+    batch_size: int = setting(
+        128, "Examples of a training step, over all devices and processes.", int_from(1)
+    )
+    eval_batch_size: int = setting(256, "The same for evaluation.", int_from(1), operational=True)
+    accumulation_steps: int = setting(
+        1, "Micro-batches whose gradients are averaged for a step.", int_from(1)
+    )
+    init_from: str | None = setting(
+        None, "Weights to start from: a .pth or .safetensors file, or a checkpoint of a run."
+    )
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    dataset: DatasetConfig = dataclasses.field(default_factory=ClassificationConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    ema_decay: float | None = setting(
+        None,
+        "Decay of moving averages of the parameters, which are evaluated in their place; "
+        "None turns averaging off.",
+        Legal("in (0, 1)", lambda value: is_number(value) and 0 < value < 1),
+    )
+    max_skipped_steps: int = setting(
+        0,
+        "How many steps with a non-finite loss or gradient to skip before the run stops.",
+        int_from(0),
+        operational=True,
+    )
+    label_smoothing: float = setting(0.0, "Of the targets of classification.", _BETA)
+    mix: MixConfig = dataclasses.field(default_factory=MixConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    profile_steps: tuple[int, ...] = setting(
+        (),
+        "First and last step of a profiler trace for TensorBoard; () for none.",
+        Legal("() or the first and the last step, such as (10, 15)", _is_step_range),
+        operational=True,
+    )
+    log_every_steps: int = setting(50, "Steps between logs.", int_from(1), operational=True)
+    eval_every_steps: int = setting(
+        500, "Steps between evaluations.", int_from(1), operational=True
+    )
+    checkpoint_every_steps: int = setting(
+        500, "Steps between checkpoints.", int_from(1), operational=True
+    )
+    keep_checkpoints: int = setting(
+        2, "How many of the newest checkpoints to keep, besides the best.", int_from(1),
+        operational=True,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """See `Settings`."""
+        super().__post_init__()
+        if self.batch_size % self.accumulation_steps:
+            raise UserError(
+                f"config.accumulation_steps={self.accumulation_steps} must divide "
+                f"batch_size={self.batch_size}"
+            )
+        group_size, images = self.mix.group_size, self.batch_size // self.accumulation_steps
+        if group_size is not None and images % group_size:
+            raise UserError(
+                f"config.mix.group_size={group_size} must divide the {images} images of "
+                + ("a micro-batch" if self.accumulation_steps > 1 else f"batch_size={images}")
+            )
+        warmup_epochs = self.optimizer.warmup_epochs
+        in_epochs = self.num_steps is None and self.optimizer.warmup_steps is None
+        if in_epochs and warmup_epochs >= self.num_epochs:
+            raise UserError(
+                f"config.optimizer.warmup_epochs={warmup_epochs} must be in "
+                f"[0, num_epochs={self.num_epochs}): shorten it too, for example with "
+                f"--config.optimizer.warmup_epochs={self.num_epochs / 10:g}"
+            )
 
 
 def base_config(task: str = "classification") -> ConfigDict:
-    """A config with every field of a task; the files in `configs/` change what they need."""
-    check_choice("config.task", task, tuple(_DATASETS))
-    return ConfigDict(
-        dict(
-            task=task,
-            seed=0,
-            num_epochs=30,
-            num_steps=placeholder(int),  # in place of num_epochs
-            batch_size=128,  # global, over all devices and processes
-            eval_batch_size=256,
-            accumulation_steps=1,  # micro-batches of a step
-            init_from=placeholder(str),  # weights to start from: .pth, .safetensors, checkpoint
-            # Arguments of dwconv_jax.create_model; dtype is the computation's.
-            model=dict(
-                name="dwnet_tiny",
-                drop_path_rate=0.0,
-                dtype="float32",
-                remat=False,
-                lowering=placeholder(str),  # "pallas": our kernels for TPU v5e and later
-            ),
-            dataset=_DATASETS[task](),
-            optimizer=dict(
-                schedule="cosine",  # "poly", or "step": a tenth from each of decay_epochs on
-                decay_epochs=(),
-                decayed="kernels",  # by weight_decay; or "all_but_norms"
-                learning_rate=5e-4,  # at the end of warm-up
-                warmup_learning_rate=5e-7,
-                min_learning_rate=5e-6,
-                reference_batch_size=placeholder(int),  # rates scale by batch_size over this
-                warmup_epochs=5.0,
-                weight_decay=0.05,
-                b1=0.9,
-                b2=0.999,
-                eps=1e-8,
-                clip_norm=5.0,
-            ),
-            ema_decay=placeholder(float),  # of moving averages to evaluate; None: without
-            max_skipped_steps=0,  # whose loss or gradient is not finite, before the run stops
-            label_smoothing=0.0,
-            # Mixup and cutmix; an alpha of 0 is without. See tasks/classification/mixing.py.
-            mix=dict(
-                mixup_alpha=0.0,
-                cutmix_alpha=0.0,
-                cutmix_probability=0.5,  # where both are on
-                group_size=placeholder(int),  # images that share a draw; None: the whole batch
-            ),
-            # Mesh axes; -1 takes the remaining devices. 'fsdp' shards parameters and batch.
-            mesh=dict(data=-1, fsdp=1),
-            profile_steps=(),  # (first, last) step of a profiler trace in the workdir
-            log_every_steps=50,
-            eval_every_steps=500,
-            checkpoint_every_steps=500,
-            keep_checkpoints=2,  # newest; the best one is kept besides
-        )
-    )
+    """A config with every field of a task at its default; files in `configs/` start from it.
+
+    Raises:
+      UserError: there is no such task.
+    """
+    check_choice("config.task", task, tuple(DATASETS))
+    return ConfigDict(_defaults(RunConfig) | {"task": task, "dataset": _defaults(DATASETS[task])})
+
+
+def _defaults(settings: type[Settings]) -> dict[str, Any]:
+    return {field.name: _default(field) for field in dataclasses.fields(settings)}
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if is_group(field):
+        return _defaults(field.type)
+    # A placeholder of the field's own type could not be set to None on the command line.
+    return placeholder(object) if field.default is None else field.default
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks names, types and ranges.
+    """Checks names, types and ranges of all fields, and whether they fit each other.
+
+    The arguments of the model are checked where it is created.
 
     Raises:
-      ValueError: naming the field, what was found and what is legal.
+      UserError: names the field, the value and what is legal.
     """
-    _check_fields(config, base_config(config.task))
-    check_choice("config.optimizer.schedule", config.optimizer.schedule, ("cosine", "poly", "step"))
-    check_choice("config.optimizer.decayed", config.optimizer.decayed, ("kernels", "all_but_norms"))
-    for name in ("num_epochs", "batch_size", "eval_batch_size", "accumulation_steps"):
-        _check_at_least(config, name, 1)
-    for name in ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"):
-        _check_at_least(config, name, 1)
-    _check_at_least(config, "keep_checkpoints", 1)
-    _check_at_least(config, "max_skipped_steps", 0)
-    if config.num_steps is not None:
-        _check_at_least(config, "num_steps", 1)
-    if config.batch_size % config.accumulation_steps:
-        raise UserError(
-            f"config.accumulation_steps={config.accumulation_steps} must divide "
-            f"batch_size={config.batch_size}"
-        )
-    dtype = config.model.get("dtype")
-    if dtype not in _DTYPES:
-        raise UserError(f"config.model.dtype={dtype!r} must be one of {', '.join(_DTYPES)}")
-    if config.ema_decay is not None and not 0 < config.ema_decay < 1:
-        raise UserError(f"config.ema_decay={config.ema_decay} must be None or in (0, 1)")
-    if not 0 <= config.label_smoothing < 1:
-        raise UserError(f"config.label_smoothing={config.label_smoothing} must be in [0, 1)")
-    _check_mix(config)
-    if not 0 <= config.optimizer.warmup_epochs < config.num_epochs:
-        raise UserError(
-            f"config.optimizer.warmup_epochs={config.optimizer.warmup_epochs} must be in "
-            f"[0, num_epochs={config.num_epochs})"
-        )
+    fields = dict(config.items())
+    check_choice("config.task", fields.get("task"), tuple(DATASETS))
+    if "dataset" in fields:
+        fields["dataset"] = DATASETS[config.task].from_config(config.dataset)
+    RunConfig.from_config(fields)
 
 
 def total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
-    """Steps of the whole run."""
+    """The number of steps of the whole run."""
     return config.num_steps or config.num_epochs * steps_per_epoch
 
 
-def _check_mix(config: ConfigDict) -> None:
-    for name in ("mixup_alpha", "cutmix_alpha"):
-        if config.mix[name] < 0:
-            raise UserError(f"config.mix.{name}={config.mix[name]} must not be negative")
-    if not 0 <= config.mix.cutmix_probability <= 1:
-        raise UserError(
-            f"config.mix.cutmix_probability={config.mix.cutmix_probability} must be in [0, 1]"
-        )
-    group_size, images = config.mix.group_size, config.batch_size // config.accumulation_steps
-    if group_size is not None and (group_size < 1 or images % group_size):
-        raise UserError(
-            f"config.mix.group_size={group_size} must divide the {images} images of "
-            + ("a micro-batch" if config.accumulation_steps > 1 else f"batch_size={images}")
-        )
+def warmup_steps(config: ConfigDict, steps_per_epoch: int) -> int:
+    """The number of steps of warm-up."""
+    optimizer = config.optimizer
+    if optimizer.warmup_steps is not None:
+        return optimizer.warmup_steps
+    return round(optimizer.warmup_epochs * steps_per_epoch)
 
 
-def _check_at_least(config: ConfigDict, name: str, least: int) -> None:
-    value = config[name]
-    if not isinstance(value, int) or value < least:
-        raise UserError(f"config.{name} must be an int >= {least}, got {value!r}")
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What makes two configs different runs.
+
+    Operational fields may differ. A field that a config lacks, because it was written before the
+    field existed, has its default.
+
+    Args:
+      old: a config, read from JSON.
+      new: another one.
+
+    Returns:
+      A line for each field that differs.
+    """
+    task = new.get("task", RunConfig.task)
+    defaults = _flatten(json.loads(base_config(task).to_json_best_effort()))
+    a, b = (defaults | _flatten(config) for config in (old, new))
+    operational = set().union(*(_operational(RunConfig), *map(_operational, DATASETS.values())))
+    return [
+        f"{name}: {a.get(name)!r} there, {b.get(name)!r} now"
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name) != b.get(name) and name not in operational
+    ]
 
 
-def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "config") -> None:
-    for name in config:
-        # The model checks its own arguments: which are legal depends on its name.
-        if name not in known and prefix != "config.model":
-            close = difflib.get_close_matches(name, list(known), n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(
-                f"unknown field {prefix}.{name}; {hint}known: {', '.join(sorted(known))}"
-            )
-        if isinstance(known.get(name), ConfigDict):
-            if not isinstance(config[name], ConfigDict):
-                raise UserError(f"{prefix}.{name} must hold fields, got {config[name]!r}")
-            _check_fields(config[name], known[name], f"{prefix}.{name}")
-    missing = set(known) - set(config)
-    if missing:
-        raise UserError(f"{prefix} lacks {', '.join(sorted(missing))}; start from base_config()")
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """What makes two configs different runs, a line a field; operational fields aside."""
-    lines = []
-    for name in sorted(old.keys() | new.keys()):
-        if f"{prefix}{name}" in OPERATIONAL:
-            continue
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{prefix}{name}.")
-        elif a != b:
-            lines.append(f"{prefix}{name}: {a!r} there, {b!r} now")
-    return lines
+def _operational(settings: type[Settings]) -> set[str]:
+    """Paths below `config.` of operational fields."""
+    names: set[str] = set()
+    for field in dataclasses.fields(settings):
+        if is_group(field):
+            names |= _operational(field.type)
+        elif field.metadata["operational"]:
+            names.add(f"{settings.path}.{field.name}".removeprefix("config."))
+    return names

@@ -18,7 +18,8 @@ from dwconv_jax.training.description import config_of_run
 from dwconv_jax.training.initialize import load_initial_weights
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import make_mesh, state_sharding
-from dwconv_jax.training.optimizer import Schedule, learning_rate_schedule, make_optimizer
+from dwconv_jax.training.optimizer import make_optimizer
+from dwconv_jax.training.schedules import Schedule, learning_rate_schedule
 from dwconv_jax.training.state import ModelDef, TrainState
 from dwconv_jax.training.step import make_train_step
 

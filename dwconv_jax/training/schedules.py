@@ -1,36 +1,56 @@
-"""How mmseg and mmdet optimise: warm-up that multiplies the schedule, decay of all but norms."""
+"""Learning rates at each 0-based step: timm's, mmcv's, and the schedule that a config describes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+from ml_collections import ConfigDict
 
-from dwconv_jax.layers.weights.position_bias import RelativePositionBias
-from dwconv_jax.training.state import PureTree, take_apart
+from dwconv_jax.training.config import total_steps, warmup_steps
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
 
-def poly(peak: float, total_steps: int, *, minimum: float = 0.0, power: float = 1.0) -> Schedule:
-    """The rate at a 0-based step: from `peak` to `minimum` as a power of what is left (mmcv)."""
+def warmup_cosine(
+    peak: float, warmup: float, minimum: float, warmup_steps: int, total_steps: int
+) -> Schedule:
+    """timm's cosine schedule with warm-up, as the authors train classifiers.
+
+    Linear from `warmup` to `peak`, then a cosine to `minimum` that starts counting at step 0, so
+    that the rate drops a little where warm-up ends. From `total_steps` on it is `minimum`.
+    """
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        left = jnp.maximum(total_steps - jnp.asarray(step, jnp.float32), 0) / total_steps
-        return (peak - minimum) * left**power + minimum
+        step = jnp.asarray(step, jnp.float32)
+        rising = warmup + step * ((peak - warmup) / max(warmup_steps, 1))
+        phase = jnp.minimum(step / total_steps, 1)
+        falling = minimum + (peak - minimum) * 0.5 * (1 + jnp.cos(jnp.pi * phase))
+        return jnp.where(step < warmup_steps, rising, falling)
 
     return schedule
 
 
-def steps(peak: float, decay_steps: Sequence[int]) -> Schedule:
-    """The rate at a 0-based step: a tenth of what it was from each of `decay_steps` on (mmcv)."""
+def linear_decay(peak: float, minimum: float, total_steps: int) -> Schedule:
+    """From `peak` to `minimum` in a line, mmcv's "poly" of power 1.
+
+    `optax.polynomial_schedule` subtracts shares of one in float32, which is off by 1e-3 at the end.
+    """
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        left = jnp.maximum(total_steps - jnp.asarray(step, jnp.float32), 0) / total_steps
+        return minimum + (peak - minimum) * left
+
+    return schedule
+
+
+def step_decay(peak: float, decay_steps: Sequence[int]) -> Schedule:
+    """Divides the rate by ten at each of `decay_steps`."""
     return optax.piecewise_constant_schedule(peak, dict.fromkeys(decay_steps, 0.1))
 
 
 def with_warmup(schedule: Schedule, warmup_steps: int, warmup_ratio: float) -> Schedule:
-    """Multiplies the first rates by a line from `warmup_ratio` at step 0 to 1 (mmcv, "linear")."""
+    """Multiplies a schedule by a line from `warmup_ratio` at step 0 to 1 (mmcv's "linear")."""
 
     def warmed_up(step: jax.typing.ArrayLike) -> jax.Array:
         done = jnp.minimum(jnp.asarray(step, jnp.float32) / max(warmup_steps, 1), 1)
@@ -39,27 +59,28 @@ def with_warmup(schedule: Schedule, warmup_steps: int, warmup_ratio: float) -> S
     return warmed_up
 
 
-def decayed_except_norms(model: nnx.Module) -> PureTree:
-    """Which parameters weight decay shrinks: all but layer norms, output norms, position tables.
+def learning_rate_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
+    """The learning rate of a run at each 0-based step.
 
-    mmseg and mmdet exempt names that contain "norm", and the authors' batch norms inside blocks and
-    heads are called "bn": they are decayed, and so are biases.
+    The authors' code for classification steps its scheduler after the optimizer: step `n` uses the
+    value of update `n - 1`, and steps 0 and 1 both use that of 0.
 
     Args:
-      model: may be abstract (`nnx.eval_shape`).
-
-    Returns:
-      The model's parameters as a nested dict, with a bool for each.
+      config: of the run.
+      steps_per_epoch: whole training batches in an epoch.
     """
-    mask = jax.tree.map(lambda _: True, take_apart(model)[0])
-    for path, module in nnx.iter_modules(model):
-        exempt = isinstance(module, (nnx.LayerNorm, RelativePositionBias))
-        if exempt or "output_norms" in path[:-1]:
-            _clear(mask, path)
-    return mask
-
-
-def _clear(mask: Any, path: tuple[Any, ...]) -> None:
-    for key in path[:-1]:
-        mask = mask[key]
-    mask[path[-1]] = jax.tree.map(lambda _: False, mask[path[-1]])
+    optimizer = config.optimizer
+    reference = optimizer.reference_batch_size
+    scale = 1.0 if reference is None else config.batch_size / reference
+    peak = scale * optimizer.learning_rate
+    warmup = scale * optimizer.warmup_learning_rate
+    minimum = scale * optimizer.min_learning_rate
+    rising = warmup_steps(config, steps_per_epoch)
+    num_steps = total_steps(config, steps_per_epoch)
+    if optimizer.schedule == "poly":
+        return with_warmup(linear_decay(peak, minimum, num_steps), rising, warmup / peak)
+    if optimizer.schedule == "step":
+        decay_steps = [epoch * steps_per_epoch for epoch in optimizer.decay_epochs]
+        return with_warmup(step_decay(peak, decay_steps), rising, warmup / peak)
+    cosine = warmup_cosine(peak, warmup, minimum, rising, num_steps)
+    return lambda step: cosine(jnp.maximum(jnp.asarray(step) - 1, 0))

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 from dwconv_jax.tasks.task import Task
-from dwconv_jax.training.optimizer import Schedule
+from dwconv_jax.training.schedules import Schedule
 from dwconv_jax.training.state import ModelDef, PureTree, TrainState
 
 Batch = dict[str, jax.Array]

@@ -76,7 +76,7 @@ def test_a_step_that_does_not_fit_is_told(config, monkeypatch):
     ("changes", "message"),
     [
         (dict(batch_size=100), "config.batch_size=100 must be a multiple of the 8 devices"),
-        (dict(num_epochs=0), "config.num_epochs must be an int >= 1"),
+        (dict(num_epochs=0), "config.num_epochs=0 must be an int >= 1"),
     ],
 )
 def test_mistakes_in_a_config_are_named(config, changes, message):

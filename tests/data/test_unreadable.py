@@ -9,7 +9,7 @@ import pytest
 
 from dwconv_jax import data
 from dwconv_jax.data.classification.dataset import Batch
-from dwconv_jax.data.dataset import stand_in
+from dwconv_jax.data.unreadable import stand_in
 from tests.data.conftest import MakeConfig
 
 CROP = dict(augment="inception", random_erasing=0.25)

@@ -1,10 +1,15 @@
 """Mistakes in a config end in one sentence, before anything compiles."""
 
+import copy
 import functools
+import json
 
 import pytest
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
+from configs import coco
+from dwconv_jax.errors import UserError
 from dwconv_jax.training import base_config, loop
 from dwconv_jax.training.config import differences, validate
 
@@ -27,13 +32,13 @@ def test_the_default_is_valid():
         (dict(batchsize=3), "unknown field config.batchsize; did you mean 'batch_size'?"),
         (dict(optimizer__lr=3), "unknown field config.optimizer.lr; .*known: b1, b2, clip_norm"),
         (dict(optimizer=3), "config.optimizer must hold fields, got 3"),
-        (dict(num_epochs=0), "config.num_epochs must be an int >= 1, got 0"),
-        (dict(eval_every_steps=-1), "config.eval_every_steps must be an int >= 1, got -1"),
+        (dict(num_epochs=0), "config.num_epochs=0 must be an int >= 1"),
+        (dict(eval_every_steps=-1), "config.eval_every_steps=-1 must be an int >= 1"),
         (dict(accumulation_steps=7), "config.accumulation_steps=7 must divide batch_size=464"),
-        (dict(max_skipped_steps=-1), "config.max_skipped_steps must be an int >= 0, got -1"),
+        (dict(max_skipped_steps=-1), "config.max_skipped_steps=-1 must be an int >= 0"),
         (dict(ema_decay=1.0), "config.ema_decay=1.0 must be None or in .0, 1"),
         (dict(label_smoothing=1.0), "config.label_smoothing=1.0 must be in"),
-        (dict(mix__mixup_alpha=-0.8), "config.mix.mixup_alpha=-0.8 must not be negative"),
+        (dict(mix__mixup_alpha=-0.8), "config.mix.mixup_alpha=-0.8 must be a number >= 0"),
         (dict(mix__cutmix_probability=2.0), "config.mix.cutmix_probability=2.0 must be in"),
         (dict(mix__group_size=100), "mix.group_size=100 must divide the 464 images of batch_size"),
         (
@@ -59,6 +64,50 @@ def test_mistakes_are_named(config, changes, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+def test_every_field_refuses_a_wrong_type(task):
+    """Each in one sentence with its path, whatever its legal values are."""
+
+    def paths(config, prefix=()):
+        for name, value in config.items():
+            if isinstance(value, ConfigDict):
+                yield from paths(value, (*prefix, name))
+            else:
+                yield (*prefix, name)
+
+    for path in paths(base_config(task)):
+        for wrong in (object, {"a": 1}.keys()):
+            config = base_config(task).to_dict()
+            functools.reduce(dict.__getitem__, path[:-1], config)[path[-1]] = wrong
+            with pytest.raises(UserError, match=rf"config\.{'.'.join(path)}[= ]") as raised:
+                validate(ConfigDict(config))
+            assert "\n" not in str(raised.value)
+
+
+def test_optional_fields_take_none_on_the_command_line():
+    """Where a config file gives a number: its own placeholder would refuse None."""
+    argv = ["program", "--config.dataset.num_classes=None", "--config.ema_decay=0.9"]
+    argv += ["--config.init_from=a/b.pth", "--config.dataset.data_dir=coco"]
+    flag_values = flags.FlagValues()
+    config = config_flags.DEFINE_config_dict(
+        "config", coco.get_config(), flag_values=flag_values, sys_argv=argv
+    )
+    flag_values(argv)
+    assert config.value.dataset.num_classes is None
+    assert config.value.ema_decay == 0.9
+    assert (config.value.init_from, config.value.dataset.data_dir) == ("a/b.pth", "coco")
+    validate(config.value)
+
+
+def test_fewer_epochs_than_warmup_say_what_to_change():
+    config = base_config()
+    config.num_epochs = 3
+    with pytest.raises(UserError, match=r"shorten it too, .*--config.optimizer.warmup_epochs=0.3$"):
+        validate(config)
+    config.optimizer.warmup_steps = 100
+    validate(config)
+
+
 def test_a_missing_field_is_named(config):
     del config.seed
     with pytest.raises(ValueError, match="config lacks seed"):
@@ -75,6 +124,15 @@ def test_differences_ignore_how_a_run_is_watched():
     old = {"seed": 0, "log_every_steps": 1, "model": {"name": "a", "depths": [1]}}
     new = {"seed": 1, "log_every_steps": 9, "model": {"name": "a", "depths": [2]}}
     assert differences(old, new) == ["model.depths: [1] there, [2] now", "seed: 0 there, 1 now"]
+
+
+def test_a_field_that_did_not_exist_yet_had_its_default():
+    new = json.loads(base_config("segmentation").to_json_best_effort())
+    old = copy.deepcopy(new)
+    del old["dataset"]["class_names"], old["optimizer"]["warmup_steps"]
+    assert differences(old, new) == []
+    new["dataset"]["class_names"] = ["a"]
+    assert differences(old, new) == ["dataset.class_names: [] there, ['a'] now"]
 
 
 def test_differences_ignore_how_a_run_is_evaluated():

@@ -1,22 +1,18 @@
-"""AdamW steps, learning rates and decayed parameters against the authors' PyTorch code."""
+"""AdamW steps and decayed parameters against the authors' PyTorch code."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from dwconv_jax.convert.layout import Buffer, layout
+from dwconv_jax.convert.layout import Buffer
 from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import create_model
+from dwconv_jax.models.torch_layout import Buffer, Entry
 from dwconv_jax.training import base_config
-from dwconv_jax.training.optimizer import (
-    decayed,
-    learning_rate_schedule,
-    make_optimizer,
-    warmup_cosine,
-)
+from dwconv_jax.training.optimizer import decayed, decayed_except_norms, make_optimizer
 from dwconv_jax.training.state import ModelDef, TrainState
 from dwconv_jax.training.step import make_train_step
 from tests import golden
@@ -116,40 +112,6 @@ def test_five_steps_without_clipping(model, adamw):
     assert_within(actual, adamw.under("noclip/step5"), 5e-5)
 
 
-# ---- Learning rates.
-
-SCHEDULES = golden.load("schedule_cosine")
-CASES = pytest.mark.parametrize("case", SCHEDULES.config["cases"], ids=lambda case: case["name"])
-
-
-@CASES
-def test_learning_rate_at_an_update(case):
-    scaled = case["scaled"]
-    schedule = warmup_cosine(
-        scaled["base"], scaled["warmup"], scaled["min"], case["warmup_t"], case["t_initial"]
-    )
-    expected = SCHEDULES.under(case["name"])
-    assert_close(schedule(expected["step"]), expected["lr"], 1e-6)
-
-
-@CASES
-def test_learning_rate_in_force(case):
-    config = base_config()
-    config.num_epochs = case["epochs"]
-    images = case["batch_size"] * case["world_size"]
-    config.batch_size = images * max(case["accumulation_steps"], 1)
-    config.optimizer.update(
-        learning_rate=case["base_lr"],
-        warmup_learning_rate=case["warmup_lr"],
-        min_learning_rate=case["min_lr"],
-        warmup_epochs=float(case["warmup_epochs"]),
-        reference_batch_size=512,
-    )
-    schedule = learning_rate_schedule(config, case["n_iter_per_epoch"])
-    expected = SCHEDULES[f"{case['name']}/lr_in_force_first_steps"]
-    assert_close(schedule(np.arange(len(expected))), expected, 1e-6)
-
-
 # ---- The published models' tensors.
 
 INVENTORY = golden.load("model_inventory").config
@@ -166,14 +128,14 @@ def test_names_and_shapes_are_the_published_ones(published):
     inventory, model = published
     shapes = {
         item.name: list(item.value.shape if isinstance(item, Buffer) else item.shape)
-        for item in layout(model)
+        for item in model.torch_layout(224)
     }
     assert shapes == inventory["shapes"] | inventory["buffers"]
 
 
 def test_weight_decay_shrinks_the_published_parameters(published):
     inventory, model = published
-    entries = {item.name: item for item in layout(model) if not isinstance(item, Buffer)}
+    entries = {item.name: item for item in model.torch_layout(224) if not isinstance(item, Buffer)}
     flags = decayed(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
     by_path = {
         jax.tree_util.keystr(path, simple=True, separator="/"): flag
@@ -187,3 +149,46 @@ def test_weight_decay_shrinks_the_published_parameters(published):
     }
     assert decay == set(inventory["decay"])
     assert len(by_path) == len(inventory["decay"]) + len(inventory["no_decay"])
+
+
+# ---- Decay in dense prediction.
+
+
+def abstract_model(name, **overrides):
+    return nnx.eval_shape(
+        lambda: create_model(name, embed_dim=24, depths=(1, 1, 2, 1), **overrides, rngs=nnx.Rngs(0))
+    )
+
+
+def groups(model):
+    """PyTorch's names of the decayed parameters, and of the others."""
+    names = {
+        id(item.variable): item.name for item in model.torch_layout() if isinstance(item, Entry)
+    }
+    mask, result = decayed_except_norms(model), {True: set(), False: set()}
+    for path, variable in nnx.iter_graph(model):
+        if isinstance(variable, nnx.Param):
+            flag = mask
+            for key in path:
+                flag = flag[key]
+            result[flag].add(names[id(variable)])
+    return result[True], result[False]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("seg_schedule", "upernet_dwnet_tiny"), ("det_schedule", "cascade_mask_rcnn_dwnet_tiny")],
+)
+def test_what_is_decayed(name, model):
+    expected = golden.load(name).config["groups"]
+    shrunk, others = groups(abstract_model(model))
+    assert shrunk == set(expected["decay"])
+    assert others == set(expected["no_decay"])
+
+
+def test_what_swin_decays():
+    """mmseg's rule, word for word: not what has "norm" or "bias_table" in its name."""
+    shrunk, others = groups(abstract_model("upernet_swin_tiny"))
+    exempt = {n for n in shrunk | others if "norm" in n or "relative_position_bias_table" in n}
+    assert others == exempt
+    assert "backbone.layers.0.blocks.0.attn.qkv.bias" in shrunk

@@ -1,19 +1,45 @@
-"""Schedules and decay groups of both dense recipes, against the authors' numbers."""
+"""Learning rates at each step against the authors' numbers, and the length of warm-up."""
 
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from configs import ade20k, coco
-from dwconv_jax.convert.detection import cascade_mask_rcnn
-from dwconv_jax.convert.layout import Entry
-from dwconv_jax.convert.segmentation import upernet
-from dwconv_jax.models import UPerNet, create_model
-from dwconv_jax.training.config import validate
-from dwconv_jax.training.optimizer import learning_rate_schedule
-from dwconv_jax.training.schedules import decayed_except_norms
+from dwconv_jax.training.config import base_config, validate
+from dwconv_jax.training.schedules import learning_rate_schedule, warmup_cosine
 from tests import golden
+from tests.numerics import assert_close
+
+SCHEDULES = golden.load("schedule_cosine")
+CASES = pytest.mark.parametrize("case", SCHEDULES.config["cases"], ids=lambda case: case["name"])
+
+
+@CASES
+def test_learning_rate_at_an_update(case):
+    scaled = case["scaled"]
+    schedule = warmup_cosine(
+        scaled["base"], scaled["warmup"], scaled["min"], case["warmup_t"], case["t_initial"]
+    )
+    expected = SCHEDULES.under(case["name"])
+    assert_close(schedule(expected["step"]), expected["lr"], 1e-6)
+
+
+@CASES
+def test_learning_rate_in_force(case):
+    config = base_config()
+    config.num_epochs = case["epochs"]
+    images = case["batch_size"] * case["world_size"]
+    config.batch_size = images * max(case["accumulation_steps"], 1)
+    config.optimizer.update(
+        learning_rate=case["base_lr"],
+        warmup_learning_rate=case["warmup_lr"],
+        min_learning_rate=case["min_lr"],
+        warmup_epochs=float(case["warmup_epochs"]),
+        reference_batch_size=512,
+    )
+    schedule = learning_rate_schedule(config, case["n_iter_per_epoch"])
+    expected = SCHEDULES[f"{case['name']}/lr_in_force_first_steps"]
+    assert_close(schedule(np.arange(len(expected))), expected, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -29,40 +55,13 @@ def test_the_rate_at_each_step(name, recipe, steps_per_epoch):
     np.testing.assert_allclose(rates, expected["lr"], rtol=1e-5)
 
 
-def abstract_model(name, **overrides):
-    return nnx.eval_shape(
-        lambda: create_model(name, embed_dim=24, depths=(1, 1, 2, 1), **overrides, rngs=nnx.Rngs(0))
-    )
-
-
-def groups(model):
-    """PyTorch's names of the decayed parameters, and of the others."""
-    layout = upernet(model) if isinstance(model, UPerNet) else cascade_mask_rcnn(model)
-    names = {id(item.variable): item.name for item in layout if isinstance(item, Entry)}
-    mask, result = decayed_except_norms(model), {True: set(), False: set()}
-    for path, variable in nnx.iter_graph(model):
-        if isinstance(variable, nnx.Param):
-            decayed = mask
-            for key in path:
-                decayed = decayed[key]
-            result[decayed].add(names[id(variable)])
-    return result[True], result[False]
-
-
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [("seg_schedule", "upernet_dwnet_tiny"), ("det_schedule", "cascade_mask_rcnn_dwnet_tiny")],
-)
-def test_what_is_decayed(name, model):
-    expected = golden.load(name).config["groups"]
-    decayed, others = groups(abstract_model(model))
-    assert decayed == set(expected["decay"])
-    assert others == set(expected["no_decay"])
-
-
-def test_what_swin_decays():
-    """mmseg's rule, word for word: not what has "norm" or "bias_table" in its name."""
-    decayed, others = groups(abstract_model("upernet_swin_tiny"))
-    exempt = {n for n in decayed | others if "norm" in n or "relative_position_bias_table" in n}
-    assert others == exempt
-    assert "backbone.layers.0.blocks.0.attn.qkv.bias" in decayed
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "step"])
+def test_steps_of_warmup_override_epochs(schedule):
+    config = base_config()
+    config.optimizer.schedule = schedule
+    config.optimizer.warmup_epochs = 2.0
+    in_epochs = learning_rate_schedule(config, 10)
+    config.optimizer.update(warmup_epochs=29.0, warmup_steps=20)
+    in_steps = learning_rate_schedule(config, 10)
+    for step in (0, 5, 19, 20, 21, 50):
+        assert in_steps(step) == in_epochs(step)

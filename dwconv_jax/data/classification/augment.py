@@ -10,10 +10,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dwconv_jax.data.image import bicubic
+from dwconv_jax.data.image.decode import DCT, decode
 from dwconv_jax.data.image.random_crop import random_box
 
-# libjpeg's exact transform gives the pixels that Pillow gives; TensorFlow's default does not.
-_DCT = "INTEGER_ACCURATE"
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -66,11 +65,6 @@ def eval_image(encoded: tf.Tensor, resize: int | None, size: int, channels: int)
     return tf.ensure_shape(image, [size, size, channels])
 
 
-def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    """Decodes a JPEG or PNG to uint8 `[height, width, channels]`."""
-    return tf.io.decode_jpeg(encoded, channels, dct_method=_DCT)  # it takes PNG as well
-
-
 def _whole(encoded: tf.Tensor, seed: tf.Tensor, size: int, channels: int) -> tf.Tensor:
     del seed
     return bicubic.resize(decode(encoded, channels), [size, size])
@@ -84,7 +78,7 @@ def _random_resized_crop(
     def crop_jpeg() -> tf.Tensor:  # decodes little more than the box
         height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
         box = random_box(height, width, seed)
-        return tf.io.decode_and_crop_jpeg(encoded, box, channels, dct_method=_DCT)
+        return tf.io.decode_and_crop_jpeg(encoded, box, channels, dct_method=DCT)
 
     def crop_decoded() -> tf.Tensor:
         image = decode(encoded, channels)

@@ -4,57 +4,58 @@ import math
 from collections.abc import Iterator
 
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from dwconv_jax.data.classification import augment
-from dwconv_jax.data.classification.config import ClassificationConfig, check
-from dwconv_jax.data.classification.folder import open_folder
+from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.classification.preprocess import eval_image
-from dwconv_jax.data.dataset import Batch, Dataset, load_entries, normalise
+from dwconv_jax.data.classification.sources import describe_source, open_source
+from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.image.color_jitter import color_jitter
+from dwconv_jax.data.image.decode import decode
+from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.image.rand_augment import rand_augment
 from dwconv_jax.data.image.random_erasing import random_erasing
-from dwconv_jax.data.prepared import describe_prepared, open_prepared
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
+from dwconv_jax.data.unreadable import load_entries
 
 
-def load_classification(config: ClassificationConfig) -> "ClassificationDataset":
-    """Opens a data set; whatever is wrong with the configuration or the files shows here.
+def load_classification(config: ClassificationConfig | ConfigDict) -> "ClassificationDataset":
+    """Opens a data set; mistakes in the configuration or the files show here.
 
     A tfds data set that needs no download is prepared on the spot; others must be prepared already.
 
     Args:
-        config: see `ClassificationConfig`.
+      config: the fields of `ClassificationConfig`.
 
     Raises:
-        ValueError: a field of `config` is missing or illegal; the message names it.
-        FileNotFoundError: files are missing; the message names them, or says how to get them.
+      UserError: a field of `config` is missing or illegal; the message names it.
+      FileNotFoundError: files are missing; the message names them, or says how to get them.
     """
-    check(config)
-    source = open_folder(config) if config.name == "folder" else open_prepared(config)
-    return ClassificationDataset(config, source)
+    config = ClassificationConfig.from_config(config)
+    return ClassificationDataset(config, open_source(config))
 
 
-def describe_classification(config: ClassificationConfig) -> "ClassificationDataset":
-    """A data set without its examples: it knows its classes, its size and its batches' shapes.
+def describe_classification(config: ClassificationConfig | ConfigDict) -> "ClassificationDataset":
+    """A data set without its examples: it knows its classes, size and the shapes of its batches.
 
-    A tfds data set need not be prepared; a folder's classes are its folders, which must be there.
+    A tfds data set need not be prepared. The classes of a folder are its folders, which must exist.
 
     Args:
-        config: see `ClassificationConfig`.
+      config: the fields of `ClassificationConfig`.
 
     Raises:
-        ValueError: as for `load_classification`; or `num_train` is needed.
-        FileNotFoundError: for a folder that is not there.
+      UserError: as for `load_classification`, or `num_train` is needed.
+      FileNotFoundError: there is no such folder.
     """
-    check(config)
-    source = open_folder(config) if config.name == "folder" else describe_prepared(config)
-    return ClassificationDataset(config, source)
+    config = ClassificationConfig.from_config(config)
+    return ClassificationDataset(config, describe_source(config))
 
 
 class ClassificationDataset(Dataset):
     """Images with one label each.
 
-    A training batch is {'image': float32 `[b, S, S, channels]`, normalised; 'label': int32 `[b]`}.
+    A training batch is {'image': float32 `[b, S, S, channels]`, normalized; 'label': int32 `[b]`}.
     """
 
     def __init__(self, config: ClassificationConfig, source: Source) -> None:
@@ -64,21 +65,21 @@ class ClassificationDataset(Dataset):
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:
-        """Iterates once over the evaluation split, leaving nothing out that can be read.
+        """Iterates once over all readable examples of the evaluation split.
 
-        Every process gets ceil(num_eval / batch_size) batches, filled up with zeros.
+        Each process gets ceil(num_eval / batch_size) batches, padded with zeros.
 
         Args:
-            batch_size: of all processes together.
-            process_index: which share of every batch to return.
-            process_count: how many processes share a batch.
+          batch_size: global, over all processes.
+          process_index: which share of each batch to return.
+          process_count: how many processes share a batch.
 
         Returns:
-            An iterator of {'image': float32 `[b, S, S, channels]`, 'label': int32 `[b]`,
-            'mask': float32 `[b]`, 1 for an example, 0 for filling and for what cannot be read}.
+          An iterator of {'image': float32 `[b, S, S, channels]`, 'label': int32 `[b]`,
+          'mask': float32 `[b]`, 1 for an example, 0 for padding and unreadable examples}.
 
         Raises:
-            ValueError: as for `train_batches`.
+          UserError: as for `train_batches`.
         """
         share = local_batch_size(batch_size, process_index, process_count)
         split = self._source.eval
@@ -122,13 +123,13 @@ class ClassificationDataset(Dataset):
         return entry
 
     def _entry(self, image: tf.Tensor, label: tf.Tensor) -> Example:
-        return {"image": normalise(image, self._config), "label": tf.cast(label, tf.int32)}
+        return {"image": normalize(image, self._config), "label": tf.cast(label, tf.int32)}
 
     def _has_legal_labels(self, batch: Batch) -> bool:
         return bool(((batch["label"] >= 0) & (batch["label"] < self.num_classes)).all())
 
     def _complaint(self, split: Split, example: Example) -> str | None:
-        augment.decode(split.read(example), self.channels)
+        decode(split.read(example), self.channels)
         label = int(example["label"])
         if 0 <= label < self.num_classes:
             return None

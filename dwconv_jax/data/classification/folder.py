@@ -5,34 +5,38 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from dwconv_jax.data.classification.config import ClassificationConfig, check_channels
+from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.stream import Source, Split
 from dwconv_jax.errors import UserError
 
 _FORMATS = (".jpg", ".jpeg", ".png")
-_CHANNELS = 3  # whatever the files hold becomes RGB
+_CHANNELS = 3  # all images are decoded as RGB
 
 
 def open_folder(config: ClassificationConfig) -> Source:
-    """Lists the image files of both splits; the training split's folders name the classes.
+    """Lists the image files of both splits; the folders of the training split name the classes.
 
     Raises:
-        ValueError: `data_dir` is not set, a split is missing, evaluation has other classes, or
-            `mean` or `std` does not fit three channels.
-        FileNotFoundError: there is no such folder, or no classes or no images in it.
+      UserError: `data_dir` is not set, a split is missing, the evaluation split has a class that
+        the training split lacks, or `mean` or `std` does not fit three channels.
+      FileNotFoundError: there is no such folder, or no classes or no images in it.
     """
-    check_channels(config, _CHANNELS)
+    config.check_channels(_CHANNELS)
     if config.data_dir is None:
-        raise UserError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
+        raise UserError(
+            "config.dataset.data_dir=None: with dataset.name='folder' it must be the root folder"
+        )
     root = os.path.expanduser(config.data_dir)
     if not tf.io.gfile.isdir(root):
-        raise FileNotFoundError(f"dataset.data_dir={config.data_dir!r}: there is no such folder")
+        raise FileNotFoundError(
+            f"config.dataset.data_dir={config.data_dir!r}: there is no such folder"
+        )
     train = _files(config, "train_split", root)
     evaluation = _files(config, "eval_split", root)
     if extra := sorted(evaluation.keys() - train.keys()):
         raise UserError(
-            f"dataset.eval_split={config.eval_split!r} has classes that "
-            f"{config.train_split!r} lacks: {', '.join(extra)}"
+            f"config.dataset.eval_split={config.eval_split!r} has classes that "
+            f"train_split={config.train_split!r} lacks: {', '.join(extra)}"
         )
     class_names = tuple(train)
     return Source(
@@ -41,11 +45,11 @@ def open_folder(config: ClassificationConfig) -> Source:
 
 
 def _files(config: ClassificationConfig, field: str, root: str) -> dict[str, list[str]]:
-    """Returns the paths of each class of a split, everything in alphabetical order."""
+    """The paths of each class of a split, all in alphabetical order."""
     name = getattr(config, field)
     if name not in (splits := _folders(root)):
         raise UserError(
-            f"dataset.{field}={name!r}: {root} has no such folder; "
+            f"config.dataset.{field}={name!r}: {root} has no such folder; "
             f"it has {', '.join(splits) or 'no folders'}"
         )
     files = {}
@@ -53,7 +57,8 @@ def _files(config: ClassificationConfig, field: str, root: str) -> dict[str, lis
         files[class_name] = _images(os.path.join(folder, class_name))
     if not files:
         raise FileNotFoundError(
-            f"dataset.{field}={name!r}: {folder} has no folders; it must have one for each class"
+            f"config.dataset.{field}={name!r}: {folder} has no folders; it must have "
+            "one for each class"
         )
     return files
 
@@ -72,7 +77,7 @@ def _images(path: str) -> list[str]:
 
 
 def _list(path: str) -> list[str]:
-    # Object stores end the names of folders with a slash.
+    # Object stores append a slash to the names of folders.
     names = (name.rstrip("/") for name in tf.io.gfile.listdir(path))
     return sorted(name for name in names if not name.startswith("."))
 
@@ -84,7 +89,7 @@ def _split(files: dict[str, list[str]], class_names: tuple[str, ...]) -> Split:
     return Split(
         examples=tf.data.Dataset.from_tensor_slices(examples),
         num_examples=len(paths),
-        shuffle_buffer=len(paths),  # names are small
+        shuffle_buffer=len(paths),  # paths are small
         read=lambda example: tf.io.read_file(example["path"]),
         describe=lambda example: example["path"].numpy().decode(),
     )

@@ -4,14 +4,14 @@ import tensorflow as tf
 
 from dwconv_jax.data.classification import augment
 from dwconv_jax.data.classification.config import ClassificationConfig
-from dwconv_jax.data.dataset import normalise
+from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.stream import Example
 
 
 def eval_image(encoded: tf.Tensor, config: ClassificationConfig, channels: int) -> tf.Tensor:
     """Decodes, resizes, crops and normalizes an image: float32 `[S, S, channels]`."""
     image = augment.eval_image(encoded, config.eval_resize, config.image_size, channels)
-    return normalise(image, config)
+    return normalize(image, config)
 
 
 def picture(encoded: tf.Tensor, config: ClassificationConfig, channels: int) -> Example:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.detection.coco import Json
-from dwconv_jax.data.detection.config import DetectionConfig, check
+from dwconv_jax.data.detection.config import DetectionConfig
 from dwconv_jax.data.detection.geometry import (
     PAIR,
     Array,
@@ -35,35 +36,35 @@ from dwconv_jax.errors import UserError
 _BITS = 8
 
 
-def load_detection(config: DetectionConfig) -> "DetectionDataset":
-    """Opens a data set; whatever is wrong with configuration, files or annotations shows here.
+def load_detection(config: DetectionConfig | ConfigDict) -> "DetectionDataset":
+    """Opens a data set; mistakes in the configuration, files or annotations show here.
 
     A tfds data set that needs no download is prepared on the spot; others must be prepared already.
 
     Args:
-        config: see `DetectionConfig`.
+      config: the fields of `DetectionConfig`.
 
     Raises:
-        ValueError: a field of `config` is missing or illegal, or an annotation cannot be used; the
-            message names it.
-        FileNotFoundError: files are missing; the message names them, or says how to get them.
+      UserError: a field of `config` is missing or illegal, or an annotation cannot be used; the
+        message names it.
+      FileNotFoundError: files are missing; the message names them, or says how to get them.
     """
-    check(config)
+    config = DetectionConfig.from_config(config)
     dataset = DetectionDataset(config, *open_detection(config))
     dataset.check_objects()
     return dataset
 
 
-def describe_detection(config: DetectionConfig) -> "DetectionDataset":
-    """A data set without its images: it knows its classes, its size and its batches' shapes.
+def describe_detection(config: DetectionConfig | ConfigDict) -> "DetectionDataset":
+    """A data set without its images: it knows its classes, size and the shapes of its batches.
 
     Args:
-        config: see `DetectionConfig`.
+      config: the fields of `DetectionConfig`.
 
     Raises:
-        ValueError: as for `load_detection`; or `num_train` or `num_classes` is needed.
+      UserError: as for `load_detection`, or `num_train` or `num_classes` is needed.
     """
-    check(config)
+    config = DetectionConfig.from_config(config)
     split = describe_split(config)
     return DetectionDataset(config, split, split)
 
@@ -72,15 +73,16 @@ class DetectionDataset(Dataset):
     """Images with boxes, classes and masks of objects.
 
     A training batch is {
-        'image': float32 `[b, H, W, 3]`, normalised, on a canvas of one of `config.canvases`;
-        'size': int32 `[b, 2]`, height and width of the image on it, zeros being beyond;
-        'boxes': float32 `[b, N, 4]`, x1, y1, x2, y2 in pixels, N being `config.max_objects`;
-        'classes': int32 `[b, N]`, -1 where there is no object;
-        'masks': uint8 `[b, N, H, W / 8]`, eight pixels a byte as `np.packbits` packs them
-    }. Images 2i and 2i + 1 are a pair as the reference puts them on one GPU: of one orientation.
+      'image': float32 `[b, H, W, 3]`, normalized and padded with zeros to one of
+        `config.canvases`;
+      'size': int32 `[b, 2]`, height and width of the image without padding;
+      'boxes': float32 `[b, N, 4]`, x1, y1, x2, y2 in pixels, where N is `config.max_objects`;
+      'classes': int32 `[b, N]`, -1 for padding;
+      'masks': uint8 `[b, N, H, W / 8]`, eight pixels a byte as packed by `np.packbits`
+    }. Images 2i and 2i + 1 have the same orientation, like those that mmdet puts on one GPU.
 
     Attributes:
-        categories: names of the classes, in their order, by the ids that annotations give them.
+      categories: names of the classes by their ids in the annotations, in the order of the labels.
     """
 
     def __init__(
@@ -95,23 +97,24 @@ class DetectionDataset(Dataset):
         self._eval_views = evaluation_views(self._eval.sizes, config)
 
     def check_objects(self) -> None:
-        """Raises a ValueError if there are none, or they or the images do not fit the batches."""
+        """Raises a UserError if a split has no objects, or if its objects or images do not fit."""
         config = self._config
         counts = self._train.num_objects()
         if not counts.any():
-            raise UserError(f"dataset.train_split={config.train_split!r} has no objects")
+            raise UserError(f"config.dataset.train_split={config.train_split!r} has no objects")
         if not any(self._eval.annotations):
-            raise UserError(f"dataset.eval_split={config.eval_split!r} has no objects")
+            raise UserError(f"config.dataset.eval_split={config.eval_split!r} has no objects")
         if counts.max() > config.max_objects:
             raise UserError(
-                f"dataset.max_objects={config.max_objects}: image "
-                f"{self._train.file_names[counts.argmax()]!r} has {counts.max()} objects"
+                f"config.dataset.max_objects={config.max_objects}: image "
+                f"{self._train.file_names[counts.argmax()]!r} has {counts.max()} objects, the most "
+                f"of train_split={config.train_split!r}; set it to {counts.max()} or more"
             )
         smallest_canvas(largest_training_size(self._train.sizes, config), config.canvases)
         smallest_canvas(self._eval_views.size, config.canvases)
 
     def train_spec(self) -> dict[str, tf.TensorSpec]:
-        """Shape and dtype of what a training batch on the largest canvas holds of one image."""
+        """Shapes and dtypes of one image's entries in a training batch on the largest canvas."""
         height, width = max(self._config.canvases, key=math.prod)
         count = self._config.max_objects
         return {
@@ -123,34 +126,34 @@ class DetectionDataset(Dataset):
         }
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in the training split; ValueError if there is none, or half a pair."""
+        """Whole batches in the training split; UserError if there is none or a half pair."""
         if batch_size % PAIR:
             raise UserError(
-                f"batch_size={batch_size} must be even: losses are normalised over pairs of images"
+                f"batch_size={batch_size} must be even: losses are normalized over pairs of images"
             )
         return super().steps_per_epoch(batch_size)
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:
-        """Iterates once over the evaluation split, leaving nothing out.
+        """Iterates once over all images of the evaluation split.
 
-        A batch holds images of one canvas, filled up with images that do not count. Every process
-        gets the same number of batches, of the same shapes.
+        A batch holds images of one canvas, padded with images whose mask is 0. Each process gets
+        the same number of batches, of the same shapes.
 
         Args:
-            batch_size: of all processes together.
-            process_index: which share of every batch to return.
-            process_count: how many processes share a batch.
+          batch_size: global, over all processes.
+          process_index: which share of each batch to return.
+          process_count: how many processes share a batch.
 
         Returns:
-            An iterator of {'image': float32 `[b, H, W, 3]`, resized, normalised and put on a
-            canvas; 'size': int32 `[b, 2]`, height and width on it; 'scale': float32 `[b, 2]`, what
-            these are over the original's; 'original_size': int32 `[b, 2]`; 'image_id': int32 `[b]`,
-            as in `eval_annotations`; 'mask': float32 `[b]`, 0 for filling}.
+          An iterator of {'image': float32 `[b, H, W, 3]`, resized, normalized and padded to a
+          canvas; 'size': int32 `[b, 2]`, height and width without padding; 'scale': float32
+          `[b, 2]`, `size` over the original size; 'original_size': int32 `[b, 2]`; 'image_id':
+          int32 `[b]`, as in `eval_annotations`; 'mask': float32 `[b]`, 0 for padding}.
 
         Raises:
-            ValueError: as for `train_batches`.
+          UserError: as for `train_batches`.
         """
         share = local_batch_size(batch_size, process_index, process_count)
         split = self._source.eval
@@ -231,7 +234,7 @@ class DetectionDataset(Dataset):
     def _objects(
         self, index: Array, flip: Array, first: Array, crop: Array, size: Array, canvas: Array
     ) -> tuple[Array, Array, Array]:
-        """Boxes, classes and packed masks that a view of a training image shows."""
+        """Boxes, classes and packed masks visible in a view of a training image."""
         objects, view = self._train.objects(int(index)), Views(flip, first, crop, size)
         height, width = canvas
         boxes = np.zeros((self._config.max_objects, 4), np.float32)
@@ -247,13 +250,13 @@ class DetectionDataset(Dataset):
         return boxes, classes, masks
 
     def _decode(self, split: Split, example: Example, sizes: Array) -> tf.Tensor:
-        """An image, uint8 `[h, w, 3]`; an error of TensorFlow's if the annotations know another."""
+        """An image, uint8 `[h, w, 3]`; a TensorFlow error if the annotations give another size."""
         image = decode_image(split.read(example))
         tf.debugging.assert_equal(tf.shape(image)[:2], tf.gather(sizes, example["index"]), "size")
         return image
 
     def _has_legal_labels(self, batch: Batch) -> bool:
-        return True  # they were checked when the annotations were read
+        return True  # checked when the annotations were read
 
     def _complaint(self, split: Split, example: Example) -> str | None:
         height, width = decode_image(split.read(example)).shape[:2]

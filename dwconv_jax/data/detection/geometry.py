@@ -15,7 +15,7 @@ from dwconv_jax.errors import UserError
 
 Array = np.ndarray
 
-# The losses of the reference are normalised over the two images of a GPU.
+# The losses of the reference are normalized over the two images of a GPU.
 PAIR = 2
 
 

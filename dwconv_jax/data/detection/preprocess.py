@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from dwconv_jax.data.dataset import normalise
 from dwconv_jax.data.detection.config import DetectionConfig
 from dwconv_jax.data.detection.geometry import evaluation_views, smallest_canvas
+from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.stream import Example
 
@@ -30,7 +30,7 @@ def onto_canvas(
     image: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor, config: DetectionConfig
 ) -> tf.Tensor:
     """Resizes and normalizes an image, and pads it with zeros at the bottom and right."""
-    image = normalise(resize(image, size), config)
+    image = normalize(resize(image, size), config)
     bottom, right = tf.unstack(canvas - size)
     return tf.pad(image, [[0, bottom], [0, right], [0, 0]])
 

@@ -1,4 +1,4 @@
-"""Pictures with objects: from COCO's folders, or from tfds where there are instance masks."""
+"""Images with objects: from COCO's folders, or from tfds data sets with instance masks."""
 
 import dataclasses
 import os
@@ -35,10 +35,10 @@ _MIN_SIDE = 32  # of an image to train on, in pixels
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectionSplit(Split):
-    """A split whose examples hold their 'index' alone.
+    """A split whose examples hold only their 'index'.
 
     Attributes:
-        annotations: of its images.
+      annotations: of its images.
     """
 
     annotations: Annotations
@@ -49,7 +49,7 @@ def _make_split(
     read: Callable[[tf.Tensor], tf.Tensor],
     describe: Callable[[int], str],
 ) -> DetectionSplit:
-    """A split whose image at a position `read` reads and `describe` names."""
+    """A split from functions of an image's index: its encoded content, and its name."""
     count = len(annotations.file_names)
     return DetectionSplit(
         examples=tf.data.Dataset.range(count).map(lambda index: {"index": index}),
@@ -62,26 +62,27 @@ def _make_split(
 
 
 def open_detection(config: DetectionConfig) -> tuple[DetectionSplit, DetectionSplit]:
-    """Opens the training and the evaluation split; everything in the annotations is checked.
+    """Opens the training and the evaluation split, and checks all annotations.
 
     Raises:
-        ValueError: there is no such data set or split, it has no instance masks, an annotation
-            cannot be used, or the splits have other classes.
-        FileNotFoundError: files are missing; the message names them, or says how to get them.
+      UserError: there is no such data set or split, it has no instance masks, an annotation cannot
+        be used, or the splits have different classes.
+      FileNotFoundError: files are missing; the message names them, or says how to get them.
     """
     opened = _open_folder if config.name == "folder" else _open_prepared
     train, evaluation = (opened(config, field) for field in ("train_split", "eval_split"))
     _check_num_classes(config, len(train.annotations.categories))
     if train.annotations.categories != evaluation.annotations.categories:
         raise UserError(
-            f"dataset.train_split={config.train_split!r} and eval_split={config.eval_split!r} have "
+            f"config.dataset.train_split={config.train_split!r} and "
+            f"eval_split={config.eval_split!r} have "
             f"other categories: {_listed(train)} against {_listed(evaluation)}"
         )
     return _without_empty(train), evaluation
 
 
 def _without_empty(split: DetectionSplit) -> DetectionSplit:
-    """What can be trained on: images with an annotation, crowds too, that are not tiny (mmdet)."""
+    """Drops tiny images and images without annotations, as mmdet does; crowds count."""
     sizes, annotations = split.annotations.sizes, split.annotations.annotations
     kept = [i for i, a in enumerate(annotations) if a and min(sizes[i]) >= _MIN_SIDE]
     return _make_split(
@@ -92,17 +93,17 @@ def _without_empty(split: DetectionSplit) -> DetectionSplit:
 
 
 def describe_split(config: DetectionConfig) -> DetectionSplit:
-    """A training split without images: no files need be there.
+    """A training split without images or files.
 
     Raises:
-        ValueError: as `open_detection`; or `num_train` or `num_classes` is needed.
+      UserError: as `open_detection`, or `num_train` or `num_classes` is needed.
     """
     if config.name == "folder":
         num_train, num_classes = config.num_train, config.num_classes
         if num_train is None or num_classes is None:
             raise UserError(
-                f"dataset.num_train={num_train}, num_classes={num_classes}: of a folder that is "
-                "not opened both must be given"
+                f"config.dataset.num_train={num_train}, num_classes={num_classes}: of a folder "
+                "that is not opened both must be given"
             )
         names = list(map(str, range(num_classes)))
     else:
@@ -118,8 +119,8 @@ def describe_split(config: DetectionConfig) -> DetectionSplit:
 def _check_num_classes(config: DetectionConfig, count: int) -> None:
     if config.num_classes not in (None, count):
         raise UserError(
-            f"dataset.num_classes={config.num_classes}: {config.name!r} has {count} classes; legal "
-            "are that and None"
+            f"config.dataset.num_classes={config.num_classes}: {config.name!r} has {count} "
+            "classes; legal are that and None"
         )
 
 
@@ -129,7 +130,9 @@ def _listed(split: DetectionSplit) -> str:
 
 def _open_folder(config: DetectionConfig, field: str) -> DetectionSplit:
     if config.data_dir is None:
-        raise UserError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
+        raise UserError(
+            "config.dataset.data_dir=None: with dataset.name='folder' it must be the root folder"
+        )
     root, name = os.path.expanduser(config.data_dir), getattr(config, field)
     layouts = [
         tuple(os.path.join(root, part.format(split=name)) for part in layout) for layout in _LAYOUTS
@@ -137,7 +140,7 @@ def _open_folder(config: DetectionConfig, field: str) -> DetectionSplit:
     found = [(a, b) for a, b in layouts if tf.io.gfile.exists(a) and tf.io.gfile.isdir(b)]
     if not found:
         wanted = " or ".join(f"{file} with {folder}" for file, folder in layouts)
-        raise FileNotFoundError(f"dataset.{field}={name!r}: there is no {wanted}")
+        raise FileNotFoundError(f"config.dataset.{field}={name!r}: there is no {wanted}")
     file, folder = found[0]
     annotations = read_annotations(file)
     paths = [os.path.join(folder, file_name) for file_name in annotations.file_names]
@@ -164,7 +167,7 @@ def _check_files(paths: list[str], source: str) -> None:
 
 
 def _open_prepared(config: DetectionConfig, field: str) -> DetectionSplit:
-    """A split of tfds, held in memory as it is stored, but for its masks."""
+    """A split of tfds, held in memory with its images encoded and its masks as RLEs."""
     builder = find_builder(config)
     names = _class_names(config, builder)
     builder = prepare_builder(config, builder)
@@ -203,15 +206,15 @@ def _class_names(config: DetectionConfig, builder: tfds.core.DatasetBuilder) -> 
             else ""
         )
         raise UserError(
-            f"dataset.name={config.name!r} has no instance masks: it needs the features 'image', "
-            "'instances' (an image: 0, or i + 1 where the i-th object is seen) and 'objects' with "
-            f"'bbox' and 'label', and has {', '.join(features)}{advice}"
+            f"config.dataset.name={config.name!r} has no instance masks: it needs the features "
+            "'image', 'instances' (an image: 0, or i + 1 where the i-th object is seen) and "
+            f"'objects' with 'bbox' and 'label', and has {', '.join(features)}{advice}"
         )
     return label.names
 
 
 def _append(content: dict[str, list], example: dict, name: str) -> None:
-    """Adds an example of tfds to what a COCO file would hold."""
+    """Adds an example of tfds to the content of a COCO file."""
     instances, image_id = example["instances"][..., 0], len(content["images"])
     height, width = instances.shape
     content["images"].append({"id": image_id, "file_name": name, "height": height, "width": width})

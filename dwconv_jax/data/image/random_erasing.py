@@ -13,7 +13,7 @@ def random_erasing(image: tf.Tensor, seed: tf.Tensor, probability: float) -> tf.
     """Fills a random box with noise of mean 0 and standard deviation 1, a number a channel.
 
     Args:
-        image: float32 `[height, width, channels]` of static shape, normalised.
+        image: float32 `[height, width, channels]` of static shape, normalized.
         seed: int64 `[2]`.
         probability: of doing anything.
     """

@@ -1,6 +1,6 @@
 """Pictures with label maps: decoding, and what training and evaluation do to them (mmseg).
 
-Images are float32 `[height, width, 3]` in 0..255, whole numbers until they are normalised; label
+Images are float32 `[height, width, 3]` in 0..255, whole numbers until they are normalized; label
 maps are uint8 `[height, width]`, 255 for pixels of no class. Random choices depend on a stateless
 seed (int64 `[2]`) and on nothing else. OpenCV's fixed-point resizing and its 8-bit HSV are done in
 float32 here: pixels differ from the reference's by a grey level or so.

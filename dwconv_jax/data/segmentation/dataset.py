@@ -4,48 +4,50 @@ from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 
-from dwconv_jax.data.dataset import Batch, Dataset, normalise
+from dwconv_jax.data.dataset import Batch, Dataset
+from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.segmentation import augment
-from dwconv_jax.data.segmentation.config import SegmentationConfig, check
+from dwconv_jax.data.segmentation.config import SegmentationConfig
 from dwconv_jax.data.segmentation.preprocess import eval_shapes, evaluation_pair
 from dwconv_jax.data.segmentation.sources import describe_source, open_segmentation
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
 
-def load_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
-    """Opens a data set; whatever is wrong with the configuration or the files shows here.
+def load_segmentation(config: SegmentationConfig | ConfigDict) -> "SegmentationDataset":
+    """Opens a data set; mistakes in the configuration or the files show here.
 
     A tfds data set that needs no download is prepared on the spot; others must be prepared already.
 
     Args:
-        config: see `SegmentationConfig`.
+      config: the fields of `SegmentationConfig`.
 
     Raises:
-        ValueError: a field of `config` is missing or illegal; the message names it.
-        FileNotFoundError: files are missing; the message names them, or says how to get them.
+      UserError: a field of `config` is missing or illegal; the message names it.
+      FileNotFoundError: files are missing; the message names them, or says how to get them.
     """
-    check(config)
+    config = SegmentationConfig.from_config(config)
     return SegmentationDataset(config, open_segmentation(config))
 
 
-def describe_segmentation(config: SegmentationConfig) -> "SegmentationDataset":
-    """A data set without its examples: it knows its classes, its size and its batches' shapes.
+def describe_segmentation(config: SegmentationConfig | ConfigDict) -> "SegmentationDataset":
+    """A data set without its examples: it knows its classes, size and the shapes of its batches.
 
     Args:
-        config: see `SegmentationConfig`.
+      config: the fields of `SegmentationConfig`.
 
     Raises:
-        ValueError: as for `load_segmentation`; or `num_train` is needed.
+      UserError: as for `load_segmentation`, or `num_train` is needed.
     """
-    check(config)
+    config = SegmentationConfig.from_config(config)
     return SegmentationDataset(config, describe_source(config))
 
 
 class SegmentationDataset(Dataset):
     """Images with a label map each.
 
-    A training batch is {'image': float32 `[b, S, S, 3]`, normalised; 'label': int32 `[b, S, S]`,
+    A training batch is {'image': float32 `[b, S, S, 3]`, normalized; 'label': int32 `[b, S, S]`,
     255 for pixels of no class}.
     """
 
@@ -56,24 +58,24 @@ class SegmentationDataset(Dataset):
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:
-        """Iterates once over the evaluation split, leaving nothing out.
+        """Iterates once over all examples of the evaluation split.
 
-        A batch holds pictures of one resized shape, filled up with pictures that do not count.
-        Every process gets the same number of batches, of the same shapes.
+        A batch holds images of one resized shape, padded with images whose mask is 0. Each process
+        gets the same number of batches, of the same shapes.
 
         Args:
-            batch_size: of all processes together.
-            process_index: which share of every batch to return.
-            process_count: how many processes share a batch.
+          batch_size: global, over all processes.
+          process_index: which share of each batch to return.
+          process_count: how many processes share a batch.
 
         Returns:
-            An iterator of {'views': for each of `eval_scales`, float32 `[b, H, W, 3]`, resized and
-            normalised; 'label': int32 `[b, H', W']` in original size, 255 for pixels of no class,
-            for padding and for filling; 'size': int32 `[b, 2]`, the original size; 'mask': float32
-            `[b]`, 0 for filling}.
+          An iterator of {'views': for each of `eval_scales`, float32 `[b, H, W, 3]`, resized and
+          normalized; 'label': int32 `[b, H', W']` in the original size, 255 for pixels of no class
+          and for padding; 'size': int32 `[b, 2]`, the original size; 'mask': float32 `[b]`, 0 for
+          padding}.
 
         Raises:
-            ValueError: as for `train_batches`.
+          UserError: as for `train_batches`.
         """
         share = local_batch_size(batch_size, process_index, process_count)
         split = self._source.eval
@@ -99,13 +101,13 @@ class SegmentationDataset(Dataset):
         return self._to_host(
             batches_from,
             split,
-            # A picture that cannot be read has no shape, and so no place among the batches.
+            # An image that cannot be read has no shape, and so no place among the batches.
             lambda _: split.examples,
             needs_all=True,
         )
 
     def _decode(self, split: Split, example: Example) -> tuple[tf.Tensor, tf.Tensor]:
-        """Image and label map of an example; an error of TensorFlow's where sizes differ."""
+        """Image and label map of an example; a TensorFlow error if their sizes differ."""
         encoded_image, encoded_labels = split.read(example)
         image = augment.decode_image(encoded_image)
         labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored)
@@ -115,15 +117,15 @@ class SegmentationDataset(Dataset):
     def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
         config = self._config
         image, labels = self._decode(split, example)
-        resize_seed, crop_seed, flip_seed, colour_seed = tf.unstack(tf.random.split(seed, 4))
+        resize_seed, crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 4))
         pair = augment.random_resize(image, labels, resize_seed, config.scale, config.scale_range)
         pair = augment.random_crop(*pair, crop_seed, config.crop_size, config.max_class_share)
         if config.flip:
             pair = augment.random_flip(*pair, flip_seed)
         image, labels = pair
         if config.photometric:
-            image = augment.photometric_distortion(image, colour_seed)
-        image, labels = augment.pad(normalise(image, config), labels, config.crop_size)
+            image = augment.photometric_distortion(image, color_seed)
+        image, labels = augment.pad(normalize(image, config), labels, config.crop_size)
         return {"image": image, "label": tf.cast(labels, tf.int32)}
 
     def _has_legal_labels(self, batch: Batch) -> bool:
@@ -139,7 +141,7 @@ class SegmentationDataset(Dataset):
         if image.shape[:2] != labels.shape:
             return (
                 f"the image is {image.shape[0]} x {image.shape[1]} and the label map "
-                f"{labels.shape[0]} x {labels.shape[1]}; they must be of one size"
+                f"{labels.shape[0]} x {labels.shape[1]}; they must have the same size"
             )
         if (illegal := self._illegal_labels(labels)).size:
             shift = int(self._config.zero_is_ignored)

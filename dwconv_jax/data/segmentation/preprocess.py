@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dwconv_jax.data.dataset import normalise
+from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.segmentation.config import SegmentationConfig
 from dwconv_jax.data.stream import Example
@@ -28,7 +28,7 @@ def evaluation_pair(image: tf.Tensor, labels: tf.Tensor, config: SegmentationCon
     bottom, right = tf.unstack(canvas - size)
     labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=augment.IGNORED)
     return {
-        "views": tuple(normalise(augment.resize_image(image, view), config) for view in views),
+        "views": tuple(normalize(augment.resize_image(image, view), config) for view in views),
         "label": tf.cast(labels, tf.int32),
         "size": size,
     }

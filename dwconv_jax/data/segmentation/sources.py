@@ -1,4 +1,4 @@
-"""Pictures with label maps: from tfds, or from folders in one of two layouts."""
+"""Images with label maps: from tfds, or from folders in one of two layouts."""
 
 import dataclasses
 import os
@@ -24,26 +24,29 @@ _LAYOUTS = (("images/{split}", "annotations/{split}"), ("{split}/image", "{split
 
 
 def open_segmentation(config: SegmentationConfig) -> Source:
-    """Opens both splits; `Split.read` gives an image and a label map, encoded.
+    """Opens both splits; `Split.read` returns an encoded image and an encoded label map.
 
     Raises:
-        ValueError: there is no such data set or split, it is no segmentation, or the number of
-            classes is neither known nor given.
-        FileNotFoundError: files are missing; the message names them, or says how to get them.
+      UserError: there is no such data set or split, it is not a segmentation, or the number of
+        classes is neither known nor given.
+      FileNotFoundError: files are missing; the message names them, or says how to get them.
     """
     return _open_folder(config) if config.name == "folder" else _open_prepared(config)
 
 
 def describe_source(config: SegmentationConfig) -> Source:
-    """What `open_segmentation` would open, without examples: no files need be there.
+    """The source that `open_segmentation` would open, without examples or files.
 
     Raises:
-        ValueError: as `open_segmentation`; or `num_train` is needed.
+      UserError: as `open_segmentation`, or `num_train` is needed.
     """
     if config.name == "folder":
         class_names, num_train = _class_names(config, None), config.num_train
         if num_train is None:
-            raise UserError("dataset.num_train=None: a folder that is not opened must be counted")
+            raise UserError(
+                "config.dataset.num_train=None: a folder that is not opened needs the number of "
+                "training examples"
+            )
     else:
         builder, class_names = _find_segmentation(config)
         num_train = count_training_examples(config, prepare_builder(config, builder))
@@ -67,8 +70,8 @@ def _find_segmentation(
         annotation, tfds.features.Image
     ):
         raise UserError(
-            f"dataset.name={config.name!r} is no segmentation: it needs the images 'image' and "
-            f"'annotation', and has {', '.join(features)}"
+            f"config.dataset.name={config.name!r} is no segmentation: it needs the images 'image' "
+            f"and 'annotation', and has {', '.join(features)}"
         )
     known = annotation.names if isinstance(annotation, tfds.features.LabeledImage) else None
     return builder, _class_names(config, known)
@@ -87,7 +90,9 @@ def _open_prepared(config: SegmentationConfig) -> Source:
 
 def _open_folder(config: SegmentationConfig) -> Source:
     if config.data_dir is None:
-        raise UserError("dataset.data_dir=None: with dataset.name='folder' it must be the root")
+        raise UserError(
+            "config.dataset.data_dir=None: with dataset.name='folder' it must be the root folder"
+        )
     class_names = _class_names(config, None)
     return Source(
         _folder_split(config, "train_split"),
@@ -98,18 +103,28 @@ def _open_folder(config: SegmentationConfig) -> Source:
 
 
 def _class_names(config: SegmentationConfig, known: list[str] | None) -> tuple[str, ...]:
+    """The names in `config`, or those the data set knows, or numbers."""
+    count, given = config.num_classes, tuple(config.class_names)
     if known is None:
-        if config.num_classes is None:
+        if given:
+            return given
+        if count is None:
             raise UserError(
-                f"dataset.num_classes=None: {config.name!r} does not say how many classes it has"
+                f"config.dataset.num_classes=None: {config.name!r} does not say how many classes "
+                "it has; give num_classes or class_names"
             )
-        return tuple(map(str, range(config.num_classes)))
-    if config.num_classes not in (None, len(known)):
+        return tuple(map(str, range(count)))
+    if count not in (None, len(known)):
         raise UserError(
-            f"dataset.num_classes={config.num_classes}: {config.name!r} has {len(known)} classes; "
-            "legal are that and None"
+            f"config.dataset.num_classes={count}: {config.name!r} has {len(known)} classes; legal "
+            "are that and None"
         )
-    return tuple(known)
+    if given and len(given) != len(known):
+        raise UserError(
+            f"config.dataset.class_names has {len(given)} names, but {config.name!r} has "
+            f"{len(known)} classes"
+        )
+    return given or tuple(known)
 
 
 def _folder_split(config: SegmentationConfig, field: str) -> Split:
@@ -118,7 +133,7 @@ def _folder_split(config: SegmentationConfig, field: str) -> Split:
     return Split(
         examples=tf.data.Dataset.from_tensor_slices(examples),
         num_examples=len(images),
-        shuffle_buffer=len(images),  # names are small
+        shuffle_buffer=len(images),  # paths are small
         read=lambda e: (tf.io.read_file(e["image"]), tf.io.read_file(e["annotation"])),
         describe=lambda e: f"{e['image'].numpy().decode()} with {e['annotation'].numpy().decode()}",
     )
@@ -133,7 +148,7 @@ def _pairs(config: SegmentationConfig, field: str) -> tuple[list[str], list[str]
     found = [layout for layout in layouts if all(map(tf.io.gfile.isdir, layout))]
     if not found:
         wanted = " or ".join(f"{images} with {labels}" for images, labels in layouts)
-        raise FileNotFoundError(f"dataset.{field}={name!r}: there is no {wanted}")
+        raise FileNotFoundError(f"config.dataset.{field}={name!r}: there is no {wanted}")
     image_folder, label_folder = found[0]
     files = [f for f in sorted(tf.io.gfile.listdir(image_folder)) if f.lower().endswith(_IMAGES)]
     if not files:

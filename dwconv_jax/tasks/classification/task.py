@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from dwconv_jax import data
 from dwconv_jax.data.classification.preprocess import picture
-from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.data.picture import read_picture
 from dwconv_jax.tasks.classification.mixing import mix
 from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task

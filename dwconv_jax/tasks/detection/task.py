@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.detection.dataset import DetectionDataset
 from dwconv_jax.data.detection.preprocess import picture
+from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.data.picture import read_picture
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import CascadeMaskRCNN

@@ -13,7 +13,8 @@ from flax import nnx
 from PIL import Image
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch, to_pixels
+from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.data.picture import read_picture
 from dwconv_jax.data.segmentation.preprocess import picture
 from dwconv_jax.drawing import add_legend, label_overlay, make_palette, tile

@@ -33,21 +33,6 @@ def assert_like_pillow(actual: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(actual - expected).mean() < 0.4
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_decode_gives_the_pixels_of_pillow(file_format: str, channels: int) -> None:
-    encoded = encode(photo(50, 40, channels), file_format)
-    expected = np.asarray(Image.open(io.BytesIO(encoded.numpy()))).reshape(40, 50, channels)
-    np.testing.assert_array_equal(augment.decode(encoded, channels), expected)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
-def test_decode_makes_any_png_rgb(mode: str) -> None:
-    image = photo(50, 40).convert(mode)
-    expected = np.asarray(image.convert("RGB"))
-    np.testing.assert_array_equal(augment.decode(encode(image, "PNG"), 3), expected)
-
-
 @pytest.mark.parametrize(("width", "height"), [(100, 70), (33, 90), (20, 20), (64, 64)])
 def test_eval_image_squashes_as_pillow_does(width: int, height: int) -> None:
     image = photo(width, height)

@@ -28,7 +28,11 @@ from dwconv_jax import data
         ("mean", (0.5, 0.5, 0.5), "dataset.mean=.* has 3 numbers.*it must have 1 number"),
         ("std", (), "dataset.std=.* has 0 numbers"),
         ("augment", "incepton", "legal: none, pad_crop, .*did you mean 'inception'"),
-        ("rand_augment_magnitude", 11.0, "rand_augment_magnitude=11.0 must be a number in 0..10"),
+        (
+            "rand_augment_magnitude",
+            11.0,
+            "rand_augment_magnitude=11.0 must be None or a number in 0..10",
+        ),
         ("rand_augment_std", -0.5, "dataset.rand_augment_std=-0.5 must be a number in 0..10"),
         ("color_jitter", "0.4", "dataset.color_jitter='0.4' must be a number in 0..1"),
         ("random_erasing", 25, "dataset.random_erasing=25 must be a number in 0..1"),
@@ -48,5 +52,7 @@ def test_illegal_values_are_named(make_config: Any, field: str, value: Any, mess
 
 def test_missing_fields_are_named() -> None:
     config = ml_collections.ConfigDict({"name": "digits", "data_dir": None})
-    with pytest.raises(ValueError, match=r"dataset lacks train_split, .*max_unreadable; it must"):
+    with pytest.raises(
+        ValueError, match=r"dataset lacks train_split, .*max_unreadable, .*; it must"
+    ):
         data.load_classification(config)

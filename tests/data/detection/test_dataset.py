@@ -270,7 +270,7 @@ def test_nothing_to_learn_is_said(make_config: MakeConfig, root: pathlib.Path) -
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(max_objects=1), "dataset.max_objects=1: image '0.png' has 2 objects"),
+        (dict(max_objects=1), "dataset.max_objects=1: image '0.png' has 2 objects, .*set it to 2"),
         (dict(num_classes=3), "dataset.num_classes=3: 'folder' has 2 classes; legal are that and"),
         (dict(num_train=0), "dataset.num_train=0 must be None or a positive int"),
         (dict(max_objects=0), "dataset.max_objects=0 must be a positive int"),
@@ -295,7 +295,7 @@ def test_illegal_values_are_named(make_config: MakeConfig, fields: dict, message
 
 def test_odd_batches_are_refused(make_config: MakeConfig) -> None:
     dataset = data.load_detection(make_config())
-    with pytest.raises(ValueError, match="batch_size=3 must be even: losses are normalised over p"):
+    with pytest.raises(ValueError, match="batch_size=3 must be even: losses are normalized over p"):
         next(dataset.train_batches(3, seed=0))
     with pytest.raises(ValueError, match="batch_size=6 exceeds the 5 examples"):
         dataset.steps_per_epoch(6)

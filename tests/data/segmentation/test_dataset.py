@@ -52,6 +52,7 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "eval_split": "validation",
                 "num_train": None,
                 "num_classes": 5,
+                "class_names": (),
                 "zero_is_ignored": False,
                 "crop_size": 32,
                 "scale": (64, 32),
@@ -179,6 +180,17 @@ def test_the_authors_layout(make_config: MakeConfig, root: pathlib.Path) -> None
     assert (dataset.num_train, dataset.num_eval, dataset.num_classes) == (5, 5, 5)
 
 
+def test_a_folder_has_names_for_its_classes(make_config: MakeConfig) -> None:
+    names = ("sky", "sea", "sand", "rock", "tree")
+    for fields in dict(num_classes=None), dict(num_classes=5):
+        config = make_config(class_names=names, **fields)
+        dataset = data.load_segmentation(config)
+        assert (dataset.num_classes, dataset.class_names) == (5, names)
+    described = data.describe_segmentation(make_config(class_names=names, num_train=9))
+    assert described.class_names == names
+    assert data.load_segmentation(make_config()).class_names == tuple("01234")
+
+
 def test_a_missing_split_is_named(make_config: MakeConfig, root: pathlib.Path) -> None:
     message = f"dataset.eval_split='test': there is no {root}/images/test with .* or {root}/test/im"
     with pytest.raises(FileNotFoundError, match=message):
@@ -229,6 +241,15 @@ def test_unreadable_files_are_named(
     ("fields", "message"),
     [
         (dict(num_classes=None), "dataset.num_classes=None: 'folder' does not say how many"),
+        (
+            dict(class_names=("a", "b")),
+            "num_classes=5 must be None or 2, the number of",
+        ),
+        (
+            dict(class_names=("a", "a")),
+            "class_names=.* must be different non-empty strings",
+        ),
+        (dict(class_names="ab"), "dataset.class_names='ab' must be different"),
         (dict(num_classes=255), r"dataset.num_classes=255 must be None or 1\.\.254"),
         (dict(crop_size=0), "dataset.crop_size=0 must be a positive int"),
         (dict(scale=(32, 64)), r"dataset.scale=\(32, 64\) must be the longest and the shortest"),
@@ -236,7 +257,7 @@ def test_unreadable_files_are_named(
         (dict(max_class_share=0.0), r"dataset.max_class_share=0.0 must be in \(0, 1\]"),
         (dict(flip=1), "dataset.flip=1 must be True or False"),
         (dict(mean=(0.5,)), r"dataset.mean=\(0.5,\) must be three numbers in 0..1"),
-        (dict(std=(0.0, 1.0, 1.0)), "dataset.std=.* must be without a 0"),
+        (dict(std=(0.0, 1.0, 1.0)), "dataset.std=.* must not be 0"),
         (dict(data_dir=None), "dataset.data_dir=None: with dataset.name='folder' it must be"),
         (dict(name="digits", data_dir=None), "dataset.name='digits' is no segmentation: .*label"),
     ],
@@ -305,6 +326,18 @@ def test_scenes_are_prepared_on_the_spot(make_config: MakeConfig, scenes_dir: st
     (first, second) = dataset.eval_batches(4)
     assert first["views"][0].shape == (4, 64, 64, 3)
     assert second["mask"].tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("few_scenes")
+def test_names_of_known_classes_may_be_replaced(make_config: MakeConfig, scenes_dir: str) -> None:
+    fields = dict(name="scenes/digits", data_dir=scenes_dir, num_classes=None)
+    splits = dict(train_split="train", eval_split="test")
+    names = ("ground", *"abcdefghij")
+    config = make_config(**fields, **splits, class_names=names)
+    assert data.load_segmentation(config).class_names == names
+    message = "dataset.class_names has 2 names, but 'scenes/digits' has 11 classes"
+    with pytest.raises(ValueError, match=message):
+        data.load_segmentation(make_config(**fields, **splits, class_names=("a", "b")))
 
 
 @pytest.mark.usefixtures("few_scenes")
