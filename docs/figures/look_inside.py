@@ -1,4 +1,4 @@
-"""Draws the figures of guides/look_inside.md from its own code: python docs/figures/look_inside.py."""
+"""Draws the figures of guides/look_inside.md: python docs/figures/look_inside.py."""
 
 import re
 from pathlib import Path
