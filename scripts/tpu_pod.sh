@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU pod slice, the same command on every host. See docs/pods_and_clusters.md.
+# Trains on a Cloud TPU pod slice, the same command on every host. See docs/guides/pods_and_clusters.md.
 #
 #   export TPU=dwnet ZONE=us-west4-a     # and TYPE, RUNTIME for another slice than 32 chips of v5e
 #   scripts/tpu_pod.sh create [--spot]   # the slice, and this revision installed on every host

@@ -1,5 +1,7 @@
-"""Every Python block of the documentation runs."""
+"""Every Python block of the documentation runs, and every local link and figure is current."""
 
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+# Sphinx checks the links of docs/.
+OUTSIDE_SPHINX = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md"]
 
 
 def python_blocks(page):
@@ -23,3 +27,23 @@ def test_python_blocks_run(page):
 
 def test_there_are_blocks_to_run():
     assert sum(len(list(python_blocks(page))) for page in PAGES) > 15
+
+
+@pytest.mark.parametrize("page", OUTSIDE_SPHINX)
+def test_local_links_lead_somewhere(page):
+    path = REPOSITORY / page
+    targets = re.findall(r"\]\(([^)#]+)", path.read_text())
+    missing = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
+    assert not missing
+
+
+def test_the_figure_is_what_its_script_draws(tmp_path):
+    script = REPOSITORY / "docs" / "figures" / "three_choices.py"
+    copy = tmp_path / script.name
+    copy.write_text(script.read_text())
+    runpy.run_path(str(copy), run_name="__main__")
+    assert copy.with_suffix(".svg").read_text() == script.with_suffix(".svg").read_text()
+
+
+def test_the_readme_stays_short():
+    assert len((REPOSITORY / "README.md").read_text().split()) <= 900

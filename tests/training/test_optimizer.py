@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from dwconv_jax.convert.layout import Buffer
 from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
@@ -162,9 +161,8 @@ def abstract_model(name, **overrides):
 
 def groups(model):
     """PyTorch's names of the decayed parameters, and of the others."""
-    names = {
-        id(item.variable): item.name for item in model.torch_layout() if isinstance(item, Entry)
-    }
+    entries = [item for item in model.torch_layout() if isinstance(item, Entry)]
+    names = {id(item.variable): item.name for item in entries}
     mask, result = decayed_except_norms(model), {True: set(), False: set()}
     for path, variable in nnx.iter_graph(model):
         if isinstance(variable, nnx.Param):
