@@ -39,10 +39,10 @@ def optimized():
 
 
 @pytest.fixture(scope="session")
-def shared_dir(tmp_path_factory, worker_id):
+def shared_dir(tmp_path_factory):
     """A folder that all workers of this session share."""
     base = tmp_path_factory.getbasetemp()
-    return base if worker_id == "master" else base.parent
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
