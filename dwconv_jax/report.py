@@ -20,6 +20,7 @@ from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.errors import UserError
 from dwconv_jax.inference.evaluate import Evaluation, evaluate_classifier
 from dwconv_jax.inference.trained import TrainedModel, load_trained
+from dwconv_jax.layers.weights import Traits
 from dwconv_jax.training import logs
 from dwconv_jax.training.description import read_config
 from dwconv_jax.training.writers import read_jsonl
@@ -141,7 +142,7 @@ def _static_weights(trained: TrainedModel) -> list[Section]:
     figures = [
         visualize.static_kernels(trained.model, name)
         for name, layer in _first_layers(trained).items()
-        if layer.dynamic == "none"
+        if not layer.traits.dynamic
     ]
     return [Section("Weights", _OF_FIRST_LAYERS, figures=figures)] if figures else []
 
@@ -151,7 +152,7 @@ def _insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
     model, images = trained.model, evaluation.examples
     pictures = np.stack([to_pixels(image, trained.config.dataset) for image in images])
     figures = [
-        _draw_weights(model, images, pictures, name, layer.dynamic)
+        _draw_weights(model, images, pictures, name, layer.traits)
         for name, layer in _first_layers(trained).items()
     ]
     return [
@@ -170,11 +171,11 @@ def _insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
 
 
 def _draw_weights(
-    model: Any, images: np.ndarray, pictures: np.ndarray, layer: str, dynamic: str
+    model: Any, images: np.ndarray, pictures: np.ndarray, layer: str, traits: Traits
 ) -> Any:
-    if dynamic == "none":
+    if not traits.dynamic:
         return visualize.static_kernels(model, layer)
-    if dynamic == "pooled":
+    if not traits.per_position:
         return visualize.predicted_kernels(model, images, layer, pictures=pictures)
     height, width = visualize.mixing_weights(model, images[:1], layer).map_size
     positions = [(height // 4, width // 4), (height // 2, width // 2), (height - 1, width - 1)]

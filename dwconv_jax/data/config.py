@@ -1,6 +1,7 @@
 """The fields of `config.dataset` that tasks share."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from dwconv_jax.data.settings import (
@@ -26,7 +27,7 @@ _LEVELS = "numbers in 0..1 (pixel 255 is 1)"
 _NOT_ZERO = "; they must not be 0"
 
 
-def _are_levels(values: tuple[float, ...]) -> bool:
+def _are_levels(values: Sequence[float]) -> bool:
     return all(0 <= value <= 1 for value in values)
 
 

@@ -1,4 +1,4 @@
-"""What every data set does, whatever its task: batches of a stream, and errors that name files."""
+"""The base class of data sets: batches from a stream, and errors that name files."""
 
 import abc
 import logging
@@ -25,11 +25,11 @@ class Dataset(abc.ABC):
     """The training and evaluation split of a data set, as batches.
 
     Attributes:
-        class_names: the classes, in the order of the labels.
-        num_classes: how many there are.
-        channels: channels of the images, as stored: 1 (grey) or 3.
-        num_train: number of training examples.
-        num_eval: number of evaluation examples.
+      class_names: the classes, in the order of the labels.
+      num_classes: how many there are.
+      channels: channels of the images as stored, 1 (gray) or 3.
+      num_train: number of training examples.
+      num_eval: number of evaluation examples.
     """
 
     def __init__(self, config: DatasetConfig, source: Source, *, max_unreadable: int = 0) -> None:
@@ -43,17 +43,17 @@ class Dataset(abc.ABC):
         self.num_eval = source.eval.num_examples
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in the training split; ValueError if there is none."""
+        """Whole batches in the training split; UserError if there is none."""
         if batch_size > self.num_train:
             raise UserError(
                 f"batch_size={batch_size} exceeds the {self.num_train} examples of "
-                f"dataset.train_split={self._train_split_name!r}"
+                f"config.dataset.train_split={self._train_split_name!r}"
             )
         return self.num_train // batch_size
 
     @plain_graphs
     def train_spec(self) -> dict[str, tf.TensorSpec]:
-        """Shape and dtype of what a training batch holds of one example."""
+        """Shapes and dtypes of one example's entries in a training batch."""
         split, seed = self._source.train, tf.zeros([2], tf.int64)
         entries = split.examples.map(lambda example: self._train_entry(split, example, seed))
         return entries.element_spec
@@ -67,28 +67,27 @@ class Dataset(abc.ABC):
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        """Iterates over augmented training batches, without end.
+        """Iterates over augmented training batches without end.
 
-        Batch k is a function of (seed, k) alone: `start_step=k` gives what an iterator started at
-        0 gives after k batches, bit for bit, without decoding what it skips. An epoch has
-        `num_train // batch_size` batches and no example twice. Every process reads the undecoded
+        Batch k is a function of (seed, k) alone: an iterator with `start_step=k` continues, bit for
+        bit, one that started at 0 and returned k batches, without decoding what it skips. An epoch
+        has `num_train // batch_size` batches and no example twice. Each process reads all undecoded
         records of a tfds data set, but only its own files of a folder.
 
         Args:
-            batch_size: of all processes together.
-            seed: determines the order of the examples and their augmentation.
-            start_step: how many batches to skip.
-            process_index: which share of every batch to return.
-            process_count: how many processes share a batch.
+          batch_size: global, over all processes.
+          seed: determines the order of the examples and their augmentation.
+          start_step: how many batches to skip.
+          process_index: which share of each batch to return.
+          process_count: how many processes share a batch.
 
         Returns:
-            An iterator of batches of batch_size / process_count examples; the class says what an
-            example holds.
+          An iterator of batches of batch_size / process_count examples; see the class for their
+          entries. Another example of the batch replaces one that cannot be read.
 
         Raises:
-            ValueError: an argument is illegal; while iterating: more than `config.max_unreadable`
-                examples cannot be read, or labels are out of range. In the place of an example that
-                cannot be read stands another one of its batch.
+          UserError: an argument is illegal; while iterating, if more than `config.max_unreadable`
+            examples cannot be read, or labels are out of range.
         """
         share = local_batch_size(batch_size, process_index, process_count)
         self.steps_per_epoch(batch_size)
@@ -117,7 +116,7 @@ class Dataset(abc.ABC):
     def _training_stream(
         self, batch_size: int, seed: int, start_step: int, process_index: int, process_count: int
     ) -> tf.data.Dataset:
-        """Undecoded training examples in their order, each with its epoch's seed."""
+        """Undecoded training examples in order, each with the seed of its epoch."""
         return training_stream(
             self._source.train, batch_size, seed, start_step, process_index, process_count
         )
@@ -126,11 +125,11 @@ class Dataset(abc.ABC):
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:
-        """Iterates once over the evaluation split, leaving nothing out; batches have a 'mask'."""
+        """Iterates once over the whole evaluation split; batches have a 'mask'."""
 
     @abc.abstractmethod
     def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
-        """What a training batch holds of an undecoded example."""
+        """The entries of an undecoded example in a training batch."""
 
     @abc.abstractmethod
     def _has_legal_labels(self, batch: Batch) -> bool:
@@ -151,10 +150,10 @@ class Dataset(abc.ABC):
         """Yields checked batches.
 
         Args:
-            batches_from: returns the batches from the k-th on, without `split.unreadable`.
-            split: where they come from.
-            examples_of: returns the undecoded examples of the k-th batch.
-            needs_all: whether no example may be left out.
+          batches_from: returns the batches from the k-th on, without `split.unreadable`.
+          split: where they come from.
+          examples_of: returns the undecoded examples of the k-th batch.
+          needs_all: whether every example must be readable.
         """
         iterator: Iterator[Batch | None] | None = None
         step = 0
@@ -182,7 +181,7 @@ class Dataset(abc.ABC):
     def _find_unreadable(
         self, split: Split, examples: tf.data.Dataset, most: int, error: tf.errors.OpError
     ) -> None:
-        """Adds what spoilt a batch to `split.unreadable`; ValueError if that makes too many."""
+        """Adds the unreadable examples of a batch to `split.unreadable`; UserError if too many."""
         before = len(split.unreadable)
         for example in examples:
             name = split.describe(example)
@@ -194,20 +193,20 @@ class Dataset(abc.ABC):
                 count = len(split.unreadable)
                 if count > most:
                     suffix = (
-                        f"; these are {count}, more than dataset.max_unreadable={most}"
+                        f"; these are {count}, more than config.dataset.max_unreadable={most}"
                         if most
                         else ""
                     )
                     raise UserError(f"cannot read {name}: {failure.message}{suffix}") from failure
                 _log.warning(
-                    "cannot read %s: %s; going on without it (%d of at most %d)",
+                    "cannot read %s: %s; skipping it (%d of at most %d)",
                     name, failure.message, count, most,
                 )  # fmt: skip
         if len(split.unreadable) == before:
             raise UserError(error.message) from error
 
     def _reason(self, split: Split, examples: tf.data.Dataset) -> str | None:
-        """Finds the example that spoilt a batch: TensorFlow's own error does not name it."""
+        """What is wrong with a batch; names the example, which TensorFlow's error does not."""
         for example in examples:
             try:
                 complaint = self._complaint(split, example)

@@ -15,7 +15,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 from dwconv_jax.errors import UserError
@@ -131,7 +131,7 @@ def number_in(low: float, high: float) -> Legal:
     )
 
 
-def numbers(words: str, allows: Callable[[tuple[float, ...]], bool]) -> Legal:
+def numbers(words: str, allows: Callable[[Sequence[float]], bool]) -> Legal:
     """A tuple of numbers for which `allows` holds."""
     return Legal(
         words,
@@ -172,18 +172,19 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def is_group(field: dataclasses.Field) -> bool:
-    """Whether a field holds a group of fields."""
-    return isinstance(field.type, type) and issubclass(field.type, Settings)
+def group_of(field: dataclasses.Field) -> "type[Settings] | None":
+    """The class of a field that holds a group of fields; None for others."""
+    kind = field.type
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
 def check_of(field: dataclasses.Field) -> Check:
     """The check of a declared field."""
-    given: Check | None = field.metadata["check"]
-    *types_, last = typing.get_args(field.type) or (field.type,)
-    if last is not types.NoneType:
-        return given or _OF_TYPE[field.type]
-    check = given or _OF_TYPE[types_[0]]
+    optional = isinstance(field.type, types.UnionType)  # "X | None", the only unions in use
+    kind = typing.get_args(field.type)[0] if optional else field.type
+    check: Check = field.metadata["check"] or _OF_TYPE[kind]
+    if not optional:
+        return check
     return Legal(
         f"None or {check.words}", lambda value: value is None or check.complaint(value) is None
     )
@@ -209,7 +210,7 @@ class Settings:
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not is_group(field) and (complaint := check_of(field).complaint(value)):
+            if not group_of(field) and (complaint := check_of(field).complaint(value)):
                 raise UserError(f"{self.path}.{field.name}={value!r} {complaint}")
 
     @classmethod
@@ -240,6 +241,6 @@ class Settings:
                 f"{cls.path} lacks {', '.join(missing)}; it must have {', '.join(fields)}"
             )
         for name, field in fields.items():
-            if is_group(field):
-                values[name] = field.type.from_config(values[name])
+            if group := group_of(field):
+                values[name] = group.from_config(values[name])
         return cls(**{name: values[name] for name in fields})

@@ -128,7 +128,7 @@ class LocallyConnected(nnx.Module):
             dynamic,
         )
         self.source: Any = build(spec, rngs=rngs)
-        traits = _traits(self.source)
+        traits = self.traits
         if lowering == "pallas":
             per_position = traits.per_position or share_positions is False
             pallas_mix(self.connectivity, dynamic=traits.dynamic, per_position=per_position)
@@ -164,6 +164,11 @@ class LocallyConnected(nnx.Module):
         if self.bias is not None:
             y = y + self.bias[...].astype(y.dtype)[None, None, None]
         return y if self.proj is None else self.proj(y)
+
+    @property
+    def traits(self) -> Traits:
+        """What the layer knows of its weight source."""
+        return _traits(self.source)
 
     def fold_after(self, norm: BatchNorm) -> BatchNorm | FoldedNorm:
         """Makes a batch norm behind the layer part of it, or returns it where that cannot be."""

@@ -6,7 +6,6 @@ from types import TracebackType
 import jax
 from etils import epath
 
-from dwconv_jax.errors import UserError
 from dwconv_jax.training.logs import log
 
 
@@ -18,18 +17,9 @@ class Profiler:
     Args:
       workdir: of the run.
       steps: `(first, last)`, both included, or empty for no trace.
-
-    Raises:
-      UserError: if `steps` is something else.
     """
 
     def __init__(self, workdir: epath.Path, steps: Sequence[int]):
-        steps = tuple(steps)
-        if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
-            raise UserError(
-                f"config.profile_steps={steps} must be empty or (first, last), with "
-                "1 <= first <= last"
-            )
         self._workdir = workdir
         self._steps = range(steps[0], steps[1] + 1) if steps else range(0)
         self._tracing = False

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dwconv_jax.layers import LocallyConnected
-from dwconv_jax.layers.weights.sources import PooledWeights, StaticWeights
-from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.connectivity import Connectivity
 from dwconv_jax.visualize.capture import find_layer, mixing_weights
 from dwconv_jax.visualize.panels import as_picture, grid, show_picture, weight_colors
 
@@ -32,7 +31,7 @@ def static_kernels(model: nnx.Module, layer: str, *, max_groups: int = 48) -> Fi
       ValueError: if there is no such layer, or its weights are not parameters.
     """
     module = find_layer(model, layer)
-    if not isinstance(module.source, StaticWeights):
+    if module.traits.dynamic:
         raise ValueError(f"layer={layer!r} has dynamic={module.dynamic!r}, not static weights")
     kernel = np.asarray(module.source.kernel[...], np.float32)[0]  # [Q, K, G]
     total = kernel.shape[-1]
@@ -71,7 +70,7 @@ def predicted_kernels(
       ValueError: if there is no such layer, its weights are not pooled, or there is one image.
     """
     module = find_layer(model, layer)
-    if not isinstance(module.source, PooledWeights):
+    if not module.traits.dynamic or module.traits.per_position:
         raise ValueError(f"layer={layer!r} has dynamic={module.dynamic!r}, not 'pooled'")
     if len(images) < 2:
         raise ValueError(f"images must be two or more to compare, got {len(images)}")
@@ -160,11 +159,10 @@ def _number(panel: Axes, positions: Sequence[tuple[int, int]]) -> None:
         )  # fmt: skip
 
 
-def _as_panels(weights: np.ndarray, connectivity: object) -> np.ndarray:
+def _as_panels(weights: np.ndarray, connectivity: Connectivity) -> np.ndarray:
     """Reshapes `[..., Q, K]` for drawing: taps of a sliding kernel, or outputs by inputs."""
-    if isinstance(connectivity, Sliding):
-        return weights.reshape(*weights.shape[:-2], *connectivity.kernel_size)
-    return weights
+    kernel_size = getattr(connectivity, "kernel_size", None)
+    return weights if kernel_size is None else weights.reshape(*weights.shape[:-2], *kernel_size)
 
 
 def _draw_all(axes: np.ndarray, pictures: np.ndarray):

@@ -52,7 +52,7 @@ def test_a_neighbour_stands_in_and_the_stream_keeps_its_place(
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 2  # however often they are met
     for name in "class2/image.png", "class3/image.JPEG":
-        assert any(f"/train/{name}: " in text and "going on" in text for text in warnings)
+        assert any(f"/train/{name}: " in text and "skipping it" in text for text in warnings)
     assert "(2 of at most 2)" in warnings[1]
 
 
@@ -101,7 +101,7 @@ def test_evaluation_masks_what_it_cannot_read(folder_config: MakeConfig) -> None
 def test_too_many_are_an_error_that_names_the_last_one(folder_config: MakeConfig) -> None:
     spoil(folder_config, *(f"train/class{i}/image.png" for i in (0, 2, 4)))
     dataset = data.load_classification(folder_config(max_unreadable=2))
-    message = "cannot read .*train/class.*; these are 3, more than dataset.max_unreadable=2"
+    message = "cannot read .*train/class.*; these are 3, more than config.dataset.max_unreadable=2"
     with pytest.raises(ValueError, match=message):
         steps(dataset, 2)
 

@@ -1,4 +1,4 @@
-"""Scenes out of real items on real photographs, with exact masks of what can be seen."""
+"""Composes scenes of real items on real photographs, with exact masks of their visible parts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from PIL import Image
 
 Array = np.ndarray
 
-_COUNT = (2, 5)  # items of a scene: at least, and fewer than
-_SIDE = (0.38, 0.55)  # of an item, over the scene's
-_ANGLE = 15.0  # degrees each way: a 6 does not become a 9
+_COUNT = (2, 5)  # items of a scene: from, and below
+_SIDE = (0.38, 0.55)  # of an item, as a share of the scene's
+_ANGLE = 15.0  # degrees in either direction, so that a 6 does not become a 9
 _ATTEMPTS = 10
-_MIN_VISIBLE = 0.8  # of every item's mask
-_OPAQUE = 0.5  # from this opacity on, a pixel belongs to the item
-_SHARPNESS = 4.0  # of outlines: items of a few pixels grow soft
-_GROUND = 0.5  # of a photograph's light that scenes keep: what lies on it is lighter
-_TINT = (155, 255)  # of an item, in each colour
+_MIN_VISIBLE = 0.8  # share of every item's mask
+_OPAQUE = 0.5  # the opacity at which a pixel belongs to the item
+_SHARPNESS = 4.0  # of outlines, which resizing softens
+_GROUND = 0.5  # brightness of the photograph, so that items are lighter
+_TINT = (155, 255)  # of an item, per color channel
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """What a scene is made of: its grey values and how opaque it is, both uint8 `[h, w]`."""
+    """An item of a scene: its gray levels and its opacity, both uint8 `[h, w]`."""
 
     shade: Array
     opacity: Array
@@ -33,10 +33,10 @@ class Scene(NamedTuple):
     """A composed picture.
 
     Attributes:
-        image: uint8 `[size, size, 3]`.
-        instances: uint8 `[size, size]`, what is seen at a pixel: 0 for the photograph, `i + 1` for
-            the i-th item.
-        labels: labels of the items, in the order in which they were put down.
+      image: uint8 `[size, size, 3]`.
+      instances: uint8 `[size, size]`, what is visible at a pixel: 0 for the photograph, `i + 1` for
+        the i-th item.
+      labels: labels of the items, in the order in which they were placed.
     """
 
     image: Array
@@ -44,13 +44,13 @@ class Scene(NamedTuple):
     labels: list[int]
 
     def label_map(self) -> Array:
-        """uint8 `[size, size]`: 0 for the photograph, `label + 1` for items."""
+        """Classes, uint8 `[size, size]`: 0 for the photograph, `label + 1` for items."""
         return np.array([0, *(label + 1 for label in self.labels)], np.uint8)[self.instances]
 
     def boxes(self) -> Array:
-        """Tight boxes around what is seen of each item, int `[n, 4]`: top, left, bottom, right.
+        """Tight boxes around the visible part of each item, int `[n, 4]`.
 
-        The last two are exclusive.
+        Top, left, bottom and right, of which the last two are exclusive.
         """
         boxes = np.zeros((len(self.labels), 4), np.int64)
         for i in range(len(self.labels)):
@@ -62,17 +62,17 @@ class Scene(NamedTuple):
 def compose(
     items: Sequence[Item], photographs: Sequence[Array], size: int, rng: np.random.Generator
 ) -> Scene:
-    """Puts random items down on a random crop of a photograph; later ones cover earlier ones.
+    """Places random items on a random crop of a photograph; later items cover earlier ones.
 
-    Photographs are darkened; items have random light tints, sizes, rotations and places (part of
-    one may lie outside). One that would hide too much of another is put down elsewhere, or left
-    out.
+    Photographs are darkened. Items have random light tints, sizes, rotations and places, which may
+    be partly outside the scene. An item that would hide too much of another is placed elsewhere, or
+    left out.
 
     Args:
-        items: to draw from.
-        photographs: to draw from, uint8 `[h, w, 3]`.
-        size: height and width of the scene.
-        rng: decides everything.
+      items: to draw from.
+      photographs: to draw from, uint8 `[h, w, 3]`.
+      size: height and width of the scene.
+      rng: decides everything.
     """
     photograph = photographs[int(rng.integers(len(photographs)))]
     canvas = _GROUND * _crop(photograph, size, rng).astype(np.float32)
@@ -95,7 +95,7 @@ def compose(
 
 
 def _crop(photograph: Array, size: int, rng: np.random.Generator) -> Array:
-    """A random square of a photograph, mirrored or not, shrunk to `[size, size, 3]`."""
+    """A random square of a photograph, flipped or not, shrunk to `[size, size, 3]`."""
     height, width = photograph.shape[:2]
     side = int(rng.integers(size, min(height, width) + 1))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
@@ -106,11 +106,11 @@ def _crop(photograph: Array, size: int, rng: np.random.Generator) -> Array:
 
 
 def _place(item: Item, size: int, rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """An item at a random size, angle and place.
+    """Draws the size, angle and place of an item.
 
     Returns:
-        Shade and opacity, float32 `[size, size]` in 0..1, and the pixels of its mask, those outside
-        the scene included.
+      Shade and opacity, float32 `[size, size]` in 0..1, and the number of pixels of its mask,
+      including those outside the scene.
     """
     side = int(size * rng.uniform(*_SIDE))
     angle = rng.uniform(-_ANGLE, _ANGLE)
@@ -132,7 +132,7 @@ def _place(item: Item, size: int, rng: np.random.Generator) -> tuple[Array, Arra
 
 
 def _onto_canvas(layer: Array, top: int, left: int, size: int) -> Array:
-    """Zeros `[size, size]` with the part of a layer that lies inside."""
+    """Zeros `[size, size]` with the part of a layer that is inside."""
     canvas = np.zeros((size, size), np.float32)
     height, width = layer.shape
     rows = slice(max(top, 0), min(top + height, size))

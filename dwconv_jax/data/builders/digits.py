@@ -1,4 +1,4 @@
-"""The tfds data set `digits`: real handwriting, small enough to come with scikit-learn."""
+"""The tfds data set `digits`: scikit-learn's handwritten digits."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 class Digits(tfds.core.GeneratorBasedBuilder):
     """The 1,797 handwritten digits of 8x8 pixels in `sklearn.datasets.load_digits`.
 
-    1,437 train, 360 test; every class has the same share of both. Nothing is downloaded.
+    1,437 to train and 360 to test, stratified by class. Nothing is downloaded.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -32,7 +32,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        # Preparing needs scikit-learn, reading what is prepared does not.
+        # Only preparing needs scikit-learn, not reading.
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 

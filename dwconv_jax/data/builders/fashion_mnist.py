@@ -3,8 +3,8 @@
     apt-get install dataset-fashion-mnist
     python -m dwconv_jax.data.builders.fashion_mnist
 
-Debian's files hold the bytes that tfds would download, except that their gzip headers lost the name
-and the time of the original file. With both written back they pass tfds' own checksums.
+Debian's files are those that tfds would download, except that their gzip headers lack the name and
+the time of the original file. With both restored they pass tfds's checksums.
 """
 
 import argparse
@@ -32,13 +32,13 @@ def restore_header(data: bytes, name: str, time: int) -> bytes:
     """Writes the original file's name and time into the header of a gzip file.
 
     Args:
-        data: a gzip file whose header has no optional fields, or has its name already: that one is
-            returned as it is.
-        name: name of the original file, without ".gz".
-        time: of the original file, in seconds since 1970.
+      data: a gzip file whose header has no optional fields. If it has the name already, it is
+        returned unchanged.
+      name: name of the original file, without ".gz".
+      time: of the original file, in seconds since 1970.
 
     Raises:
-        ValueError: `data` is no such gzip file.
+      UserError: `data` is not such a file.
     """
     flags = data[3] if data[:3] == b"\x1f\x8b\x08" and len(data) > _HEADER_SIZE else None
     if flags == _HAS_NAME:
@@ -53,15 +53,15 @@ def prepare(source: str = SOURCE, data_dir: str | None = None) -> str:
     """Prepares `fashion_mnist` from the files in `source`, unless it is prepared already.
 
     Args:
-        source: folder with the four `*-ubyte.gz` files.
-        data_dir: where tfds keeps its data sets; None is tfds' own default.
+      source: folder with the four `*-ubyte.gz` files.
+      data_dir: where tfds keeps its data sets; None is tfds's default.
 
     Returns:
-        The folder of the prepared data set.
+      The folder of the prepared data set.
 
     Raises:
-        FileNotFoundError: `source` or a file in it is missing.
-        ValueError: a file is not gzip.
+      FileNotFoundError: `source` or a file in it is missing.
+      UserError: a file is not gzip.
     """
     builder = tfds.builder("fashion_mnist", data_dir=data_dir)
     if builder.is_prepared():
@@ -85,7 +85,7 @@ def prepare(source: str = SOURCE, data_dir: str | None = None) -> str:
 
 
 def main() -> None:
-    """Prepares the data set and says where it is."""
+    """Prepares the data set and prints its folder."""
     parser = argparse.ArgumentParser(description="Prepares fashion_mnist without a network.")
     parser.add_argument("--source", default=SOURCE, help="folder with the four .gz files")
     parser.add_argument("--data_dir", help="where tfds keeps its data sets (default: its own)")

@@ -14,15 +14,14 @@ _SEED = 0
 
 @dataclasses.dataclass(kw_only=True)
 class ScenesConfig(tfds.core.BuilderConfig):
-    """Scenes of the items of one data set of grey images; its name is that data set's.
+    """Scenes of the items of a data set of gray images, which has the same name.
 
     Attributes:
-        classes: names of the items' labels.
-        inked: whether the grey value of an item is how much ink there is; otherwise it is how light
-            the item is, on black.
-        size: height and width of a scene.
-        num_train: scenes of training items.
-        num_test: scenes of test items.
+      classes: names of the items' labels.
+      inked: whether gray levels are the amount of ink; otherwise they are brightness on black.
+      size: height and width of a scene.
+      num_train: number of scenes of training items.
+      num_test: number of scenes of test items.
     """
 
     classes: tuple[str, ...]
@@ -35,10 +34,10 @@ class ScenesConfig(tfds.core.BuilderConfig):
 class Scenes(tfds.core.GeneratorBasedBuilder):
     """Two to four real items at random sizes, angles and places on a crop of a real photograph.
 
-    Items of the config's data set cover each other; `instances` says which one is seen at a pixel
-    (0: the photograph, i + 1: the i-th of `objects`), `annotation` its class (0: the photograph,
-    label + 1), and boxes are tight around what is seen. Training scenes hold training items on the
-    left part of scikit-learn's photographs, test scenes hold test items on the right part.
+    Later items cover earlier ones. `instances` is the item visible at a pixel (0 for the
+    photograph, i + 1 for the i-th of `objects`), `annotation` its class (0 for the photograph,
+    label + 1 for items), and boxes are tight around visible parts. Training scenes hold training
+    items on the left part of scikit-learn's photographs, test scenes test items on the right part.
     """
 
     VERSION = tfds.core.Version("1.2.0")
@@ -108,7 +107,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
             raise FileNotFoundError(
                 f"the items of scenes/{name} are not prepared in {builder.data_dir}: run "
                 f"`tfds build {name} --data_dir={self.data_dir_root}` once, or without a network "
-                f"`python -m dwconv_jax.data.{name} --data_dir={self.data_dir_root}`"
+                f"`python -m dwconv_jax.data.builders.{name} --data_dir={self.data_dir_root}`"
             )
         builder.download_and_prepare()
         return {
@@ -117,10 +116,10 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         }
 
     def _item(self, image: np.ndarray, label: int) -> Item:
-        grey = image[..., 0]
+        gray = image[..., 0]
         if self.builder_config.inked:
-            return Item(np.full_like(grey, 255), grey, int(label))
-        return Item(grey, silhouette(grey), int(label))
+            return Item(np.full_like(gray, 255), gray, int(label))
+        return Item(gray, silhouette(gray), int(label))
 
     def _generate_examples(
         self, split: str, items: list[Item], count: int
@@ -156,8 +155,8 @@ def load_photographs(split: str) -> list[np.ndarray]:
     return [image[:, c:] for image, c in zip(images, cut, strict=True)]
 
 
-def silhouette(grey: np.ndarray) -> np.ndarray:
-    """Opacity of an item on black ground: everything that black does not reach from the border."""
+def silhouette(gray: np.ndarray) -> np.ndarray:
+    """Opacity of an item on black: all pixels that black does not reach from the border."""
     from scipy.ndimage import binary_fill_holes
 
-    return np.where(binary_fill_holes(grey > 0), 255, 0).astype(np.uint8)
+    return np.where(binary_fill_holes(gray > 0), 255, 0).astype(np.uint8)

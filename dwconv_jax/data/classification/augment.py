@@ -17,11 +17,11 @@ _END_OF_JPEG = b"\xff\xd9"
 
 
 class Recipe(NamedTuple):
-    """A named training augmentation: an encoded image to a square one, then on from there.
+    """A named training augmentation.
 
     Attributes:
-        crop: `(encoded, seed, size, channels) -> image`, `[size, size, channels]`.
-        augment: functions `(image, seed) -> image`, applied in turn, that keep the shape.
+      crop: `(encoded, seed, size, channels) -> image`, of shape `[size, size, channels]`.
+      augment: functions `(image, seed) -> image` to apply in turn; they keep the shape.
     """
 
     crop: Callable[[tf.Tensor, tf.Tensor, int, int], tf.Tensor]
@@ -31,7 +31,7 @@ class Recipe(NamedTuple):
 def train_image(
     encoded: tf.Tensor, seed: tf.Tensor, recipe: Recipe, size: int, channels: int
 ) -> tf.Tensor:
-    """Decodes an image and augments it as `recipe` says: float32 `[size, size, channels]`."""
+    """Decodes an image and applies a recipe; returns float32 `[size, size, channels]`."""
     seeds = tf.unstack(tf.random.split(seed, 1 + len(recipe.augment)))
     image = tf.ensure_shape(recipe.crop(encoded, seeds[0], size, channels), [size, size, channels])
     for augment, augment_seed in zip(recipe.augment, seeds[1:], strict=True):
@@ -40,18 +40,19 @@ def train_image(
 
 
 def eval_image(encoded: tf.Tensor, resize: int | None, size: int, channels: int) -> tf.Tensor:
-    """Decodes an image, resizes its short side to `resize` and crops the centre.
+    """Decodes an image, resizes its short side to `resize` and crops the center.
 
-    Sizes and offsets round as torchvision's `Resize` and `CenterCrop` do.
+    Sizes and offsets are rounded as in torchvision's `Resize` and `CenterCrop`.
 
     Args:
-        encoded: string scalar.
-        resize: the short side before the crop; None squashes the image to a square of `size`.
-        size: height and width to return.
-        channels: 1 or 3.
+      encoded: string scalar.
+      resize: the short side before the crop; None resizes the image to a square of `size`,
+        whatever its aspect.
+      size: height and width to return.
+      channels: 1 or 3.
 
     Returns:
-        float32 `[size, size, channels]`.
+      float32 `[size, size, channels]`.
     """
     image = decode(encoded, channels)
     if resize is None:
@@ -86,13 +87,13 @@ def _random_resized_crop(
         top, left, height, width = tf.unstack(random_box(height, width, seed))
         return image[top : top + height, left : left + width]
 
-    # A file that was cut off must fail wherever the box lies, for runs that resume.
+    # A truncated file must fail wherever the box lies, or resumed runs would differ.
     is_whole_jpeg = tf.io.is_jpeg(encoded) & (tf.strings.substr(encoded, -2, 2) == _END_OF_JPEG)
     return bicubic.resize(tf.cond(is_whole_jpeg, crop_jpeg, crop_decoded), [size, size])
 
 
 def _pad_crop(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Shifts by up to an eighth of the size each way; black comes in at the border."""
+    """Shifts by up to an eighth of the size in each direction, filling with black."""
     pad = image.shape[0] // 8
     padded = tf.pad(image, [[pad, pad], [pad, pad], [0, 0]])
     return tf.image.stateless_random_crop(padded, image.shape, seed)

@@ -1,6 +1,6 @@
-"""Annotations of objects in COCO's format: reading a JSON file, and finding what is wrong with it.
+"""Object annotations in COCO's format: reads and checks a JSON file.
 
-Masks are polygons or run-length encodings (RLE), compressed or not, as pycocotools knows them.
+Masks are polygons or run-length encodings (RLE), compressed or not, as in pycocotools.
 """
 
 import dataclasses
@@ -33,10 +33,10 @@ class Objects:
     """The objects of an image.
 
     Attributes:
-        boxes: float32 `[n, 4]`, x1, y1, x2, y2 in pixels.
-        classes: int32 `[n]`.
-        masks: of each, an RLE or polygons.
-        size: height and width of the image.
+      boxes: float32 `[n, 4]`, x1, y1, x2, y2 in pixels.
+      classes: int32 `[n]`.
+      masks: an RLE or polygons for each object.
+      size: height and width of the image.
     """
 
     boxes: Array
@@ -54,10 +54,10 @@ class Annotations:
     """Images and their annotations.
 
     Attributes:
-        file_names: of the images.
-        sizes: int32 `[n, 2]`, height and width of each.
-        categories: names of the classes by their id, ascending.
-        annotations: of each image, as COCO writes them.
+      file_names: of the images.
+      sizes: int32 `[n, 2]`, height and width of each.
+      categories: names of the classes by their ids, ascending.
+      annotations: of each image, in COCO's format.
     """
 
     file_names: list[str]
@@ -76,19 +76,19 @@ class Annotations:
         )
 
     def num_objects(self) -> Array:
-        """How many objects each image teaches, int `[n]`."""
+        """The number of objects to train on in each image, int `[n]`."""
         return np.array(
             [
-                sum(_can_be_learnt(a, int(height), int(width)) for a in annotations)
+                sum(_is_trainable(a, int(height), int(width)) for a in annotations)
                 for (height, width), annotations in zip(self.sizes, self.annotations, strict=True)
             ],
             np.int64,
         )
 
     def objects(self, image: int) -> Objects:
-        """What an image teaches: no crowds, nothing without area or outside (the reference)."""
+        """The objects of an image to train on: no crowds, nothing without area or outside it."""
         height, width = map(int, self.sizes[image])
-        kept = [a for a in self.annotations[image] if _can_be_learnt(a, height, width)]
+        kept = [a for a in self.annotations[image] if _is_trainable(a, height, width)]
         corners = np.array([a["bbox"] for a in kept], np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         index = {category: i for i, category in enumerate(self.categories)}
@@ -100,9 +100,9 @@ class Annotations:
         )
 
     def to_evaluate(self) -> Json:
-        """A COCO dictionary of everything, crowds too, with ids of ours.
+        """All annotations, crowds included, as a COCO dictionary.
 
-        Image ids are positions, category ids classes, and masks RLEs.
+        Image ids are positions, category ids are classes, and masks are RLEs.
         """
         index = {category: i for i, category in enumerate(self.categories)}
         entries: list[Json] = []
@@ -111,7 +111,7 @@ class Annotations:
                 rle = to_rle(annotation["segmentation"], *map(int, size))
                 entries.append(
                     {
-                        "id": len(entries) + 1,  # pycocotools takes 0 for no match
+                        "id": len(entries) + 1,  # to pycocotools, 0 means no match
                         "image_id": image,
                         "category_id": index[annotation["category_id"]],
                         "bbox": annotation["bbox"],
@@ -135,7 +135,7 @@ class Annotations:
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> Json:
-    """Polygons or a run-length encoding as a compressed one (the union of the polygons)."""
+    """Converts polygons (to their union) or an uncompressed RLE to a compressed RLE."""
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= _MIN_POLYGON]
         return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
@@ -145,7 +145,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> Json:
 
 
 def encode_mask(mask: Array) -> Json:
-    """A mask, bool `[height, width]`, as an RLE whose counts are text, as JSON wants them."""
+    """Encodes a mask, bool `[height, width]`, as an RLE that JSON can hold."""
     rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
     return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 
@@ -154,8 +154,8 @@ def read_annotations(path: str) -> Annotations:
     """Reads and checks a JSON file in COCO's format.
 
     Raises:
-        ValueError: the file is no such JSON, or an image or annotation in it cannot be used; the
-            message names it.
+      UserError: the file is not in COCO's format, or an image or annotation in it cannot be used;
+        the message names it.
     """
     with tf.io.gfile.GFile(path) as file:
         try:
@@ -197,7 +197,7 @@ def _categories(entries: list[Json]) -> dict[int, str]:
             raise UserError(f"category {entry!r} needs an int 'id' and a 'name'")
     names = {entry["id"]: entry["name"] for entry in entries}
     if len(names) != len(entries) or not names:
-        raise UserError("categories need one id each, and there must be some")
+        raise UserError("categories need one id each, and there must be at least one")
     return dict(sorted(names.items()))
 
 
@@ -215,7 +215,7 @@ def _size(image: Json) -> tuple[int, int]:
 
 
 def _complaint(annotation: Json, categories: dict[int, str], height: int, width: int) -> str | None:
-    """What is wrong with an annotation; boxes without area or outside of the image are legal."""
+    """What is wrong with an annotation; boxes without area or outside the image are legal."""
     category = annotation.get("category_id")
     if category not in categories:
         return f"category_id={category!r} is not among the categories ({_some(categories)})"
@@ -248,8 +248,8 @@ def _mask_complaint(segmentation: Any, height: int, width: int) -> str | None:
     return None
 
 
-def _can_be_learnt(annotation: Json, height: int, width: int) -> bool:
-    """What mmdet's CocoDataset trains on."""
+def _is_trainable(annotation: Json, height: int, width: int) -> bool:
+    """Whether mmdet's CocoDataset trains on an annotation."""
     x, y, box_width, box_height = annotation["bbox"]
     seen = max(0, min(x + box_width, width) - max(x, 0)) * max(
         0, min(y + box_height, height) - max(y, 0)

@@ -1,8 +1,8 @@
-"""What detection training and evaluation do to a picture and its objects: plans, in NumPy.
+"""Plans of detection's batches, and the geometry of images and objects, in NumPy.
 
-Sizes are int `[n, 2]`, height and width. A plan says for every place of every batch of an epoch
-which image stands there and how it is changed, before anything is decoded: so batches of one shape
-can be put together, and a run can resume at any of them.
+Sizes are int `[n, 2]`, height and width. Before anything is decoded, a plan decides for each place
+of each batch of an epoch which image it holds and how that is resized, cropped and flipped. This
+lets a batch hold images of one shape, and a run resume at any batch.
 """
 
 import dataclasses
@@ -15,19 +15,19 @@ from dwconv_jax.errors import UserError
 
 Array = np.ndarray
 
-# The losses of the reference are normalized over the two images of a GPU.
+# mmdet normalizes losses over the two images of a GPU.
 PAIR = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """How images are changed, one row an image: mirrored, resized, cropped, resized again.
+    """How each of n images is flipped, resized, cropped and resized again.
 
     Attributes:
-        flip: bool `[n]`, whether the image is mirrored first.
-        first: int32 `[n, 2]`, the size before the crop.
-        crop: int32 `[n, 4]`, top, left, height and width of the crop.
-        size: int32 `[n, 2]`, the size that the network sees.
+      flip: bool `[n]`, whether the image is first flipped, left to right.
+      first: int32 `[n, 2]`, the size before the crop.
+      crop: int32 `[n, 4]`, top, left, height and width of the crop.
+      size: int32 `[n, 2]`, the size the network sees.
     """
 
     flip: Array
@@ -46,10 +46,10 @@ def keep_ratio(sizes: Array, longest: int, shortest: Array | int) -> Array:
 
 
 def draw_views(sizes: Array, config: DetectionConfig, rng: np.random.Generator) -> Views:
-    """Draws how training changes images: one of two policies each (the authors' configs).
+    """Draws one of two training policies for each image, as in the authors' configs.
 
-    The first resizes to a random scale; the second resizes to another one, crops, and goes on like
-    the first.
+    The first resizes to a random scale. The second resizes to another scale, crops, and continues
+    like the first.
     """
     count, longest = len(sizes), config.scale[0]
     flip = config.flip & (rng.random(count) < 0.5)
@@ -72,7 +72,7 @@ def draw_views(sizes: Array, config: DetectionConfig, rng: np.random.Generator) 
 
 
 def evaluation_views(sizes: Array, config: DetectionConfig) -> Views:
-    """How evaluation changes images: resized, nothing else."""
+    """The views of evaluation, which only resizes."""
     return _uncropped(sizes, np.zeros(len(sizes), bool), keep_ratio(sizes, *config.scale))
 
 
@@ -85,45 +85,45 @@ def smallest_canvas(sizes: Array, canvases: Sequence[tuple[int, int]]) -> Array:
     """The smallest canvas that holds each size, int32 `[n, 2]`.
 
     Raises:
-        ValueError: none does; it names the size and `dataset.canvases`.
+      UserError: no canvas holds a size; names it and `config.dataset.canvases`.
     """
     ordered = np.array(sorted(map(tuple, canvases), key=lambda c: c[0] * c[1]), np.int32)
     fits = np.all(sizes[:, None] <= ordered, axis=-1)
     if not fits.any(1).all():
         height, width = sizes[np.argmin(fits.any(1))]
         raise UserError(
-            f"dataset.canvases={tuple(map(tuple, canvases))}: none holds images of "
-            f"{height} x {width}, to which dataset.scale and the other fields resize some"
+            f"config.dataset.canvases={tuple(map(tuple, canvases))}: none holds images of "
+            f"{height} x {width}, to which config.dataset.scale and the other fields resize some"
         )
     return ordered[fits.argmax(1)]
 
 
 def largest_training_size(sizes: Array, config: DetectionConfig) -> Array:
-    """Height and width that a canvas must have to hold any two training images, int `[1, 2]`."""
+    """Height and width of the canvas that holds any two training images, int `[1, 2]`."""
     longest = config.scale[0]
     resized = keep_ratio(sizes, longest, max(config.train_shortest)).max(0, keepdims=True)
-    # A crop may be of any aspect, whatever the image's.
+    # A crop may have any aspect.
     return np.full_like(resized, longest) if config.crop_shortest else resized
 
 
 def plan_epoch(
     sizes: Array, config: DetectionConfig, batch_size: int, rng: np.random.Generator
 ) -> tuple[Array, Views, Array]:
-    """Which image stands where in an epoch of training batches, and how it is changed.
+    """Plans an epoch of training batches: the image at each place, its view and its canvas.
 
-    Two consecutive images are a pair: both of one orientation, as the reference samples them (an
-    odd one of each is paired with the other). A batch holds pairs that one canvas suits, or what
-    is left over of all. Nothing is shown twice.
+    Two consecutive images are a pair of one orientation, as sampled by mmdet; a remaining odd image
+    of each orientation is paired with the other. A batch holds pairs that fit one canvas, or pairs
+    left over from all canvases. No image is shown twice.
 
     Args:
-        sizes: of the images.
-        config: see `DetectionConfig`.
-        batch_size: even.
-        rng: decides everything.
+      sizes: of the images.
+      config: see `DetectionConfig`.
+      batch_size: even.
+      rng: decides everything.
 
     Returns:
-        Of every place: the image, int32 `[n]`, its view, and its canvas, int32 `[n, 2]`; where n is
-        the number of images, less what does not fill a batch.
+      For each place: the index of the image, int32 `[n]`, its view, and its canvas, int32 `[n, 2]`;
+      n is the number of images in whole batches.
     """
     views = draw_views(sizes, config, rng)
     pairs = _pairs(sizes, rng)
@@ -142,7 +142,7 @@ def plan_epoch(
 
 
 def _pairs(sizes: Array, rng: np.random.Generator) -> Array:
-    """Two images a row, `[n // 2, 2]`, of one orientation each but perhaps the last."""
+    """Pairs of images, `[n // 2, 2]`, of one orientation each except perhaps the last."""
     order = rng.permutation(len(sizes))
     is_wide = sizes[order, 1] > sizes[order, 0]
     wide, tall = order[is_wide], order[~is_wide]
@@ -152,18 +152,18 @@ def _pairs(sizes: Array, rng: np.random.Generator) -> Array:
 
 
 def _whole_rows(values: Array, width: int) -> Array:
-    """`[n]` as `[n // width, width]`, less what does not fill a row."""
+    """Reshapes `[n]` to `[n // width, width]`, dropping the remainder."""
     return values[: len(values) // width * width].reshape(-1, width)
 
 
 def plan_evaluation(
     views: Views, config: DetectionConfig, batch_size: int
 ) -> tuple[Array, Array, Array]:
-    """Which image stands where in the evaluation batches; each once, and copies that fill up.
+    """Plans the evaluation batches: every image once, and copies as padding.
 
     Returns:
-        Of every place: the image, int32 `[n]`; its canvas, int32 `[n, 2]`; and float32 `[n]`, 1, or
-        0 for filling.
+      For each place: the index of the image, int32 `[n]`; its canvas, int32 `[n, 2]`; and its mask,
+      float32 `[n]`, 0 for padding.
     """
     canvases = smallest_canvas(views.size, config.canvases)
     images, counts = [], []
@@ -177,15 +177,15 @@ def plan_evaluation(
 
 
 def transform_boxes(boxes: Array, size: Array, view: Views) -> tuple[Array, Array]:
-    """Boxes as an image's view shows them, clipped to it.
+    """Transforms boxes to a view of their image and clips them to it.
 
     Args:
-        boxes: float32 `[n, 4]`, x1, y1, x2, y2 in pixels of the original.
-        size: int `[2]`, height and width of the original.
-        view: of one image.
+      boxes: float32 `[n, 4]`, x1, y1, x2, y2 in pixels of the original.
+      size: int `[2]`, height and width of the original.
+      view: of one image.
 
     Returns:
-        The boxes that the crop leaves over, float32 `[m, 4]`, and which they are, int `[m]`.
+      The boxes that remain in the crop, float32 `[m, 4]`, and their indices, int `[m]`.
     """
     if view.flip:
         boxes = np.stack(
@@ -209,9 +209,9 @@ def _clip(boxes: Array, size: Sequence[int] | Array) -> Array:
 
 
 def visible_pixels(size: Sequence[int], view: Views) -> tuple[Array, Array]:
-    """Rows and columns of the original that nearest-neighbour resizing shows, as OpenCV rounds.
+    """Rows and columns of the original in a view, resized to nearest neighbors as in OpenCV.
 
-    A mask `m` is seen as `m[rows][:, columns]`, int `[view.size]`.
+    The view of a mask `m` is `m[rows][:, columns]`.
     """
     top, left, height, width = view.crop
     rows = _nearest(size[0], view.first[0])[top : top + height]

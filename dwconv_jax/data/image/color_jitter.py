@@ -1,4 +1,4 @@
-"""Colour jitter as torchvision's `ColorJitter` does it: three operations in random order."""
+"""Color jitter as in torchvision's `ColorJitter`: three operations in random order."""
 
 import functools
 
@@ -11,12 +11,12 @@ def color_jitter(image: tf.Tensor, seed: tf.Tensor, amount: float) -> tf.Tensor:
     """Changes brightness, contrast and saturation, each by a factor of 1 - amount to 1 + amount.
 
     Args:
-        image: float32 `[height, width, channels]`, 1 or 3 channels, 0..255.
-        seed: int64 `[2]`.
-        amount: in 0..1.
+      image: float32 `[height, width, channels]`, 1 or 3 channels, 0..255.
+      seed: int64 `[2]`.
+      amount: in 0..1.
 
     Returns:
-        As `image`, whole numbers.
+      An image like `image`, of whole numbers.
     """
     order_seed, factor_seed = tf.unstack(tf.random.split(seed))
     order = tf.argsort(tf.random.stateless_uniform([3], order_seed))

@@ -1,8 +1,8 @@
-"""RandAugment as timm's "rand-m9-mstd0.5-inc1" does it (Cubuk et al., 2020, arXiv 1909.13719).
+"""RandAugment like timm's "rand-m9-mstd0.5-inc1" (Cubuk et al., 2020, arXiv 1909.13719).
 
-Two operations are drawn out of fifteen, with replacement; each is applied with probability 1/2, at
-a magnitude of its own: normally distributed, clipped to 0..10, and the greater the stronger. Where
-an operation has two directions, one is drawn.
+Draws two of fifteen operations, with replacement, and applies each with probability 1/2. Its
+magnitude is drawn from a normal distribution, clipped to 0..10, where greater is stronger. If an
+operation has two directions, one is drawn.
 """
 
 import functools
@@ -18,7 +18,7 @@ _MAX_MAGNITUDE = 10.0
 
 Operation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
-# x: the image; m: magnitude / 10; s: the same with a random sign; f: what fills the outside.
+# x: the image; m: magnitude / 10; s: the same with a random sign; f: the color outside the image.
 OPERATIONS: dict[str, Operation] = {
     "AutoContrast": lambda x, m, s, f: enhance.auto_contrast(x),
     "Equalize": lambda x, m, s, f: enhance.equalize(x),
@@ -44,14 +44,14 @@ def rand_augment(
     """Applies up to two random operations.
 
     Args:
-        image: float32 `[height, width, channels]` of static shape, 1 or 3 channels, 0..255.
-        seed: int64 `[2]`.
-        magnitude: mean of the magnitudes, 0..10.
-        std: their standard deviation.
-        mean: of the data set's pixels, in 0..1: the colour of what comes in from outside.
+      image: float32 `[height, width, channels]` of static shape, 1 or 3 channels, 0..255.
+      seed: int64 `[2]`.
+      magnitude: mean of the magnitudes, 0..10.
+      std: their standard deviation.
+      mean: of the data set's pixels, in 0..1; the color outside the image.
 
     Returns:
-        As `image`, whole numbers.
+      An image like `image`, of whole numbers.
     """
     choice_seed, magnitude_seed = tf.unstack(tf.random.split(seed))
     chance, choice, direction = tf.unstack(tf.random.stateless_uniform([3, _LAYERS], choice_seed))
@@ -67,12 +67,12 @@ def rand_augment(
     )
 
 
-# Compiled, an operation takes a fifth of the time, and the fourteen that are not chosen take none.
+# Compiled, an operation takes a fifth of the time, and operations that are not drawn take none.
 @tf.function(jit_compile=True, autograph=False)
 def _apply(
     image: tf.Tensor, choices: tf.Tensor, strengths: tf.Tensor, signed: tf.Tensor, fill: tf.Tensor
 ) -> tf.Tensor:
-    """Applies one operation after the other; the choice behind the last one is to do nothing."""
+    """Applies the chosen operations in turn; the choice after the last one is the identity."""
 
     def layer(i: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         branches = [

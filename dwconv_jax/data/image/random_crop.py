@@ -1,4 +1,4 @@
-"""The box of a random resized crop, as timm and torchvision draw it (Szegedy et al., 2015)."""
+"""The box of a random resized crop, as in timm and torchvision (Szegedy et al., 2015)."""
 
 import math
 
@@ -13,13 +13,13 @@ def random_box(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tenso
     """Draws area uniformly and aspect log-uniformly, up to ten times until the box fits.
 
     Args:
-        height: of the image, int32 scalar.
-        width: of the image, int32 scalar.
-        seed: int64 `[2]`.
+      height: of the image, int32 scalar.
+      width: of the image, int32 scalar.
+      seed: int64 `[2]`.
 
     Returns:
-        int32 `[4]`: top, left, height, width. Where no box fits, the largest of legal aspect in the
-        centre.
+      int32 `[4]`: top, left, height, width. If no box fits, the largest one of legal aspect in the
+      center.
     """
     chances = tf.random.stateless_uniform([4, _ATTEMPTS], seed)
     area = _AREA[0] + (_AREA[1] - _AREA[0]) * chances[0]

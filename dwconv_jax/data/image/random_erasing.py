@@ -10,12 +10,15 @@ _ATTEMPTS = 10
 
 
 def random_erasing(image: tf.Tensor, seed: tf.Tensor, probability: float) -> tf.Tensor:
-    """Fills a random box with noise of mean 0 and standard deviation 1, a number a channel.
+    """Fills a random box with standard normal noise.
 
     Args:
-        image: float32 `[height, width, channels]` of static shape, normalized.
-        seed: int64 `[2]`.
-        probability: of doing anything.
+      image: float32 `[height, width, channels]` of static shape, normalized.
+      seed: int64 `[2]`.
+      probability: of erasing.
+
+    Returns:
+      An image like `image`.
     """
     coin_seed, box_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
 
@@ -24,15 +27,15 @@ def random_erasing(image: tf.Tensor, seed: tf.Tensor, probability: float) -> tf.
         noise = tf.random.stateless_normal([height, width, image.shape[2]], noise_seed)
         below, right = image.shape[0] - top - height, image.shape[1] - left - width
         margins = [[top, below], [left, right], [0, 0]]
-        inside = tf.pad(tf.ones([height, width, 1], tf.bool), margins)
-        return tf.ensure_shape(tf.where(inside, tf.pad(noise, margins), image), image.shape)
+        box = tf.pad(tf.ones([height, width, 1], tf.bool), margins)
+        return tf.ensure_shape(tf.where(box, tf.pad(noise, margins), image), image.shape)
 
     chance = tf.random.stateless_uniform([], coin_seed)
     return tf.cond(chance < probability, erased, lambda: image)
 
 
 def _random_box(shape: tf.TensorShape, seed: tf.Tensor) -> tf.Tensor:
-    """Top, left, height, width; empty if no attempt gives a box smaller than the image."""
+    """Top, left, height, width; an empty box if no attempt is smaller than the image."""
     chances = tf.random.stateless_uniform([4, _ATTEMPTS], seed)
     area = (_AREA[0] + (_AREA[1] - _AREA[0]) * chances[0]) * (shape[0] * shape[1])
     low, high = map(math.log, _ASPECT)

@@ -1,8 +1,8 @@
-"""Shearing, shifting and rotating as Pillow's bicubic `Image.transform` does.
+"""Shearing, translation and rotation as in Pillow's bicubic `Image.transform`.
 
-Images are float32 `[height, width, channels]` of static shape, whole numbers in 0..255, and so are
-results: within one grey level of Pillow, which computes in float64. What comes in from outside is
-`fill`, one number a channel.
+Images and results are float32 `[height, width, channels]` of static shape, whole numbers in 0..255.
+Results are within one gray level of Pillow, which computes in float64. Pixels outside the image
+are `fill`, one number per channel.
 """
 
 import math
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 def shear_x(image: tf.Tensor, factor: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
     """Moves each row to the left by `factor` times its distance from the top."""
-    return _move_rows(image, _centres(image.shape[0]) * tf.cast(factor, tf.float64), fill)
+    return _move_rows(image, _centers(image.shape[0]) * tf.cast(factor, tf.float64), fill)
 
 
 def translate_x(image: tf.Tensor, share: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
@@ -32,11 +32,11 @@ def translate_y(image: tf.Tensor, share: tf.Tensor, fill: tf.Tensor) -> tf.Tenso
 
 
 def rotate(image: tf.Tensor, degrees: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
-    """Turns the image counter-clockwise about its centre."""
+    """Rotates the image counter-clockwise about its center."""
     height, width, _ = image.shape
     angle = tf.cast(degrees, tf.float64) * (math.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    x, y = _centres(width) - width / 2, _centres(height)[:, None] - height / 2
+    x, y = _centers(width) - width / 2, _centers(height)[:, None] - height / 2
     x, y = cos * x - sin * y + width / 2, sin * x + cos * y + height / 2
     columns, column_shares = _taps(x, width)
     rows, row_shares = _taps(y, height)
@@ -50,9 +50,9 @@ def rotate(image: tf.Tensor, degrees: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
 
 
 def _move_rows(image: tf.Tensor, offsets: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
-    """Each row takes its pixels from so far to the right: `offsets` `[height]`, float64."""
+    """Moves each row to the left by `offsets`, float64 `[height]`."""
     width = image.shape[1]
-    x = _centres(width) + offsets[:, None]
+    x = _centers(width) + offsets[:, None]
     columns, shares = _taps(x, width)
     taps = [tf.gather(image, column, axis=1, batch_dims=1) for column in columns]
     moved = _interpolate(taps, shares)
@@ -63,13 +63,13 @@ def _swap_axes(image: tf.Tensor) -> tf.Tensor:
     return tf.transpose(image, [1, 0, 2])
 
 
-def _centres(length: int) -> tf.Tensor:
+def _centers(length: int) -> tf.Tensor:
     return tf.range(length, dtype=tf.float64) + 0.5
 
 
 def _taps(position: tf.Tensor, length: int) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """The four pixels about each position, the border repeated, and where it lies between the inner
-    two, in 0..1."""
+    """The four pixels around each position, with the border repeated, and the position's share in
+    0..1 of the way between the inner two."""
     lower = tf.floor(position - 0.5)
     begin = tf.cast(lower, tf.int32) - 1
     taps = [tf.clip_by_value(begin + i, 0, length - 1) for i in range(4)]
@@ -77,9 +77,9 @@ def _taps(position: tf.Tensor, length: int) -> tuple[list[tf.Tensor], tf.Tensor]
 
 
 def _interpolate(taps: list[tf.Tensor], share: tf.Tensor) -> tf.Tensor:
-    """The kernel of Keys with a = -1, as in Pillow, which takes -1/2 only for resizing.
+    """Keys's kernel with a = -1, as in Pillow, which uses -1/2 only for resizing.
 
-    It is also summed as in Pillow: exact where all four are the same.
+    Summed as in Pillow, so that the result is exact where all four pixels are equal.
     """
     before, left, right, after = taps
     slope = right - before

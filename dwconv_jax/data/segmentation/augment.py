@@ -1,9 +1,9 @@
-"""Pictures with label maps: decoding, and what training and evaluation do to them (mmseg).
+"""Decoding and augmentation of images with label maps, as in mmseg.
 
 Images are float32 `[height, width, 3]` in 0..255, whole numbers until they are normalized; label
 maps are uint8 `[height, width]`, 255 for pixels of no class. Random choices depend on a stateless
-seed (int64 `[2]`) and on nothing else. OpenCV's fixed-point resizing and its 8-bit HSV are done in
-float32 here: pixels differ from the reference's by a grey level or so.
+seed (int64 `[2]`) and on nothing else. OpenCV resizes in fixed point and converts to 8-bit HSV;
+here both are float32, so that pixels differ from mmseg's by about one gray level.
 """
 
 import tensorflow as tf
@@ -18,7 +18,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def decode_labels(encoded: tf.Tensor, zero_is_ignored: bool) -> tf.Tensor:
-    """Decodes the first channel of a PNG; with `zero_is_ignored` 0 becomes 255 and k k - 1."""
+    """Decodes the first channel of a PNG; `zero_is_ignored` maps 0 to 255 and k to k - 1."""
     labels = tf.io.decode_png(encoded)[..., 0]
     if not zero_is_ignored:
         return labels
@@ -26,7 +26,7 @@ def decode_labels(encoded: tf.Tensor, zero_is_ignored: bool) -> tf.Tensor:
 
 
 def keep_ratio(size: tf.Tensor, longest: tf.Tensor | int, shortest: tf.Tensor | int) -> tf.Tensor:
-    """The largest size of the same aspect within a longest and a shortest side: int32 `[2]`."""
+    """The largest size, int32 `[2]`, of the same aspect within a longest and a shortest side."""
     size = tf.cast(size, tf.float64)
     factor = tf.minimum(
         tf.cast(longest, tf.float64) / tf.reduce_max(size),
@@ -36,12 +36,12 @@ def keep_ratio(size: tf.Tensor, longest: tf.Tensor | int, shortest: tf.Tensor | 
 
 
 def resize_image(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Bilinear between pixel centres, without antialiasing, rounded to whole grey levels."""
+    """Resizes bilinearly between pixel centers, without antialiasing, to whole gray levels."""
     return tf.round(tf.image.resize(image, size))
 
 
 def resize_labels(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Nearest neighbour, as OpenCV rounds: down."""
+    """Resizes to nearest neighbors, rounding down like OpenCV."""
     return tf.raw_ops.ResizeNearestNeighbor(images=labels[None, ..., None], size=size)[0, ..., 0]
 
 
@@ -52,7 +52,7 @@ def random_resize(
     scale: tuple[int, int],
     scale_range: tuple[float, float],
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resizes within `scale`, longest and shortest side, times a random factor."""
+    """Resizes to fit `scale`, a longest and a shortest side, times a random factor."""
     factor = tf.random.stateless_uniform([], seed, *scale_range)
     longest, shortest = (tf.cast(side * factor, tf.int32) for side in scale)
     size = keep_ratio(tf.shape(labels), longest, shortest)
@@ -62,7 +62,7 @@ def random_resize(
 def random_crop(
     image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, size: int, max_class_share: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Crops to at most `size` each way, ten times anew while one class has too large a share."""
+    """Crops to at most `size`; draws up to ten more crops while a class has too large a share."""
     shape = tf.shape(labels)
     extent = tf.minimum(shape, size)
 
@@ -91,7 +91,7 @@ def random_crop(
 def random_flip(
     image: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirrors every second picture."""
+    """Flips the image and its labels, left to right, with probability 1/2."""
     return tf.cond(
         tf.random.stateless_uniform([], seed) < 0.5,
         lambda: (image[:, ::-1], labels[:, ::-1]),
@@ -100,7 +100,7 @@ def random_flip(
 
 
 def photometric_distortion(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Brightness, contrast (first or last), saturation and hue, each with probability 1/2."""
+    """Changes brightness, contrast, saturation and hue, each with probability 1/2."""
     coins = tf.random.stateless_uniform([5], tf.random.fold_in(seed, 0)) < 0.5
     amounts = tf.random.stateless_uniform([4], tf.random.fold_in(seed, 1))
     contrast_first = coins[4]
@@ -125,7 +125,7 @@ def _shift_hsv(image: tf.Tensor, hue: tf.Tensor, saturation: tf.Tensor) -> tf.Te
 
 
 def pad(image: tf.Tensor, labels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fills up to a square, right and bottom: images with 0, label maps with 255."""
+    """Pads to a square at the right and bottom: images with 0, label maps with 255."""
     bottom, right = tf.unstack(size - tf.shape(labels))
     image = tf.pad(image, [[0, bottom], [0, right], [0, 0]])
     labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=IGNORED)
