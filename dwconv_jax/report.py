@@ -11,6 +11,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -148,8 +150,8 @@ def _static_weights(trained: TrainedModel) -> list[Section]:
 
 def _insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
     """What the first layer of each stage learned, and what the stages compute from an image."""
-    model, images = trained.model, evaluation.examples
-    pictures = np.stack([to_pixels(image, trained.config.dataset) for image in images])
+    model, images = trained.model, jnp.asarray(evaluation.examples)
+    pictures = np.stack([to_pixels(image, trained.config.dataset) for image in evaluation.examples])
     figures = [
         _draw_weights(model, images, pictures, name, layer.dynamic)
         for name, layer in _first_layers(trained).items()
@@ -170,7 +172,7 @@ def _insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
 
 
 def _draw_weights(
-    model: Any, images: np.ndarray, pictures: np.ndarray, layer: str, dynamic: str
+    model: Any, images: jax.Array, pictures: np.ndarray, layer: str, dynamic: str
 ) -> Any:
     if dynamic == "none":
         return visualize.static_kernels(model, layer)

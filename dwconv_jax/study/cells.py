@@ -73,7 +73,7 @@ def _train(config: ConfigDict, directory: epath.Path) -> None:
         accuracy=metrics["accuracy"],
         loss=metrics["loss"],
         parameters=sum(math.prod(p.shape) for p in params),
-        multiply_adds=multiply_adds(model, config.dataset.image_size, model.in_channels),
+        multiply_adds=multiply_adds(model, config.dataset.image_size, task.description.channels),
         step_ms=_step_ms(config, directory),
         wall_seconds=time.perf_counter() - started,
         device=jax.devices()[0].device_kind,
