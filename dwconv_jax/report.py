@@ -11,6 +11,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -149,8 +151,8 @@ def _static_weights(trained: TrainedModel) -> list[Section]:
 
 def _insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
     """What the first layer of each stage learned, and what the stages compute from an image."""
-    model, images = trained.model, evaluation.examples
-    pictures = np.stack([to_pixels(image, trained.config.dataset) for image in images])
+    model, images = trained.model, jnp.asarray(evaluation.examples)
+    pictures = np.stack([to_pixels(image, trained.config.dataset) for image in evaluation.examples])
     figures = [
         _draw_weights(model, images, pictures, name, layer.traits)
         for name, layer in _first_layers(trained).items()
@@ -171,7 +173,11 @@ def _insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
 
 
 def _draw_weights(
+<<<<<<< HEAD
     model: Any, images: np.ndarray, pictures: np.ndarray, layer: str, traits: Traits
+=======
+    model: Any, images: jax.Array, pictures: np.ndarray, layer: str, dynamic: str
+>>>>>>> train
 ) -> Any:
     if not traits.dynamic:
         return visualize.static_kernels(model, layer)

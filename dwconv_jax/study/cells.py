@@ -67,13 +67,13 @@ def _train(config: ConfigDict, directory: epath.Path) -> None:
     started = time.perf_counter()
     metrics = loop.train(config, str(directory))
     task = create_task(config)
-    model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
+    model: Any = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
     params = jax.tree.leaves(nnx.state(model, nnx.Param))
     result = dict(
         accuracy=metrics["accuracy"],
         loss=metrics["loss"],
         parameters=sum(math.prod(p.shape) for p in params),
-        multiply_adds=multiply_adds(model, config.dataset.image_size, model.in_channels),
+        multiply_adds=multiply_adds(model, config.dataset.image_size, task.description.channels),
         step_ms=_step_ms(config, directory),
         wall_seconds=time.perf_counter() - started,
         device=jax.devices()[0].device_kind,

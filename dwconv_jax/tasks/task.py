@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ SHEET_SIZE = 64
 
 DeviceBatch = dict[str, Any]
 LossAndMetrics = tuple[jax.Array, dict[str, jax.Array]]
-Metrics = clu_metrics.Collection | clu_metrics.Metric
+Metrics: TypeAlias = clu_metrics.Collection | clu_metrics.Metric
 
 
 class Prediction(NamedTuple):

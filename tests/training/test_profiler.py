@@ -4,6 +4,9 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
+from dwconv_jax.errors import UserError
+from dwconv_jax.training import base_config
+from dwconv_jax.training.config import validate
 from dwconv_jax.training.profiler import Profiler
 
 
@@ -24,6 +27,8 @@ def test_no_trace_by_default(tmp_path):
 
 
 @pytest.mark.parametrize("steps", [(3,), (0, 3), (4, 3)])
-def test_illegal_steps(steps, tmp_path):
-    with pytest.raises(ValueError, match=r"profile_steps=.* must be empty or \(first, last\)"):
-        Profiler(epath.Path(tmp_path), steps)
+def test_illegal_steps(steps):
+    config = base_config()
+    config.profile_steps = steps
+    with pytest.raises(UserError, match=r"config.profile_steps=.* must be"):
+        validate(config)
