@@ -173,11 +173,7 @@ def _insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
 
 
 def _draw_weights(
-<<<<<<< HEAD
-    model: Any, images: np.ndarray, pictures: np.ndarray, layer: str, traits: Traits
-=======
-    model: Any, images: jax.Array, pictures: np.ndarray, layer: str, dynamic: str
->>>>>>> train
+    model: Any, images: jax.Array, pictures: np.ndarray, layer: str, traits: Traits
 ) -> Any:
     if not traits.dynamic:
         return visualize.static_kernels(model, layer)
