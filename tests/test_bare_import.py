@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 import dwconv_jax
 from dwconv_jax import convert, layers, linen, models, ops
+from dwconv_jax.convert import __main__
 
 layer = dwconv_jax.LocallyConnected(4, kernel_size=3, rngs=nnx.Rngs(0))
 assert layer(jnp.ones((1, 5, 5, 4))).shape == (1, 5, 5, 4)
