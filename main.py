@@ -15,7 +15,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dwconv_jax.command_line import parse_flags, shown_errors
+from dwconv_jax.command_line import shown_errors
+from dwconv_jax.flags import parse_flags
 from dwconv_jax.training.host_memory import reuse_host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -8,7 +8,8 @@ Writes the program and, beside it, a `.json` file with its input, its output and
 from absl import app, flags
 from ml_collections import config_flags
 
-from dwconv_jax.command_line import parse_flags, shown_errors
+from dwconv_jax.command_line import shown_errors
+from dwconv_jax.flags import parse_flags
 from dwconv_jax.inference.program import PLATFORMS, export_model
 
 __all__ = ["PLATFORMS", "export_model"]

@@ -1,21 +1,24 @@
 """DWNet's block, as the TPU benchmarks compile it."""
 
 import jax.numpy as jnp
-from dwconv_jax.models.families.blocks import DWBlock
 from flax import nnx
 
 from benchmarks.stages import KERNEL
+from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.families.dwnet import DWBlock
 
 
 def make_block(channels: int, lowering: str, mlp_ratio: float) -> DWBlock:
     """A block in bfloat16 with static weights, mixed by `lowering`."""
     mixer = dict(connectivity="sliding", kernel_size=KERNEL, dynamic="none", lowering=lowering)
-    return DWBlock(
+    spec = BlockSpec(
         channels,
-        mixer=mixer,
+        mixer,
         mlp_ratio=mlp_ratio,
-        drop_path=0.0,
+        drop_path_rate=0.0,
         batch_norm_group_size=None,
-        dtype=jnp.bfloat16,
-        rngs=nnx.Rngs(0),
+        pad_to_window=False,
+        squeeze_excitation=False,
+        dtypes=dict(dtype=jnp.bfloat16),
     )
+    return DWBlock(spec, rngs=nnx.Rngs(0))

@@ -14,7 +14,7 @@ from dwconv_jax.aot.hlo import Program
 from dwconv_jax.aot.operations import Operations, count_operations
 from dwconv_jax.aot.topologies import abstract_devices, compiler_options
 from dwconv_jax.aot.traffic import memory_traffic
-from dwconv_jax.tasks import describe_task
+from dwconv_jax.tasks.registry import describe_task
 from dwconv_jax.training.config import validate
 from dwconv_jax.training.mesh import batch_sharding, make_mesh
 from dwconv_jax.training.run import Run, assemble, check_batch_sizes

@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.inference.trained import TrainedModel
-from dwconv_jax.tasks import create_task
+from dwconv_jax.tasks.registry import create_task
 
 _NUM_MISTAKES, _NUM_EXAMPLES = 24, 5
 

@@ -7,7 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.tasks import create_task, restore_task
+from dwconv_jax.tasks.registry import create_task, restore_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.description import config_of_run, read_data_description
 from dwconv_jax.training.restore import restore_model

@@ -15,7 +15,7 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.files import write_atomically
 from dwconv_jax.models import multiply_adds
 from dwconv_jax.study.grid import cell_config
-from dwconv_jax.tasks import create_task
+from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import differences
 from dwconv_jax.training.logs import log

@@ -1,45 +1,4 @@
-"""What differs between the tasks of the one training loop: loss, metrics, prediction and data."""
+"""One folder a task: loss, metrics, pictures and prediction.
 
-from ml_collections import ConfigDict
-
-from dwconv_jax.ops.checks import check_choice
-from dwconv_jax.tasks.classification.task import Classification
-from dwconv_jax.tasks.description import DataDescription
-from dwconv_jax.tasks.detection.task import Detection
-from dwconv_jax.tasks.segmentation.task import Segmentation
-from dwconv_jax.tasks.task import Task
-
-TASKS: dict[str, type[Task]] = {
-    "classification": Classification,
-    "detection": Detection,
-    "segmentation": Segmentation,
-}
-
-
-def create_task(config: ConfigDict) -> Task:
-    """Creates the task that `config.task` names and opens its data.
-
-    Raises:
-      UserError: if `config.task` is unknown, or `config` or the data cannot be used.
-      FileNotFoundError: if the data is missing.
-    """
-    return _task_class(config).open(config)
-
-
-def describe_task(config: ConfigDict) -> Task:
-    """Creates a task that knows the shapes of its batches but does not read its data.
-
-    Raises:
-      UserError: as `create_task`, or if `config.dataset` must say more about data that is missing.
-    """
-    return _task_class(config).describe(config)
-
-
-def restore_task(config: ConfigDict, description: DataDescription) -> Task:
-    """Creates a task that only predicts: it needs no data set, and has no batches."""
-    return _task_class(config)(config, description)
-
-
-def _task_class(config: ConfigDict) -> type[Task]:
-    check_choice("config.task", config.task, tuple(TASKS))
-    return TASKS[config.task]
+Imports nothing, so that the losses need only JAX, Flax and Optax; `tasks.registry` has all of them.
+"""

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.tasks import create_task
+from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
 from dwconv_jax.training.config import total_steps

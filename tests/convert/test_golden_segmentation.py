@@ -14,7 +14,7 @@ from flax import nnx
 from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import BackboneConfig, DenseBackbone, create_model
 from dwconv_jax.models.families.dwnet import DWBlock
-from dwconv_jax.tasks.segmentation.task import segmentation_loss
+from dwconv_jax.tasks.segmentation.losses import segmentation_loss
 from tests import golden
 from tests.golden import assert_golden
 

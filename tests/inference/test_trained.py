@@ -10,7 +10,7 @@ from PIL import Image
 from dwconv_jax.inference.export import export_run
 from dwconv_jax.inference.predict import predict
 from dwconv_jax.inference.trained import load_trained
-from dwconv_jax.tasks import Task
+from dwconv_jax.tasks.registry import Task
 
 pytest.importorskip("matplotlib")
 

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
-# The label of pixels without a class.
-IGNORED = 255
+from dwconv_jax.tasks.segmentation.losses import IGNORED
 
 
 def confusion_matrix(labels: jax.Array, predictions: jax.Array, num_classes: int) -> jax.Array:

@@ -6,7 +6,6 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from clu import metrics as clu_metrics
 from etils import epath
 from flax import nnx
@@ -19,8 +18,8 @@ from dwconv_jax.data.picture import read_picture
 from dwconv_jax.data.segmentation.preprocess import picture
 from dwconv_jax.drawing import add_legend, label_overlay, make_palette, tile
 from dwconv_jax.models import UPerNet
-from dwconv_jax.models.segmentation.upernet import resize
 from dwconv_jax.tasks.segmentation.inference import mean_probabilities
+from dwconv_jax.tasks.segmentation.losses import segmentation_loss
 from dwconv_jax.tasks.segmentation.metrics import (
     IGNORED,
     MeanAccuracy,
@@ -30,8 +29,6 @@ from dwconv_jax.tasks.segmentation.metrics import (
 )
 from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task
 
-# The weight of the auxiliary head's loss (mmseg).
-_AUXILIARY_WEIGHT = 0.4
 # A class of this name is not tinted in pictures.
 _BACKGROUND = "background"
 
@@ -134,36 +131,3 @@ class Segmentation(Task):
         """Tints a picture with the colors of its labels, except for "background"."""
         shown = np.where(np.isin(labels, self._untinted), IGNORED, labels)
         return label_overlay(image, shown, self._palette)
-
-
-def segmentation_loss(
-    model: UPerNet, images: jax.Array, labels: jax.Array, rngs: nnx.Rngs | None
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns the loss of both heads in training mode.
-
-    Args:
-      model: the model; its batch statistics are updated.
-      images: `[B, H, W, C]`.
-      labels: int `[B, H, W]`, classes or `IGNORED`.
-      rngs: keys for dropout and stochastic depth.
-
-    Returns:
-      The sum of both, and scalars to log.
-    """
-    logits, auxiliary_logits = (
-        resize(x, labels.shape[1:3]) for x in model.head_logits(images, train=True, rngs=rngs)
-    )
-    decode_loss = pixel_cross_entropy(logits, labels)
-    auxiliary_loss = _AUXILIARY_WEIGHT * pixel_cross_entropy(auxiliary_logits, labels)
-    return decode_loss + auxiliary_loss, {
-        "decode_loss": decode_loss,
-        "auxiliary_loss": auxiliary_loss,
-        "pixel_accuracy": (logits.argmax(-1) == labels).mean(),
-    }
-
-
-def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns the mean over all pixels of `[B, H, W, K]`; ignored ones count as 0 (mmseg)."""
-    ignored = labels == IGNORED
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(ignored, 0, labels))
-    return jnp.where(ignored, 0, loss).mean()

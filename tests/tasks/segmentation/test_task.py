@@ -13,7 +13,8 @@ from configs import ade20k, scenes_segmentation
 from dwconv_jax.data.builders.scenes import Scenes
 from dwconv_jax.inference.predict import predict
 from dwconv_jax.models import create_model
-from dwconv_jax.tasks.segmentation.task import Segmentation, pixel_cross_entropy
+from dwconv_jax.tasks.segmentation.losses import pixel_cross_entropy
+from dwconv_jax.tasks.segmentation.task import Segmentation
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import validate
 
