@@ -181,7 +181,7 @@ def group_of(field: dataclasses.Field) -> "type[Settings] | None":
 def check_of(field: dataclasses.Field) -> Check:
     """The check of a declared field."""
     optional = isinstance(field.type, types.UnionType)  # "X | None", the only unions in use
-    kind = typing.get_args(field.type)[0] if optional else field.type
+    kind: Any = typing.get_args(field.type)[0] if optional else field.type
     check: Check = field.metadata["check"] or _OF_TYPE[kind]
     if not optional:
         return check
