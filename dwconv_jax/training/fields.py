@@ -79,9 +79,7 @@ class OptimizerConfig(Settings):
         "Which parameters weight decay shrinks; `all_but_norms` is the rule of mmseg and mmdet.",
         one_of("kernels", "all_but_norms"),
     )
-    learning_rate: float = setting(
-        5e-4, "The learning rate at the end of warm-up.", POSITIVE_NUMBER
-    )
+    learning_rate: float = setting(5e-4, "The learning rate at the end of warm-up.", number_from(0))
     warmup_learning_rate: float = setting(
         5e-7, "The learning rate at the first step.", number_from(0)
     )
