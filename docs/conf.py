@@ -12,6 +12,7 @@ version = release = __version__
 copyright = "the dwconv_jax authors"
 
 extensions = [
+    "config_fields",
     "mathtext",
     "myst_parser",
     "sphinx.ext.autodoc",
