@@ -147,7 +147,7 @@ def test_the_lowerings_in_use_are_named():
     named = ops.describe_lowerings()
     assert named["platform"] == "cpu"
     assert named["cpu_kernel"] is cpu_kernel.is_built()
-    assert importlib.import_module("dwconv_jax.ops.lowerings.blocks").block_mix
+    assert importlib.import_module("dwconv_jax.ops.lowerings.blocks").mix
 
 
 @needs_kernel

@@ -156,7 +156,7 @@ def test_a_layer_takes_it(rng, interpreted, dynamic):
         (dict(lowering="pallas", connectivity="window"), r"got Window\(.*use lowering='auto'"),
         (
             dict(lowering="pallas", share_positions=False, map_size=(3, 3)),
-            r"dynamic='none' weights of each position; use",
+            r"static weights of each position; use",
         ),
     ],
 )
