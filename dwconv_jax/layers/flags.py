@@ -1,11 +1,9 @@
 """Connectivities from plain values, as config files hold them."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Connectivity, Global, Pair, Sliding, Window, as_pair
-
-ConnectivityName = Literal["sliding", "window", "global"]
 
 # The class of each name, and its arguments by the flags that they come from.
 CONNECTIVITIES: dict[str, tuple[type[Connectivity], dict[str, str]]] = {
@@ -16,7 +14,7 @@ CONNECTIVITIES: dict[str, tuple[type[Connectivity], dict[str, str]]] = {
 
 
 def make_connectivity(
-    connectivity: ConnectivityName | Connectivity,
+    connectivity: str | Connectivity,
     *,
     kernel_size: int | Pair,
     shift: int | Pair,
@@ -45,12 +43,12 @@ def make_connectivity(
     return kind(**{argument: flags[flag] for flag, argument in arguments.items()})
 
 
-def connectivity_class(connectivity: ConnectivityName | Connectivity) -> type[Connectivity]:
+def connectivity_class(connectivity: str | Connectivity) -> type[Connectivity]:
     """The class that a name stands for, or that of an object."""
     return _find(connectivity)[0]
 
 
-def takes_shift(connectivity: ConnectivityName | Connectivity) -> bool:
+def takes_shift(connectivity: str | Connectivity) -> bool:
     """Whether the flag `shift` goes with it."""
     return "shift" in _find(connectivity)[1]
 
@@ -69,7 +67,7 @@ def _find(connectivity: object) -> tuple[type[Connectivity], dict[str, str]]:
 class MixerFlags(TypedDict, total=False):
     """Flags of `LocallyConnected` that a model passes on, each a value or one for each stage."""
 
-    connectivity: ConnectivityName | Connectivity
+    connectivity: str | Connectivity
     kernel_size: Any
     shift: Any
     dilation: Any

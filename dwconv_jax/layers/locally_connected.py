@@ -1,7 +1,7 @@
 """The channel-wise, spatially locally connected layer, told apart by three choices."""
 
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from dwconv_jax import ops
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import linear
-from dwconv_jax.layers.flags import ConnectivityName, connectivity_class, make_connectivity
+from dwconv_jax.layers.flags import connectivity_class, make_connectivity
 from dwconv_jax.layers.folding import FoldedNorm, fold_after
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.weights import WEIGHT_SOURCES, BuildSource, SourceSpec, Traits
@@ -20,8 +20,6 @@ from dwconv_jax.ops.checks import check_choice, check_groups, check_map
 from dwconv_jax.ops.connectivity import Connectivity, Pair, as_pair
 from dwconv_jax.ops.dispatch import pallas_mix
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
-
-Dynamic = Literal["none", "pooled", "centre", "attention"]
 
 
 class LocallyConnected(nnx.Module):
@@ -47,13 +45,13 @@ class LocallyConnected(nnx.Module):
         self,
         features: int,
         *,
-        connectivity: ConnectivityName | Connectivity = "sliding",
+        connectivity: str | Connectivity = "sliding",
         kernel_size: int | Pair = 7,
         shift: int | Pair = 0,
         dilation: int | Pair = 1,
         groups: int | None = None,
         share_positions: bool | None = None,
-        dynamic: Dynamic | BuildSource = "none",
+        dynamic: str | BuildSource = "none",
         map_size: int | Pair | None = None,
         reduction: int = 4,
         batch_norm_group_size: int | None = None,
@@ -109,23 +107,23 @@ class LocallyConnected(nnx.Module):
             dilation=dilation,
             shrink=shrink_windows and _traits(build).any_block,
         )
-        _check_sharing(share_positions, dynamic, _traits(build), self.connectivity)
+        _check_sharing(share_positions, self.dynamic, _traits(build), self.connectivity)
         if not self.connectivity.fixed_blocks and self.map_size is None:
             raise UserError(
                 f"map_size must be (H, W), got None: connectivity={connectivity!r} has parameters "
                 "for each place of a map"
             )
         spec = SourceSpec(
-            features,
-            groups,
-            self.connectivity,
-            share_positions,
-            self.map_size,
-            reduction,
-            batch_norm_group_size,
-            dtype,
-            param_dtype,
-            dynamic,
+            features=features,
+            groups=groups,
+            connectivity=self.connectivity,
+            share_positions=share_positions,
+            map_size=self.map_size,
+            reduction=reduction,
+            batch_norm_group_size=batch_norm_group_size,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            dynamic=self.dynamic,
         )
         self.source: Any = build(spec, rngs=rngs)
         traits = self.traits
@@ -191,8 +189,8 @@ class LocallyConnected(nnx.Module):
 
 def needs_map_size(
     *,
-    connectivity: ConnectivityName | Connectivity = "sliding",
-    dynamic: Dynamic | BuildSource = "none",
+    connectivity: str | Connectivity = "sliding",
+    dynamic: str | BuildSource = "none",
     share_positions: bool | None = None,
     **_: Any,
 ) -> bool:
@@ -202,7 +200,7 @@ def needs_map_size(
 
 
 def _check_sharing(
-    share_positions: bool | None, dynamic: Any, traits: Traits, connectivity: Connectivity
+    share_positions: bool | None, dynamic: str, traits: Traits, connectivity: Connectivity
 ) -> None:
     check_choice("share_positions", share_positions, (True, False, None))
     if share_positions and traits.per_position and not connectivity.single_block:
@@ -212,7 +210,7 @@ def _check_sharing(
         )
 
 
-def _find_source(dynamic: Dynamic | BuildSource) -> BuildSource:
+def _find_source(dynamic: str | BuildSource) -> BuildSource:
     if callable(dynamic):
         return dynamic
     check_choice("dynamic", dynamic, tuple(WEIGHT_SOURCES))

@@ -69,7 +69,7 @@ class SourceSpec:
       batch_norm_group_size: see `BatchNorm`.
       dtype: of the computation; None keeps the input's.
       param_dtype: of the parameters.
-      dynamic: the flag that chose the source, for errors.
+      dynamic: the name of the source, for errors.
     """
 
     features: int
@@ -81,7 +81,7 @@ class SourceSpec:
     batch_norm_group_size: int | None
     dtype: Any
     param_dtype: Any
-    dynamic: Any
+    dynamic: str
 
     @property
     def dtypes(self) -> dict[str, Any]:
