@@ -1,4 +1,4 @@
-"""Weights from one kind of file to another: python -m dwconv_jax.convert SRC DST --model=NAME.
+"""Converts weights between files: python -m dwconv_jax.convert SRC DST --model=NAME.
 
     python -m dwconv_jax.convert dwnet_tiny_224.pth weights/dwnet_tiny --model=dwnet_tiny
     python -m dwconv_jax.convert weights/dwnet_tiny dwnet_tiny.pth --model=dwnet_tiny

@@ -1,4 +1,4 @@
-"""Bicubic resizing as PyTorch does it, which is how Swin's own code resizes position tables."""
+"""PyTorch's bicubic resizing, with which Swin's own code resizes position tables."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def resize_bicubic(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _weights(old: int, new: int) -> np.ndarray:
-    """The weight of each old place in each new one, `[new, old]`; the border is repeated."""
+    """The weight of each old pixel in each new one, `[new, old]`; borders are repeated."""
     center = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(center).astype(int)
     weights = np.zeros((new, old))

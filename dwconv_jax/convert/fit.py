@@ -1,4 +1,4 @@
-"""Weights from elsewhere against the shapes of a model, and what can be made to fit."""
+"""Checks weights against the shapes of a model, and adapts what can be adapted."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 Weights = Mapping[str, np.ndarray]
 
 _log = logging.getLogger(__name__)
-# The names that matter are the first; a file for another model has hundreds.
+# A file for another model has hundreds of misfits; the first tell enough.
 _MAX_LISTED = 20
 
 
@@ -73,7 +73,7 @@ def _heads_differ(found: Weights, shapes: Mapping[str, Shape], head: Container[s
 
 
 def _resized(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> np.ndarray:
-    """A relative position table for other (square) windows, `[(2 w - 1)**2, heads]`; or `value`."""
+    """Resizes the relative position table of other square windows; returns others as they are."""
     is_table = name.endswith(("relative_position_bias_table", "position_bias/table"))
     if not is_table or shape is None or value.shape == shape or value.shape[1:] != shape[1:]:
         return value

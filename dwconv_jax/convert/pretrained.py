@@ -1,4 +1,4 @@
-"""Weights from any file into any model, those of a classifier into other models' backbones."""
+"""Loads weights of any file into any model; a classifier's into the backbone of other models."""
 
 import os
 import re

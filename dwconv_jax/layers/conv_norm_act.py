@@ -1,4 +1,4 @@
-"""Convolution, batch norm, ReLU: what the heads of dense prediction are made of."""
+"""Convolution, batch norm and ReLU, for the heads of dense prediction."""
 
 from typing import Any
 

@@ -40,5 +40,5 @@ def _count_equation(equation: Any) -> int:
     if equation.params.get("name") == "tap_products":
         return equation.invars[0].aval.size * equation.outvars[0].aval.shape[3]
     inner = [_count(sub) for sub in core.jaxprs_in_params(equation.params)]
-    # Branches, of which a program runs one, are those of platforms.
+    # Branches are those of platforms: a program runs one of them.
     return max(inner) if equation.primitive.name == "cond" else sum(inner)

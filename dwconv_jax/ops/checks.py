@@ -1,4 +1,4 @@
-"""Argument checks; what they say names the argument, what was found and what is legal."""
+"""Argument checks; their errors name the argument, what was found and what is legal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from dwconv_jax.ops.connectivity import Connectivity
 
 
 def check_choice(name: str, value: Any, legal: tuple[Any, ...]) -> None:
-    """ValueError unless `value` is one of the legal ones."""
+    """Raises a UserError unless `value` is one of the legal ones."""
     if value not in legal:
         raise UserError(f"{name} must be one of {', '.join(map(repr, legal))}, got {value!r}")
 
 
 def check_groups(groups: int, channels: int, name: str = "groups") -> None:
-    """ValueError unless `groups` divides `channels`."""
+    """Raises a UserError unless `groups` divides `channels`."""
     if groups < 1 or channels % groups:
         divisors = [g for g in range(1, channels + 1) if channels % g == 0]
         raise UserError(
@@ -26,7 +26,7 @@ def check_groups(groups: int, channels: int, name: str = "groups") -> None:
 
 
 def check_map(x: jax.Array, name: str = "x") -> None:
-    """ValueError unless `x` is a floating `[B, H, W, C]` with no empty axis."""
+    """Raises a ValueError unless `x` is a floating `[B, H, W, C]` with no empty axis."""
     if x.ndim != 4 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating [B, H, W, C] with no empty axis, got {x.dtype}{[*x.shape]}"
@@ -34,7 +34,7 @@ def check_map(x: jax.Array, name: str = "x") -> None:
 
 
 def check_operands(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> None:
-    """ValueError unless `weights` is `[B or 1, N or 1, Q, K, G]` for `x` and `connectivity`."""
+    """Raises a ValueError unless `weights` is `[B or 1, N or 1, Q, K, G]` for `x`."""
     check_map(x)
     batch, height, width, channels = x.shape
     blocks, outputs, seen = connectivity.block_shape(height, width)
@@ -57,7 +57,7 @@ def _fits(shape: Sequence[int], sizes: tuple[int, int, int, int]) -> bool:
 
 
 def check_boxes(boxes: jax.Array, name: str = "boxes") -> None:
-    """ValueError unless `boxes` is a floating `[..., 4]`."""
+    """Raises a ValueError unless `boxes` is a floating `[..., 4]`."""
     if not boxes.shape or boxes.shape[-1] != 4 or not jnp.issubdtype(boxes.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating [..., 4] as x1, y1, x2, y2, got {boxes.dtype}{[*boxes.shape]}"

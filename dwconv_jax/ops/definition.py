@@ -13,7 +13,7 @@ from dwconv_jax.ops.connectivity import Connectivity
 
 
 def locally_connected(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> jax.Array:
-    """The operator by gathering: same signature and meaning as `ops.locally_connected`.
+    """The operator by gathering, with the signature of `ops.locally_connected`.
 
     Args:
       x: `[B, H, W, C]`.

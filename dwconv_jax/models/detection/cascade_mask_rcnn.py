@@ -1,7 +1,7 @@
 """Cascade Mask R-CNN (Cai and Vasconcelos, 2018): boxes refined in three stages, and masks.
 
-Pictures of several sizes share a canvas. Each counts as padded with zeros to multiples of 32, as in
-the reference, and what is beyond that changes nothing: a picture in a batch gives what it gives
+Images of several sizes share a canvas. Each counts as zero-padded to multiples of 32, as in the
+reference, and the rest of the canvas changes nothing: an image in a batch gives the same result as
 alone.
 """
 
@@ -28,7 +28,7 @@ from dwconv_jax.ops.detection.boxes import BoxCoder, clip
 from dwconv_jax.ops.detection.nms import multiclass_nms
 from dwconv_jax.ops.detection.roi_align import roi_align_pyramid
 
-# Of each stage of the cascade (section 4 of its paper): ever stricter, ever finer.
+# One coder for each stage of the cascade (section 4 of the paper), each finer than the last.
 CODERS = (
     BoxCoder((0.1, 0.1, 0.2, 0.2)),
     BoxCoder((0.05, 0.05, 0.1, 0.1)),
@@ -38,14 +38,14 @@ _SIZE_MULTIPLE = 32
 
 
 class Pyramid(NamedTuple):
-    """Feature maps of images, finest first, and what counts of them."""
+    """Feature maps of a batch of images, finest first, and their canvases."""
 
     levels: tuple[jax.Array, ...]  # [B, H_l, W_l, C]
     canvases: tuple[Canvas, ...]
 
 
 class MaskedDetections(NamedTuple):
-    """What is found in images, by descending score; empty slots have class -1 and zeros."""
+    """Detected objects by descending score; empty slots have class -1 and zeros."""
 
     boxes: jax.Array  # float32 [B, D, 4], pixels of the original image
     scores: jax.Array  # float32 [B, D]
@@ -100,7 +100,7 @@ class CascadeMaskRCNN(nnx.Module):
     def __call__(
         self, images: jax.Array, size: jax.Array, scale: jax.Array | None = None
     ) -> MaskedDetections:
-        """Finds objects.
+        """Detects objects.
 
         Args:
           images: `[B, H, W, in_channels]`, floating, 0 beyond the size of each; `H` and `W` are
@@ -124,7 +124,7 @@ class CascadeMaskRCNN(nnx.Module):
         train: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> Pyramid:
-        """The pyramid of five levels; in training the images of a group count as equally large."""
+        """The five levels of the pyramid; in training, images of a group count as equally large."""
         if any(n % _SIZE_MULTIPLE for n in images.shape[1:3]):
             raise UserError(
                 f"images must be [B, H, W, C] with H and W multiples of {_SIZE_MULTIPLE}, got "
@@ -135,7 +135,7 @@ class CascadeMaskRCNN(nnx.Module):
         return Pyramid(*self.pyramid(maps, self.backbone.canvases(canvas)))
 
     def padded_size(self, size: jax.Array, train: bool) -> jax.Array:
-        """int `[B, 2]`: the sizes after zero-padding, of a group together in training."""
+        """Sizes after zero-padding, int `[B, 2]`; in training, each the largest of its group."""
         padded = -(-size // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
         if not train:
             return padded
@@ -148,7 +148,7 @@ class CascadeMaskRCNN(nnx.Module):
         return jnp.broadcast_to(largest, (len(largest), count, 2)).reshape(-1, 2)
 
     def propose(self, levels: Sequence[Level], size: jax.Array, train: bool) -> Proposals:
-        """The proposals that training or prediction starts from; see `rpn.propose`."""
+        """Proposals for training or prediction; see `rpn.propose`."""
         settings = self.settings
         if train:
             counts = settings.train_candidates, settings.train_proposals
@@ -187,11 +187,11 @@ class CascadeMaskRCNN(nnx.Module):
     def refine(
         self, pyramid: Pyramid, proposals: Proposals, size: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The three stages in prediction.
+        """Runs the three stages of the cascade for prediction.
 
         Returns:
-          Boxes of each class `[B, P, K, 4]`, probabilities `[B, P, K]`, and which proposals there
-          are, `[B, P]`.
+          Boxes of each class `[B, P, K, 4]`, probabilities `[B, P, K]`, and which proposals are
+          valid, `[B, P]`.
         """
         boxes, all_logits = proposals.boxes, []
         for stage, coder in enumerate(CODERS):
@@ -212,7 +212,7 @@ class CascadeMaskRCNN(nnx.Module):
         valid: jax.Array,
         scale: jax.Array | None = None,
     ) -> MaskedDetections:
-        """Suppression within classes, at the scale of the original images, and masks."""
+        """Applies NMS within each class at the scale of the original images, and predicts masks."""
         if scale is None:
             scale = jnp.ones((len(boxes), 2))
         box_scale = jnp.concatenate([scale[:, ::-1]] * 2, axis=-1)
@@ -254,12 +254,12 @@ class CascadeMaskRCNN(nnx.Module):
 def refined(
     coder: BoxCoder, boxes: jax.Array, codes: jax.Array, classes: jax.Array, size: jax.Array
 ) -> jax.Array:
-    """Boxes `[B, R, 4]` after the step that one of the classes' codes `[B, R, K, 4]` tells."""
+    """Decodes boxes `[B, R, 4]` with the codes `[B, R, K, 4]` of one class each."""
     own = jnp.take_along_axis(codes, classes[..., None, None], axis=2)[:, :, 0]
     return clip(coder.decode(boxes, own), size[:, None])
 
 
 def of_class(maps: jax.Array, classes: jax.Array) -> jax.Array:
-    """The maps `[R, H, W]` of a class each, out of `[R, H, W, K]`; of class 0 for -1."""
+    """Selects one class of each of the maps `[R, H, W, K]`: `[R, H, W]`; class 0 for -1."""
     index = jnp.maximum(classes, 0)[:, None, None, None]
     return jnp.take_along_axis(maps, index, axis=-1)[..., 0]

@@ -1,4 +1,4 @@
-"""What a detector can be built with, and what it does besides its layers."""
+"""The arguments of a detector, and the settings of its proposals, samples and detections."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dwconv_jax.models.config import BackboneConfig
 
 @dataclasses.dataclass(frozen=True)
 class DetectorSettings:
-    """What a detector does besides its layers; the defaults are those for COCO.
+    """Settings of everything but the layers; the defaults are those for COCO.
 
     Attributes:
       anchor_scale: side of a square anchor over the stride of its level.
@@ -22,7 +22,7 @@ class DetectorSettings:
       anchor_samples: anchors of an image in the loss of the proposal network; half may be positive.
       roi_samples: regions of an image in the loss of each stage; a quarter may be positive.
       images_per_group: consecutive images that share the normalizers of the losses and, in
-        training, a padded size: those of one device of the reference.
+        training, a padded size: the images of one device in the reference.
       score_threshold: of detections.
       iou_threshold: above which detections of one class suppress each other.
       max_detections: of an image.

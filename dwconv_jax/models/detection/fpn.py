@@ -1,4 +1,4 @@
-"""The feature pyramid network (Lin et al., 2017): every level sees what coarser levels know."""
+"""The feature pyramid network (Lin et al., 2017): coarse features flow into finer levels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 
 
 class FeaturePyramid(nnx.Module):
-    """Maps of a backbone to maps of one width, plus the coarsest map subsampled by 2."""
+    """Projects the maps of a backbone to one width; adds the coarsest map subsampled by 2."""
 
     def __init__(self, widths: Sequence[int], features: int, *, rngs: nnx.Rngs, **dtypes: Any):
         arguments: dict[str, Any] = dict(
@@ -23,7 +23,7 @@ class FeaturePyramid(nnx.Module):
     def __call__(
         self, maps: Sequence[jax.Array], canvases: Sequence[Canvas]
     ) -> tuple[tuple[jax.Array, ...], tuple[Canvas, ...]]:
-        """The pyramid of maps whose sides halve exactly.
+        """Builds the pyramid from maps whose sides halve exactly.
 
         Args:
           maps: of the backbone, finest first, `[B, H_l, W_l, C_l]`.

@@ -1,4 +1,4 @@
-"""What is said of each region of interest: its class, its box and its mask."""
+"""Heads for regions of interest: class, box and mask."""
 
 from typing import Any
 
@@ -51,12 +51,12 @@ class BoxHead(nnx.Module):
     def __call__(
         self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """What the head says of regions.
+        """Classifies regions and predicts their boxes.
 
         Args:
           x: pooled features, `[R, 7, 7, C]`.
           train: use the batch statistics of all regions.
-          valid: bool `[R]`, the regions that these are of; None for all.
+          valid: bool `[R]`, the regions that count in batch statistics; None for all.
 
         Returns:
           float32 logits of the classes and, last, of the background, `[R, K + 1]`, and codes of a

@@ -1,4 +1,4 @@
-"""The region proposal network (Ren et al., 2015): where there may be an object of any class."""
+"""The region proposal network (Ren et al., 2015): boxes that may hold an object."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ CODER = BoxCoder()
 
 
 class Level(NamedTuple):
-    """What the network says of the `N = H * W * A` anchors of one level of the pyramid."""
+    """Predictions for the `N = H * W * A` anchors of one level of the pyramid."""
 
-    logits: jax.Array  # float32 [B, N]: is there an object?
-    codes: jax.Array  # float32 [B, N, 4]: its box, in the code of `CODER`
+    logits: jax.Array  # float32 [B, N], objectness
+    codes: jax.Array  # float32 [B, N, 4], boxes encoded by `CODER`
     anchors: jax.Array  # float32 [N, 4]
-    valid: jax.Array  # bool [B, N]: those of places that count
+    valid: jax.Array  # bool [B, N], anchors at positions that count
 
 
 class Proposals(NamedTuple):
@@ -34,7 +34,7 @@ class Proposals(NamedTuple):
 
 
 class RegionProposalNetwork(nnx.Module):
-    """A small head that all levels share: an objectness and a box for each anchor."""
+    """A small head shared by all levels: objectness and a box for each anchor."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class RegionProposalNetwork(nnx.Module):
         self.regression = nnx.Linear(features, 4 * count, **arguments)
 
     def __call__(self, levels: Sequence[jax.Array], canvases: Sequence[Canvas]) -> list[Level]:
-        """What it says of each level `[B, H, W, C]` of the pyramid; see `FeaturePyramid`."""
+        """Predictions for each level `[B, H, W, C]` of a `FeaturePyramid`."""
         return [
             self._level(x, canvas, stride)
             for x, canvas, stride in zip(levels, canvases, self.strides, strict=True)
@@ -91,10 +91,10 @@ def propose(
     max_proposals: int,
     iou_threshold: float = 0.7,
 ) -> Proposals:
-    """The best boxes of all levels after suppression within each; without gradient.
+    """Selects the best boxes of all levels after NMS within each; without gradient.
 
     Args:
-      levels: what the network says.
+      levels: predictions of the network.
       size: int `[B, 2]`, height and width of the images; boxes are clipped to them.
       candidates: anchors of a level that compete.
       max_proposals: `P`.

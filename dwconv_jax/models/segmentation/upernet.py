@@ -226,7 +226,7 @@ def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """`[B, H, W, C]` to `[B, size, size, C]`: the means of regions that may overlap, as PyTorch."""
+    """PyTorch's adaptive average pooling, `[B, H, W, C]` to `[B, size, size, C]`."""
     rows, cols = (jnp.asarray(_region_means(n, size), x.dtype) for n in x.shape[1:3])
     return jnp.einsum("ih,jw,bhwc->bijc", rows, cols, x, precision="highest")
 
