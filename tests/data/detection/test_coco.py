@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from dwconv_jax.data.detection.coco import encode_mask, parse_annotations, read_annotations
+from dwconv_jax.data.detection.coco import parse_annotations, read_annotations
+from dwconv_jax.data.detection.masks import encode_mask
 
 BLOB = np.zeros((40, 60), bool)
 BLOB[5:9, 10:20] = True

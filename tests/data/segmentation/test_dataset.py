@@ -50,6 +50,7 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "data_dir": str(root),
                 "train_split": "training",
                 "eval_split": "validation",
+                "max_pixels": 1_000_000,
                 "num_train": None,
                 "num_classes": 5,
                 "class_names": (),
@@ -276,13 +277,11 @@ def test_a_missing_field_is_named(make_config: MakeConfig) -> None:
 
 @pytest.fixture
 def mock_tfds() -> Iterator[None]:
-    """ADE20K of tfds with random pixels: its masks are colour images whose red is the class."""
+    """ADE20K of tfds with random pixels: it stores the gray PNGs of SceneParsing as they are."""
 
     def as_dataset(self: object, *_: object, **__: object) -> tf.data.Dataset:
         image = tf.io.encode_jpeg(tf.zeros([20, 30, 3], tf.uint8))
-        annotation = tf.io.encode_png(
-            tf.constant([7, 99, 0], tf.uint8) + tf.zeros([20, 30, 1], tf.uint8)
-        )
+        annotation = tf.io.encode_png(tf.fill([20, 30, 1], tf.constant(7, tf.uint8)))
         example = {"image": image, "annotation": annotation}
         return (
             tf.data.Dataset.from_tensors(example)

@@ -1,0 +1,143 @@
+"""Encoded images, told apart by their content and not by the names of their files."""
+
+import functools
+import io
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+# What is read; endings of file names only decide which files of a folder are listed.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+PNG = b"\x89PNG\r\n\x1a\n"
+_NATIVE = (b"\xff\xd8\xff", PNG)  # how files begin that TensorFlow decodes by itself
+_PNG_HEADER = 33  # bytes
+_PNG_SIZE = 16  # offset of the width and the height, big-endian uint32
+_GRAY_MODES = ("1", "L", "LA")
+_COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+class UnreadableError(Exception):
+    """An image or label map that cannot be read; the message says why, but not which file it is."""
+
+
+def is_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a string scalar begins like a PNG, and holds the whole header."""
+    return (tf.strings.substr(encoded, 0, len(PNG)) == PNG) & (
+        tf.strings.length(encoded) >= _PNG_HEADER
+    )
+
+
+def image_size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width of a JPEG or PNG, int32 `[2]`, from its header."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.reverse(
+            tf.io.decode_raw(
+                tf.strings.substr(encoded, _PNG_SIZE, 8), tf.int32, little_endian=False
+            ),
+            [0],
+        ),
+    )
+
+
+def is_small(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Whether a JPEG or PNG has pixels, and at most `max_pixels`."""
+    size = tf.cast(image_size(encoded), tf.int64)
+    return tf.reduce_all(size > 0) & (tf.reduce_prod(size) <= max_pixels)
+
+
+def admit(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Passes on JPEGs and PNGs, and turns other formats into PNGs.
+
+    Args:
+      encoded: string scalar.
+      max_pixels: the most pixels of an image; checked before anything is decoded.
+
+    Returns:
+      A JPEG or PNG, string scalar. Evaluating it is a TensorFlow error if `checked` refuses the
+      content.
+    """
+    return tf.cond(
+        tf.cond(
+            tf.io.is_jpeg(encoded) | is_png(encoded),
+            lambda: is_small(encoded, max_pixels),
+            lambda: tf.constant(False),
+        ),
+        lambda: encoded,
+        lambda: tf.ensure_shape(
+            tf.numpy_function(
+                functools.partial(checked, max_pixels=max_pixels), [encoded], tf.string
+            ),
+            [],
+        ),
+    )
+
+
+def checked(content: bytes, max_pixels: int) -> bytes:
+    """Checks the header of an image, and turns formats other than JPEG and PNG into PNG.
+
+    Args:
+      content: of the file. Of an animation, the first frame is read.
+      max_pixels: the most pixels of an image.
+
+    Returns:
+      A JPEG or PNG.
+
+    Raises:
+      UnreadableError: the content is not in one of `FORMATS`, has too many pixels, or is corrupt.
+    """
+    if not content:
+        raise UnreadableError("the image is empty")
+    with open_limited(content, FORMATS, "image", max_pixels) as image:
+        if content.startswith(_NATIVE):
+            return content
+        if image.mode not in (*_GRAY_MODES, *_COLOR_MODES):
+            raise UnreadableError(
+                f"the image is a {image.format} of Pillow's mode {image.mode}; legal are 8 bits "
+                "per channel"
+            )
+        try:
+            pixels = image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+        except Exception as error:  # whatever a decoder raises for corrupt data
+            raise UnreadableError(
+                f"the image is a {image.format} that is corrupt or truncated"
+            ) from error
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+def open_limited(
+    content: bytes, formats: tuple[str, ...], what: str, max_pixels: int
+) -> Image.Image:
+    """Opens an image with Pillow, which reads the header alone.
+
+    Args:
+      content: of the file.
+      formats: Pillow's names of the legal formats.
+      what: the image, for errors.
+      max_pixels: the most pixels of an image.
+
+    Raises:
+      UnreadableError: the content is in none of the formats, or has too many pixels.
+    """
+    too_large = f"the {what} has more pixels than config.dataset.max_pixels={max_pixels}"
+    try:
+        image = Image.open(io.BytesIO(content), formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableError(too_large) from error
+    except Exception as error:  # whatever a decoder raises for corrupt data
+        problem = (
+            "corrupt or truncated"
+            if content.startswith(_NATIVE)
+            else f"corrupt, or of an unknown format; legal: {', '.join(formats)}"
+        )
+        raise UnreadableError(f"the {what} is {problem}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnreadableError(f"{too_large}: {height} x {width}")
+    return image
