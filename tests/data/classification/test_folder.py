@@ -80,7 +80,7 @@ def test_a_split_without_classes_is_named(folder_config: MakeConfig) -> None:
 def test_a_class_without_images_is_named(folder_config: MakeConfig) -> None:
     empty = root(folder_config) / "train" / "class9"
     empty.mkdir()
-    (empty / "image.webp").touch()
+    (empty / "image.heic").touch()
     with pytest.raises(
         FileNotFoundError, match=r"train/class9 has no images.*\.jpg, \.jpeg, \.png"
     ):
