@@ -173,7 +173,7 @@ def parse_annotations(content: Any, max_pixels: int = MAX_PIXELS) -> Annotations
             raise UserError(f"{name}: there is no image with its image_id={short(image_id)}")
         if complaint := _complaint(annotation, categories, *map(int, sizes[position])):
             file = content["images"][position]["file_name"]
-            raise UserError(f"{name} of image {file!r}: {complaint}")
+            raise UserError(f"{name} of image {short(file)}: {complaint}")
         annotations[position].append(annotation)
     names = [image["file_name"] for image in content["images"]]
     return Annotations(names, sizes, categories, annotations)
@@ -264,5 +264,5 @@ def _is_trainable(annotation: Json, height: int, width: int) -> bool:
 
 
 def _some(categories: dict[int, str]) -> str:
-    ids = list(map(str, categories))
+    ids = list(map(short, categories))
     return ", ".join(ids if len(ids) <= 10 else [*ids[:10], "..."])

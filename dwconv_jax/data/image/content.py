@@ -23,11 +23,15 @@ class UnreadableError(Exception):
     """An image or label map that cannot be read; the message says why, but not which file it is."""
 
 
-def is_png(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a string scalar begins like a PNG, and holds the whole header."""
-    return (tf.strings.substr(encoded, 0, len(PNG)) == PNG) & (
-        tf.strings.length(encoded) >= _PNG_HEADER
-    )
+def png_header(encoded: tf.Tensor) -> tf.Tensor:
+    """The first bytes of a string scalar, filled up with zeros if they are too few for a PNG."""
+    return tf.strings.substr(encoded, 0, _PNG_HEADER) + bytes(_PNG_HEADER)
+
+
+def is_small_png(header: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Whether a `png_header` is one, and its image has pixels, but at most `max_pixels`."""
+    is_png = tf.strings.substr(header, 0, len(PNG)) == PNG
+    return is_png & _is_small(_png_size(header), max_pixels)
 
 
 def image_size(encoded: tf.Tensor) -> tf.Tensor:
@@ -35,19 +39,17 @@ def image_size(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.reverse(
-            tf.io.decode_raw(
-                tf.strings.substr(encoded, _PNG_SIZE, 8), tf.int32, little_endian=False
-            ),
-            [0],
-        ),
+        lambda: _png_size(png_header(encoded)),
     )
 
 
-def is_small(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Whether a JPEG or PNG has pixels, and at most `max_pixels`."""
-    size = tf.cast(image_size(encoded), tf.int64)
-    return tf.reduce_all(size > 0) & (tf.reduce_prod(size) <= max_pixels)
+def _png_size(header: tf.Tensor) -> tf.Tensor:
+    fields = tf.strings.substr(header, _PNG_SIZE, 8)
+    return tf.io.decode_raw(fields, tf.int32, little_endian=False)[::-1]
+
+
+def _is_small(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    return tf.reduce_all(size > 0) & (tf.reduce_prod(tf.cast(size, tf.int64)) <= max_pixels)
 
 
 def admit(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
@@ -63,9 +65,9 @@ def admit(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """
     return tf.cond(
         tf.cond(
-            tf.io.is_jpeg(encoded) | is_png(encoded),
-            lambda: is_small(encoded, max_pixels),
-            lambda: tf.constant(False),
+            tf.io.is_jpeg(encoded),
+            lambda: _is_small(tf.io.extract_jpeg_shape(encoded)[:2], max_pixels),
+            lambda: is_small_png(png_header(encoded), max_pixels),
         ),
         lambda: encoded,
         lambda: tf.ensure_shape(

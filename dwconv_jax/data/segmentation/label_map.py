@@ -10,7 +10,13 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from dwconv_jax.data.image.content import PNG, UnreadableError, is_png, is_small, open_limited
+from dwconv_jax.data.image.content import (
+    PNG,
+    UnreadableError,
+    is_small_png,
+    open_limited,
+    png_header,
+)
 
 IGNORED = 255
 _KIND = 24  # offset of the bit depth and the color type, a byte each
@@ -31,13 +37,10 @@ def decode_label_map(encoded: tf.Tensor, zero_is_ignored: bool, max_pixels: int)
       uint8 `[height, width]`, 255 for pixels of no class. Evaluating it is a TensorFlow error if
       `read_label_map` refuses the content.
     """
-    is_plain = tf.cond(
-        is_png(encoded),
-        lambda: (tf.strings.substr(encoded, _KIND, 2) == _PLAIN) & is_small(encoded, max_pixels),
-        lambda: tf.constant(False),
-    )
+    header = png_header(encoded)
+    is_plain = tf.strings.substr(header, _KIND, 2) == _PLAIN
     labels = tf.cond(
-        is_plain,
+        is_plain & is_small_png(header, max_pixels),
         lambda: _decode_plain(encoded),
         lambda: tf.numpy_function(
             functools.partial(read_label_map, max_pixels=max_pixels), [encoded], tf.uint8

@@ -228,6 +228,35 @@ def test_labels_above_the_classes_are_named(make_config: MakeConfig, split: str)
         all_batches(make_config(num_classes=4), split)
 
 
+def test_palette_maps_give_the_batches_of_gray_ones(
+    make_config: MakeConfig, root: pathlib.Path
+) -> None:
+    expected = all_batches(make_config(), "training")
+    for path in (root / "annotations").rglob("*.png"):
+        labels = Image.open(path)
+        labels.putpalette([128, 0, 0, 0, 128, 0] + 254 * [128, 128, 0])
+        labels.save(path)
+    for batch, wanted in zip(all_batches(make_config(), "training"), expected, strict=True):
+        assert_same(batch, wanted)
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_color_maps_are_named(make_config: MakeConfig, root: pathlib.Path, split: str) -> None:
+    Image.new("RGB", (40, 30)).save(root / "annotations" / split / "0.png")
+    message = f"cannot read .*annotations/{split}/0.png: the label map is an RGB PNG; legal"
+    with pytest.raises(ValueError, match=message):
+        all_batches(make_config(), split)
+
+
+def test_elongated_images_keep_a_row(make_config: MakeConfig, root: pathlib.Path) -> None:
+    for split in "training", "validation":
+        for i, size in enumerate([(1, 300), (300, 1)]):
+            paths = (root / kind / split / f"{i}.png" for kind in ("images", "annotations"))
+            write_pair(*paths, size)
+    for split in "training", "validation":
+        assert all_batches(make_config(), split)
+
+
 @pytest.mark.parametrize("folder", ["images", "annotations"])
 @pytest.mark.parametrize("split", ["training", "validation"])
 def test_unreadable_files_are_named(
