@@ -150,7 +150,10 @@ def numbers(words: str, allows: Callable[[Sequence[float]], bool]) -> Legal:
     )
 
 
-NAME = Legal("a non-empty string", lambda value: isinstance(value, str) and value != "")
+NAME = Legal(
+    "a non-empty string of printable characters",
+    lambda value: isinstance(value, str) and value != "" and value.isprintable(),
+)
 POSITIVE = Legal("a positive int below 2**31", is_positive)
 POSITIVE_NUMBER = Legal("a positive number", lambda value: is_number(value) and value > 0)
 _OF_TYPE = {

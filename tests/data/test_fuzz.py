@@ -4,6 +4,7 @@ The long versions run with `make test-slow`.
 """
 
 import copy
+import dataclasses
 import io
 import json
 import math
@@ -18,11 +19,15 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as mask_utils
 
+from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.detection.coco import Annotations, read_annotations
+from dwconv_jax.data.detection.config import DetectionConfig
 from dwconv_jax.data.detection.masks import encode_mask, to_rle
 from dwconv_jax.data.image.content import UnreadableError, admit
 from dwconv_jax.data.image.decode import decode, open_image
+from dwconv_jax.data.segmentation.config import SegmentationConfig
 from dwconv_jax.data.segmentation.label_map import decode_label_map, read_label_map
+from dwconv_jax.data.settings import Settings
 from dwconv_jax.data.unreadable import reason
 from dwconv_jax.errors import UserError
 from tests.data.photographs import photograph
@@ -262,3 +267,23 @@ def test_mutated_images_are_read_or_refused(count: int) -> None:
             if content.startswith(b"\x89PNG"):  # has checksums: what is read is what was written
                 pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
                 assert pixels.shape == expected.shape
+
+
+# ---- Fields of `config.dataset`.
+
+
+def complaint(kind: type[Settings], **fields: Any) -> str | None:
+    try:
+        kind(**fields)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", [ClassificationConfig, SegmentationConfig, DetectionConfig])
+def test_nasty_fields_are_legal_or_named(kind: type[Settings]) -> None:
+    for field in dataclasses.fields(kind):
+        for value in (*NASTY, (), ((),), ("a",), (1, 0), (-1, -1), (10**400,), (math.nan,) * 3):
+            start = f"config.dataset.{field.name}="
+            assert (complaint(kind, **{field.name: value}) or start).startswith(start)
+        assert complaint(kind, **{field.name: {"a": [math.nan]}})
