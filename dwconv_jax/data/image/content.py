@@ -1,7 +1,8 @@
 """Encoded images, told apart by their content and not by the names of their files."""
 
-import functools
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -70,13 +71,34 @@ def admit(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
             lambda: is_small_png(png_header(encoded), max_pixels),
         ),
         lambda: encoded,
-        lambda: tf.ensure_shape(
-            tf.numpy_function(
-                functools.partial(checked, max_pixels=max_pixels), [encoded], tf.string
-            ),
-            [],
-        ),
+        lambda: read_in_python(lambda content: checked(content, max_pixels), encoded, b""),
     )
+
+
+def read_in_python(
+    read: Callable[[bytes], Any], encoded: tf.Tensor, empty: np.ndarray | bytes
+) -> tf.Tensor:
+    """Calls a Python function within a graph.
+
+    An exception in it would make TensorFlow log its traceback; an UnreadableError becomes a failed
+    assertion instead.
+
+    Args:
+      read: maps the content of a file to an array or a string; may raise UnreadableError.
+      encoded: string scalar, the content of the file.
+      empty: something of the type and rank of what `read` returns.
+    """
+
+    def attempt(content: bytes) -> tuple[np.bool_, Any]:
+        try:
+            return np.bool_(True), read(content)
+        except UnreadableError:
+            return np.bool_(False), empty
+
+    spec = tf.constant(empty)
+    is_read, value = tf.numpy_function(attempt, [encoded], (tf.bool, spec.dtype))
+    with tf.control_dependencies([tf.debugging.Assert(is_read, ["unreadable"])]):
+        return tf.ensure_shape(tf.identity(value), [None] * spec.shape.rank)
 
 
 def checked(content: bytes, max_pixels: int) -> bytes:

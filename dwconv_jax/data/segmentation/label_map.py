@@ -5,8 +5,6 @@ drops the low byte of 16 bits and stretches fewer than 8 bits to 0..255. Only 8-
 by far the most common, go through it.
 """
 
-import functools
-
 import numpy as np
 import tensorflow as tf
 
@@ -16,6 +14,7 @@ from dwconv_jax.data.image.content import (
     is_small_png,
     open_limited,
     png_header,
+    read_in_python,
 )
 
 IGNORED = 255
@@ -42,11 +41,10 @@ def decode_label_map(encoded: tf.Tensor, zero_is_ignored: bool, max_pixels: int)
     labels = tf.cond(
         is_plain & is_small_png(header, max_pixels),
         lambda: _decode_plain(encoded),
-        lambda: tf.numpy_function(
-            functools.partial(read_label_map, max_pixels=max_pixels), [encoded], tf.uint8
+        lambda: read_in_python(
+            lambda content: read_label_map(content, max_pixels), encoded, np.zeros([0, 0], np.uint8)
         ),
     )
-    labels = tf.ensure_shape(labels, [None, None])
     if not zero_is_ignored:
         return labels
     return tf.where((labels == 0) | (labels == IGNORED), tf.constant(IGNORED, tf.uint8), labels - 1)
