@@ -4,7 +4,7 @@ pycocotools trusts its input: coordinates far outside the image overflow its int
 do not cover the image make it read memory that was never written. `mask_complaint` finds both.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -138,7 +138,7 @@ def _decode_runs(counts: str) -> Array | None:
     return runs
 
 
-def are_numbers(values: Any) -> bool:
+def are_numbers(values: Any) -> TypeGuard[list[float]]:
     """Whether a value is a list of finite numbers."""
     return isinstance(values, list) and all(map(is_finite, values))
 
