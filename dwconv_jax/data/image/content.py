@@ -64,14 +64,20 @@ def admit(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
       A JPEG or PNG, string scalar. Evaluating it is a TensorFlow error if `checked` refuses the
       content.
     """
+
+    def admit_jpeg() -> tf.Tensor:
+        return tf.cond(
+            _is_small(tf.io.extract_jpeg_shape(encoded)[:2], max_pixels), lambda: encoded, convert
+        )
+
+    def convert() -> tf.Tensor:
+        return read_in_python(lambda content: checked(content, max_pixels), encoded, b"")
+
+    # A branch costs as much as decoding a tiny image, so that PNGs, the tiniest, pass only one.
     return tf.cond(
-        tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: _is_small(tf.io.extract_jpeg_shape(encoded)[:2], max_pixels),
-            lambda: is_small_png(png_header(encoded), max_pixels),
-        ),
+        is_small_png(png_header(encoded), max_pixels),
         lambda: encoded,
-        lambda: read_in_python(lambda content: checked(content, max_pixels), encoded, b""),
+        lambda: tf.cond(tf.io.is_jpeg(encoded), admit_jpeg, convert),
     )
 
 
