@@ -18,6 +18,7 @@ from dwconv_jax.data.settings import (
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_PIXELS = 89_478_485  # PIL.Image.MAX_IMAGE_PIXELS; config files do not wait for Pillow
 
 LONGEST_AND_SHORTEST = Legal(
     "the longest and the shortest side, positive ints",
@@ -39,10 +40,19 @@ class DatasetConfig(Settings):
 
     name: str = setting("digits", "A tfds name, or `folder` for files below `data_dir`.", NAME)
     data_dir: str | None = setting(
-        None, "Where tfds keeps its prepared data sets (None: its default), or the folder's root."
+        None,
+        "Where tfds keeps its prepared data sets (None: its default), or the folder's root.",
+        NAME,
     )
     train_split: str = setting("train", "The split to train on.", NAME)
     eval_split: str = setting("test", "The split to evaluate on.", NAME, operational=True)
+    max_pixels: int = setting(
+        MAX_PIXELS,
+        "The most pixels of an image or label map; larger ones are not decoded. The default is "
+        "that of Pillow's guard against decompression bombs.",
+        POSITIVE,
+        operational=True,
+    )
     num_train: int | None = setting(
         None,
         "The number of training examples of data that is not at hand (`--mode=compile`).",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from dwconv_jax.data.config import DatasetConfig
+from dwconv_jax.data.image.content import UnreadableError
 from dwconv_jax.data.stream import (
     Example,
     Source,
@@ -15,7 +16,7 @@ from dwconv_jax.data.stream import (
     plain_graphs,
     training_stream,
 )
-from dwconv_jax.data.unreadable import Batch, load_entries, stand_in
+from dwconv_jax.data.unreadable import Batch, load_entries, reason, stand_in
 from dwconv_jax.errors import UserError
 
 _log = logging.getLogger("dwconv_jax")
@@ -137,7 +138,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def _complaint(self, split: Split, example: Example) -> str | None:
-        """What is wrong with an example that can be read; TensorFlow's error if it cannot."""
+        """What is wrong with an example; OpError or UnreadableError if it cannot be read."""
 
     def _to_host(
         self,
@@ -188,7 +189,7 @@ class Dataset(abc.ABC):
             try:
                 if complaint := self._complaint(split, example):
                     raise UserError(f"{name}: {complaint}") from error
-            except tf.errors.OpError as failure:
+            except (tf.errors.OpError, UnreadableError) as failure:
                 split.unreadable.add(int(example["index"]))
                 count = len(split.unreadable)
                 if count > most:
@@ -197,21 +198,22 @@ class Dataset(abc.ABC):
                         if most
                         else ""
                     )
-                    raise UserError(f"cannot read {name}: {failure.message}{suffix}") from failure
+                    raise UserError(f"cannot read {name}: {reason(failure)}{suffix}") from failure
                 _log.warning(
                     "cannot read %s: %s; skipping it (%d of at most %d)",
-                    name, failure.message, count, most,
+                    name, reason(failure), count, most,
                 )  # fmt: skip
         if len(split.unreadable) == before:
-            raise UserError(error.message) from error
+            first = next((split.describe(example) for example in examples), "an example")
+            raise UserError(f"{first}, or another of its batch: {reason(error)}") from error
 
     def _reason(self, split: Split, examples: tf.data.Dataset) -> str | None:
         """What is wrong with a batch; names the example, which TensorFlow's error does not."""
         for example in examples:
             try:
                 complaint = self._complaint(split, example)
-            except tf.errors.OpError as error:
-                return f"cannot read {split.describe(example)}: {error.message}"
+            except (tf.errors.OpError, UnreadableError) as error:
+                return f"cannot read {split.describe(example)}: {reason(error)}"
             if complaint:
                 return f"{split.describe(example)}: {complaint}"
         return None

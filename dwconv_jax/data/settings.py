@@ -13,6 +13,8 @@ page of all fields are derived from these declarations.
 
 import dataclasses
 import difflib
+import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -95,13 +97,20 @@ def is_int(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is an int or a float; bools are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a float, or an int within their range; bools and NaN are not."""
+    if is_int(value):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float) and not math.isnan(value)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number and neither infinite nor NaN; bools are not."""
+    return is_number(value) and math.isfinite(value)
 
 
 def is_positive(value: Any) -> bool:
-    """Whether a value is a positive int."""
-    return is_int(value) and value > 0
+    """Whether a value is a positive int of 32 bits."""
+    return is_int(value) and 0 < value < 2**31
 
 
 def is_pair(value: Any) -> bool:
@@ -132,17 +141,20 @@ def number_in(low: float, high: float) -> Legal:
 
 
 def numbers(words: str, allows: Callable[[Sequence[float]], bool]) -> Legal:
-    """A tuple of numbers for which `allows` holds."""
+    """A tuple of finite numbers for which `allows` holds."""
     return Legal(
         words,
         lambda value: (
-            isinstance(value, tuple | list) and all(map(is_number, value)) and allows(value)
+            isinstance(value, tuple | list) and all(map(is_finite, value)) and allows(value)
         ),
     )
 
 
-NAME = Legal("a non-empty string", lambda value: isinstance(value, str) and value != "")
-POSITIVE = Legal("a positive int", is_positive)
+NAME = Legal(
+    "a non-empty string of printable characters",
+    lambda value: isinstance(value, str) and value != "" and value.isprintable(),
+)
+POSITIVE = Legal("a positive int below 2**31", is_positive)
 POSITIVE_NUMBER = Legal("a positive number", lambda value: is_number(value) and value > 0)
 _OF_TYPE = {
     bool: Legal("True or False", lambda value: isinstance(value, bool)),

@@ -1,13 +1,23 @@
 """Batches with examples that cannot be read: another example of the batch takes their place."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from dwconv_jax.data.image.content import UnreadableError
 from dwconv_jax.data.stream import Batch, Example, Split
 from dwconv_jax.errors import UserError
+
+_INTERNALS = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)
+
+
+def reason(error: tf.errors.OpError | UnreadableError) -> str:
+    """Why something cannot be read: the first line of an error, without TensorFlow's internals."""
+    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    return _INTERNALS.sub("", message).split("\n")[0]
 
 
 def load_entries(

@@ -23,6 +23,7 @@ def make_config(tmp_path_factory: pytest.TempPathFactory) -> MakeConfig:
                 "data_dir": tfds_dir,
                 "train_split": "train",
                 "eval_split": "test",
+                "max_pixels": 1_000_000,
                 "num_train": None,
                 "image_size": 8,
                 "mean": (0.0,),

@@ -41,6 +41,8 @@ class Outer(Settings):
         (dict(share="x"), "config.share='x' must be a number"),
         (dict(flag=1), "config.flag=1 must be True or False"),
         (dict(file=3), "config.file=3 must be None or a string"),
+        (dict(share=float("nan")), "config.share=nan must be a number"),
+        (dict(share=10**400), "config.share=1.* must be a number"),
         (
             dict(inner={"name": "alfa"}),
             "config.inner.name='alfa' is unknown; legal: alpha, beta, a; did you mean 'alpha'",

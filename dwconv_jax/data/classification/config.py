@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from dwconv_jax.data.config import StreamedConfig
-from dwconv_jax.data.settings import NAME, POSITIVE, Choice, Legal, is_int, number_in, setting
+from dwconv_jax.data.settings import NAME, POSITIVE, Choice, Legal, is_positive, number_in, setting
 from dwconv_jax.errors import UserError
 
 
@@ -45,7 +45,7 @@ class ClassificationConfig(StreamedConfig):
         None,
         "Evaluation resizes the short side to this and crops the center; None resizes straight to "
         "`image_size`.",
-        Legal("an int >= image_size", is_int),
+        Legal("an int >= image_size", is_positive),
     )
 
     def __post_init__(self) -> None:

@@ -12,7 +12,8 @@ from dwconv_jax.data.classification.preprocess import eval_image
 from dwconv_jax.data.classification.sources import describe_source, open_source
 from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.image.color_jitter import color_jitter
-from dwconv_jax.data.image.decode import decode
+from dwconv_jax.data.image.content import admit
+from dwconv_jax.data.image.decode import open_image
 from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.image.rand_augment import rand_augment
 from dwconv_jax.data.image.random_erasing import random_erasing
@@ -87,7 +88,8 @@ class ClassificationDataset(Dataset):
         own = split.examples.shard(process_count, process_index)
 
         def load(example: Example) -> Example:
-            image = eval_image(split.read(example), self._config, self.channels)
+            encoded = admit(split.read(example), self._config.max_pixels)
+            image = eval_image(encoded, self._config, self.channels)
             return {
                 "image": image,
                 "label": tf.cast(example["label"], tf.int32),
@@ -108,7 +110,7 @@ class ClassificationDataset(Dataset):
     def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
         config = self._config
         recipe = augment.RECIPES[config.augment]
-        encoded = split.read(example)
+        encoded = admit(split.read(example), config.max_pixels)
         image = augment.train_image(encoded, seed, recipe, config.image_size, self.channels)
         color_seed, erasing_seed = tf.random.fold_in(seed, 1), tf.random.fold_in(seed, 2)
         if config.rand_augment_magnitude is not None:
@@ -129,7 +131,7 @@ class ClassificationDataset(Dataset):
         return bool(((batch["label"] >= 0) & (batch["label"] < self.num_classes)).all())
 
     def _complaint(self, split: Split, example: Example) -> str | None:
-        decode(split.read(example), self.channels)
+        open_image(split.read(example), self.channels, self._config.max_pixels)
         label = int(example["label"])
         if 0 <= label < self.num_classes:
             return None

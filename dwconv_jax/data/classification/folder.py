@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from dwconv_jax.data.classification.config import ClassificationConfig
+from dwconv_jax.data.files import counted, list_images, list_names, warn_left_out
 from dwconv_jax.data.stream import Source, Split
 from dwconv_jax.errors import UserError
 
-_FORMATS = (".jpg", ".jpeg", ".png")
 _CHANNELS = 3  # all images are decoded as RGB
 
 
@@ -52,34 +52,26 @@ def _files(config: ClassificationConfig, field: str, root: str) -> dict[str, lis
             f"config.dataset.{field}={name!r}: {root} has no such folder; "
             f"it has {', '.join(splits) or 'no folders'}"
         )
-    files = {}
-    for class_name in _folders(folder := os.path.join(root, name)):
-        files[class_name] = _images(os.path.join(folder, class_name))
-    if not files:
+    folder = os.path.join(root, name)
+    class_names = _folders(folder)
+    if not class_names:
         raise FileNotFoundError(
             f"config.dataset.{field}={name!r}: {folder} has no folders; it must have "
             "one for each class"
         )
-    return files
+    if beside := len(list_names(folder)) - len(class_names):
+        warn_left_out(folder, counted(beside, "file"), "images belong in a folder for each class")
+    return {
+        class_name: [
+            os.path.join(folder, class_name, file)
+            for file in list_images(os.path.join(folder, class_name))
+        ]
+        for class_name in class_names
+    }
 
 
 def _folders(path: str) -> list[str]:
-    return [name for name in _list(path) if tf.io.gfile.isdir(os.path.join(path, name))]
-
-
-def _images(path: str) -> list[str]:
-    images = [name for name in _list(path) if name.lower().endswith(_FORMATS)]
-    if not images:
-        raise FileNotFoundError(
-            f"class folder {path} has no images; legal file names end in {', '.join(_FORMATS)}"
-        )
-    return [os.path.join(path, name) for name in images]
-
-
-def _list(path: str) -> list[str]:
-    # Object stores append a slash to the names of folders.
-    names = (name.rstrip("/") for name in tf.io.gfile.listdir(path))
-    return sorted(name for name in names if not name.startswith("."))
+    return [name for name in list_names(path) if tf.io.gfile.isdir(os.path.join(path, name))]
 
 
 def _split(files: dict[str, list[str]], class_names: tuple[str, ...]) -> Split:

@@ -1,11 +1,8 @@
-"""Object annotations in COCO's format: reads and checks a JSON file.
-
-Masks are polygons or run-length encodings (RLE), compressed or not, as in pycocotools.
-"""
+"""Object annotations in COCO's format: reads and checks a JSON file."""
 
 import dataclasses
 import json
-import math
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,12 +10,14 @@ import numpy as np
 import tensorflow as tf
 from pycocotools import mask as mask_utils
 
+from dwconv_jax.data.config import MAX_PIXELS
+from dwconv_jax.data.detection.masks import Json, are_numbers, mask_complaint, short, to_rle
+from dwconv_jax.data.settings import is_finite, is_int
 from dwconv_jax.errors import UserError
 
 Array = np.ndarray
-Json = dict[str, Any]
 
-_MIN_POLYGON = 6  # numbers: three corners
+_MAX_NUMBER = 1e12  # of boxes and areas
 _MIN_SIDE = 1.0  # of a box to train on, in pixels
 _IMAGE_FIELDS: dict[str, tuple[type, ...]] = {
     "id": (int, str),
@@ -134,24 +133,12 @@ class Annotations:
         }
 
 
-def to_rle(segmentation: Any, height: int, width: int) -> Json:
-    """Converts polygons (to their union) or an uncompressed RLE to a compressed RLE."""
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= _MIN_POLYGON]
-        return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
-    if isinstance(segmentation["counts"], list):
-        return mask_utils.frPyObjects(segmentation, height, width)
-    return segmentation
-
-
-def encode_mask(mask: Array) -> Json:
-    """Encodes a mask, bool `[height, width]`, as an RLE that JSON can hold."""
-    rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
-
-
-def read_annotations(path: str) -> Annotations:
+def read_annotations(path: str, max_pixels: int = MAX_PIXELS) -> Annotations:
     """Reads and checks a JSON file in COCO's format.
+
+    Args:
+      path: of the file.
+      max_pixels: the most pixels of an image, below 2**31.
 
     Raises:
       UserError: the file is not in COCO's format, or an image or annotation in it cannot be used;
@@ -159,12 +146,14 @@ def read_annotations(path: str) -> Annotations:
     """
     with tf.io.gfile.GFile(path) as file:
         try:
-            return parse_annotations(json.load(file))
+            return parse_annotations(json.load(file), max_pixels)
+        except RecursionError as error:
+            raise UserError(f"{path}: the JSON is nested too deeply") from error
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error
 
 
-def parse_annotations(content: Any) -> Annotations:
+def parse_annotations(content: Any, max_pixels: int = MAX_PIXELS) -> Annotations:
     """Checks the content of a COCO file; see `read_annotations`."""
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -173,79 +162,90 @@ def parse_annotations(content: Any) -> Annotations:
     by_id: dict[Any, int] = {}
     sizes = np.zeros((len(content["images"]), 2), np.int32)
     for position, image in enumerate(content["images"]):
-        sizes[position] = _size(image)
+        sizes[position] = _size(image, position, max_pixels)
         if by_id.setdefault(image["id"], position) != position:
-            raise UserError(f"two images have the id {image['id']!r}")
+            raise UserError(f"two images have the id {short(image['id'])}")
     annotations: list[list[Json]] = [[] for _ in by_id]
     for number, annotation in enumerate(content["annotations"]):
-        name = f"annotation {annotation.get('id', f'number {number}')}"
-        image_id = annotation.get("image_id")
-        if image_id not in by_id:
-            raise UserError(f"{name}: there is no image with its image_id={image_id!r}")
-        position = by_id[image_id]
+        name = _name("annotation", annotation, number)
+        position = _find(by_id, image_id := annotation.get("image_id"))
+        if position is None:
+            raise UserError(f"{name}: there is no image with its image_id={short(image_id)}")
         if complaint := _complaint(annotation, categories, *map(int, sizes[position])):
             file = content["images"][position]["file_name"]
-            raise UserError(f"{name} of image {file!r}: {complaint}")
+            raise UserError(f"{name} of image {short(file)}: {complaint}")
         annotations[position].append(annotation)
     names = [image["file_name"] for image in content["images"]]
     return Annotations(names, sizes, categories, annotations)
 
 
-def _categories(entries: list[Json]) -> dict[int, str]:
-    for entry in entries:
-        if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
-            raise UserError(f"category {entry!r} needs an int 'id' and a 'name'")
+def _name(kind: str, entry: Any, number: int) -> str:
+    """What errors call an entry of a list; UserError if it is not an object."""
+    if not isinstance(entry, dict):
+        raise UserError(f"{kind} number {number} must be a JSON object, found {short(entry)}")
+    return f"{kind} {short(entry['id'])}" if "id" in entry else f"{kind} number {number}"
+
+
+def _find(mapping: dict[Any, Any], key: Any) -> Any:
+    """The value of an id; None if there is none, or if it is no number or string."""
+    is_id = isinstance(key, int | float | str) and not isinstance(key, bool)
+    return mapping.get(key) if is_id else None
+
+
+def _categories(entries: list[Any]) -> dict[int, str]:
+    for number, entry in enumerate(entries):
+        _name("category", entry, number)
+        if not is_int(entry.get("id")) or not isinstance(entry.get("name"), str):
+            raise UserError(f"category {short(entry)} needs an int 'id' and a 'name'")
     names = {entry["id"]: entry["name"] for entry in entries}
     if len(names) != len(entries) or not names:
         raise UserError("categories need one id each, and there must be at least one")
     return dict(sorted(names.items()))
 
 
-def _size(image: Json) -> tuple[int, int]:
+def _size(image: Any, number: int, max_pixels: int) -> tuple[int, int]:
+    """Height and width of an entry of `images`; UserError if it cannot be used."""
+    _name("image", image, number)
+    name = f"image {short(image.get('file_name', image.get('id', number)))}"
     for key, kind in _IMAGE_FIELDS.items():
-        if not isinstance(value := image.get(key), kind):
+        if not isinstance(value := image.get(key), kind) or isinstance(value, bool):
             wanted = " or ".join(k.__name__ for k in kind)
-            name = image.get("file_name", image.get("id"))
-            raise UserError(f"image {name!r}: {key}={value!r} must be of type {wanted}")
-    if image["height"] < 1 or image["width"] < 1:
+            raise UserError(f"{name}: {key}={short(value)} must be of type {wanted}")
+    if _leaves_folder(image["file_name"]):
+        raise UserError(f"{name}: file_name must be a path inside the folder of the images")
+    height, width = image["height"], image["width"]
+    if height < 1 or width < 1 or height * width > max_pixels:
         raise UserError(
-            f"image {image['file_name']!r} has {image['height']} x {image['width']} pixels"
+            f"{name} has {short(height)} x {short(width)} pixels; legal are 1 to "
+            f"config.dataset.max_pixels={max_pixels}"
         )
-    return image["height"], image["width"]
+    return height, width
+
+
+def _leaves_folder(path: str) -> bool:
+    """Whether a path is absolute, climbs out of its folder, or is none."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return True
+    return os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == ".." or "\0" in path
 
 
 def _complaint(annotation: Json, categories: dict[int, str], height: int, width: int) -> str | None:
     """What is wrong with an annotation; boxes without area or outside the image are legal."""
     category = annotation.get("category_id")
-    if category not in categories:
-        return f"category_id={category!r} is not among the categories ({_some(categories)})"
+    if _find(categories, category) is None:
+        return f"category_id={short(category)} is not among the categories ({_some(categories)})"
     box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
-        return f"bbox={box!r} must be four numbers: x, y, width, height"
-    if not _are_numbers([annotation.get("area", 0)]):
-        return f"area={annotation['area']!r} must be a number"
-    return _mask_complaint(annotation.get("segmentation"), height, width)
-
-
-def _mask_complaint(segmentation: Any, height: int, width: int) -> str | None:
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if not _are_numbers(polygon) or len(polygon) % 2:
-                return f"segmentation: a polygon is x, y, x, y, ...; found {_short(polygon)}"
-        if not any(len(polygon) >= _MIN_POLYGON for polygon in segmentation):
-            return "segmentation has no polygon of three corners or more"
-        return None
-    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
-        return (
-            "segmentation must be polygons, or an RLE with 'size' and 'counts'; found "
-            f"{_short(segmentation)}"
-        )
-    size, counts = segmentation["size"], segmentation["counts"]
-    if size != [height, width]:
-        return f"segmentation has the size {size}, its image {[height, width]}"
-    if isinstance(counts, list) and (not _are_numbers(counts) or sum(counts) != height * width):
-        return f"segmentation: counts do not sum to {height} x {width}"
-    return None
+    if not are_numbers(box) or len(box) != 4 or max(map(abs, box)) > _MAX_NUMBER:
+        return f"bbox={short(box)} must be four numbers: x, y, width, height"
+    area = annotation.get("area", 0)
+    if not is_finite(area) or abs(area) > _MAX_NUMBER:
+        return f"area={short(area)} must be a number"
+    for flag in ("iscrowd", "ignore"):
+        if annotation.get(flag, 0) not in (0, 1):
+            return f"{flag}={short(annotation[flag])} must be 0 or 1"
+    return mask_complaint(annotation.get("segmentation"), height, width)
 
 
 def _is_trainable(annotation: Json, height: int, width: int) -> bool:
@@ -263,17 +263,6 @@ def _is_trainable(annotation: Json, height: int, width: int) -> bool:
     )
 
 
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(value, int | float) and math.isfinite(value) for value in values
-    )
-
-
 def _some(categories: dict[int, str]) -> str:
-    ids = list(map(str, categories))
+    ids = list(map(short, categories))
     return ", ".join(ids if len(ids) <= 10 else [*ids[:10], "..."])
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

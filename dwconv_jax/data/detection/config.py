@@ -14,6 +14,10 @@ def _is_canvas(value: Any) -> bool:
     return is_pair(value) and all(is_positive(n) and n % _CANVAS_MULTIPLE == 0 for n in value)
 
 
+def _are_sides(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(map(is_positive, value))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectionConfig(DatasetConfig):
     """`config.dataset` where `config.task = "detection"`."""
@@ -55,14 +59,14 @@ class DetectionConfig(DatasetConfig):
         "Shortest sides of training images.",
         Legal(
             "one or more positive ints",
-            lambda sides: len(sides) > 0 and all(map(is_positive, sides)),
+            lambda sides: len(sides) > 0 and _are_sides(sides),
         ),
     )
     crop_shortest: tuple[int, ...] = setting(
         (),
         "Half of the training images are first resized to one of these shortest sides and cropped; "
         "none if empty.",
-        Legal("positive ints or ()", lambda sides: all(map(is_positive, sides))),
+        Legal("positive ints or ()", _are_sides),
     )
     crop_range: tuple[int, int] = setting(
         (48, 64),

@@ -8,7 +8,6 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch, Dataset
-from dwconv_jax.data.detection.coco import Json
 from dwconv_jax.data.detection.config import DetectionConfig
 from dwconv_jax.data.detection.geometry import (
     PAIR,
@@ -22,14 +21,16 @@ from dwconv_jax.data.detection.geometry import (
     transform_boxes,
     visible_pixels,
 )
+from dwconv_jax.data.detection.masks import Json
 from dwconv_jax.data.detection.preprocess import (
     CHANNELS,
-    decode_image,
     evaluation_entry,
     onto_canvas,
     resize,
 )
 from dwconv_jax.data.detection.sources import DetectionSplit, describe_split, open_detection
+from dwconv_jax.data.image.content import admit
+from dwconv_jax.data.image.decode import decode, open_image
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, own_share
 from dwconv_jax.errors import UserError
 
@@ -251,7 +252,7 @@ class DetectionDataset(Dataset):
 
     def _decode(self, split: Split, example: Example, sizes: Array) -> tf.Tensor:
         """An image, uint8 `[h, w, 3]`; a TensorFlow error if the annotations give another size."""
-        image = decode_image(split.read(example))
+        image = decode(admit(split.read(example), self._config.max_pixels), CHANNELS)
         tf.debugging.assert_equal(tf.shape(image)[:2], tf.gather(sizes, example["index"]), "size")
         return image
 
@@ -259,7 +260,8 @@ class DetectionDataset(Dataset):
         return True  # checked when the annotations were read
 
     def _complaint(self, split: Split, example: Example) -> str | None:
-        height, width = decode_image(split.read(example)).shape[:2]
+        image = open_image(split.read(example), CHANNELS, self._config.max_pixels)
+        height, width = image.shape[:2]
         annotations = self._train if split is self._source.train else self._eval
         expected = annotations.sizes[int(example["index"])]
         if (height, width) == tuple(expected):

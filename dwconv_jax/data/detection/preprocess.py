@@ -5,16 +5,12 @@ import tensorflow as tf
 
 from dwconv_jax.data.detection.config import DetectionConfig
 from dwconv_jax.data.detection.geometry import evaluation_views, smallest_canvas
+from dwconv_jax.data.image.decode import open_image
 from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.stream import Example
 
 CHANNELS = 3  # every picture becomes RGB
-
-
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG to uint8 `[height, width, 3]`, a quarter of the memory of floats."""
-    return tf.io.decode_jpeg(encoded, CHANNELS, dct_method="INTEGER_ACCURATE")
 
 
 def resize(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -59,9 +55,10 @@ def picture(encoded: tf.Tensor, config: DetectionConfig) -> Example:
     """What a batch for prediction holds of an encoded picture.
 
     Raises:
-      UserError: if no canvas of the configuration holds the resized picture.
+      UserError: no canvas of the configuration holds the resized picture.
+      UnreadableError: the picture cannot be read.
     """
-    image = decode_image(encoded)
+    image = open_image(encoded, CHANNELS, config.max_pixels)
     views = evaluation_views(np.array([image.shape.as_list()[:2]]), config)
     canvas = smallest_canvas(views.size, config.canvases)
     return evaluation_entry(image, tf.constant(views.size[0]), tf.constant(canvas[0]), config)

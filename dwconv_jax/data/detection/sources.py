@@ -8,13 +8,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dwconv_jax.data.detection.coco import (
-    Annotations,
-    encode_mask,
-    parse_annotations,
-    read_annotations,
-)
+from dwconv_jax.data.detection.coco import Annotations, parse_annotations, read_annotations
 from dwconv_jax.data.detection.config import DetectionConfig
+from dwconv_jax.data.detection.masks import encode_mask
+from dwconv_jax.data.files import all_names
 from dwconv_jax.data.prepared import (
     count_training_examples,
     find_builder,
@@ -142,7 +139,7 @@ def _open_folder(config: DetectionConfig, field: str) -> DetectionSplit:
         wanted = " or ".join(f"{file} with {folder}" for file, folder in layouts)
         raise FileNotFoundError(f"config.dataset.{field}={name!r}: there is no {wanted}")
     file, folder = found[0]
-    annotations = read_annotations(file)
+    annotations = read_annotations(file, config.max_pixels)
     paths = [os.path.join(folder, file_name) for file_name in annotations.file_names]
     _check_files(paths, file)
     return _make_split(
@@ -157,7 +154,7 @@ def _check_files(paths: list[str], source: str) -> None:
         os.path.join(folder, name)
         for folder in {os.path.dirname(path) for path in paths}
         if tf.io.gfile.isdir(folder)
-        for name in tf.io.gfile.listdir(folder)
+        for name in all_names(folder)
     }
     if missing := [path for path in paths if path not in there]:
         raise FileNotFoundError(
@@ -181,7 +178,7 @@ def _open_prepared(config: DetectionConfig, field: str) -> DetectionSplit:
     for example in tfds.as_numpy(read_split(config, field, builder, encoded=("image",))):
         _append(content, example, f"example {len(images)} of {config.name!r}, split {split!r}")
         images.append(example["image"])
-    annotations = parse_annotations(content)
+    annotations = parse_annotations(content, config.max_pixels)
     return _make_split(
         annotations,
         read=lambda index: tf.ensure_shape(

@@ -1,4 +1,4 @@
-"""Decoding and augmentation of images with label maps, as in mmseg.
+"""Augmentation of images with label maps, as in mmseg.
 
 Images are float32 `[height, width, 3]` in 0..255, whole numbers until they are normalized; label
 maps are uint8 `[height, width]`, 255 for pixels of no class. Random choices depend on a stateless
@@ -8,31 +8,22 @@ here both are float32, so that pixels differ from mmseg's by about one gray leve
 
 import tensorflow as tf
 
-IGNORED = 255
+from dwconv_jax.data.segmentation.label_map import IGNORED
+
 _CROP_ATTEMPTS = 10
 
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG to float32 `[height, width, 3]`."""
-    return tf.cast(tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE"), tf.float32)
-
-
-def decode_labels(encoded: tf.Tensor, zero_is_ignored: bool) -> tf.Tensor:
-    """Decodes the first channel of a PNG; `zero_is_ignored` maps 0 to 255 and k to k - 1."""
-    labels = tf.io.decode_png(encoded)[..., 0]
-    if not zero_is_ignored:
-        return labels
-    return tf.where((labels == 0) | (labels == IGNORED), tf.constant(IGNORED, tf.uint8), labels - 1)
-
-
 def keep_ratio(size: tf.Tensor, longest: tf.Tensor | int, shortest: tf.Tensor | int) -> tf.Tensor:
-    """The largest size, int32 `[2]`, of the same aspect within a longest and a shortest side."""
+    """The largest size, int32 `[2]`, of the same aspect within a longest and a shortest side.
+
+    Sides are at least 1, however elongated the image.
+    """
     size = tf.cast(size, tf.float64)
     factor = tf.minimum(
         tf.cast(longest, tf.float64) / tf.reduce_max(size),
         tf.cast(shortest, tf.float64) / tf.reduce_min(size),
     )
-    return tf.cast(size * factor + 0.5, tf.int32)
+    return tf.maximum(tf.cast(size * factor + 0.5, tf.int32), 1)
 
 
 def resize_image(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

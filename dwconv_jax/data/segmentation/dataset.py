@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch, Dataset
+from dwconv_jax.data.image.content import admit, image_size
+from dwconv_jax.data.image.decode import decode, open_image
 from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.segmentation.config import SegmentationConfig
-from dwconv_jax.data.segmentation.preprocess import eval_shapes, evaluation_pair
+from dwconv_jax.data.segmentation.label_map import IGNORED, decode_label_map, read_label_map
+from dwconv_jax.data.segmentation.preprocess import CHANNELS, eval_shapes, evaluation_pair
 from dwconv_jax.data.segmentation.sources import describe_source, open_segmentation
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
@@ -86,11 +88,12 @@ class SegmentationDataset(Dataset):
             return batch.take(batch_size).skip(process_index * share).take(share)
 
         def key(example: Example) -> tf.Tensor:
-            return _shape_key(eval_shapes(_image_size(split.read(example)[0]), self._config))
+            encoded = admit(split.read(example)[0], self._config.max_pixels)
+            return _shape_key(eval_shapes(image_size(encoded), self._config))
 
         def load(example: Example) -> Example:
             entry = evaluation_pair(*self._decode(split, example), self._config)
-            labels = tf.where(example["mask"] > 0, entry["label"], augment.IGNORED)
+            labels = tf.where(example["mask"] > 0, entry["label"], IGNORED)
             return {**entry, "label": labels, "mask": example["mask"]}
 
         def batches_from(step: int) -> tf.data.Dataset:
@@ -108,11 +111,11 @@ class SegmentationDataset(Dataset):
 
     def _decode(self, split: Split, example: Example) -> tuple[tf.Tensor, tf.Tensor]:
         """Image and label map of an example; a TensorFlow error if their sizes differ."""
-        encoded_image, encoded_labels = split.read(example)
-        image = augment.decode_image(encoded_image)
-        labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored)
+        config, (encoded_image, encoded_labels) = self._config, split.read(example)
+        image = decode(admit(encoded_image, config.max_pixels), CHANNELS)
+        labels = decode_label_map(encoded_labels, config.zero_is_ignored, config.max_pixels)
         tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(labels), "image, label map")
-        return image, labels
+        return tf.cast(image, tf.float32), labels
 
     def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:
         config = self._config
@@ -129,36 +132,25 @@ class SegmentationDataset(Dataset):
         return {"image": image, "label": tf.cast(labels, tf.int32)}
 
     def _has_legal_labels(self, batch: Batch) -> bool:
-        return not self._illegal_labels(batch["label"]).size
-
-    def _illegal_labels(self, labels: np.ndarray) -> np.ndarray:
-        return labels[(labels >= self.num_classes) & (labels != augment.IGNORED)]
+        labels = batch["label"]
+        return not ((labels >= self.num_classes) & (labels != IGNORED)).any()
 
     def _complaint(self, split: Split, example: Example) -> str | None:
-        encoded_image, encoded_labels = split.read(example)
-        image = augment.decode_image(encoded_image)
-        labels = augment.decode_labels(encoded_labels, self._config.zero_is_ignored).numpy()
+        config, (encoded_image, encoded_labels) = self._config, split.read(example)
+        image = open_image(encoded_image, CHANNELS, config.max_pixels)
+        labels = read_label_map(encoded_labels.numpy(), config.max_pixels)
         if image.shape[:2] != labels.shape:
             return (
                 f"the image is {image.shape[0]} x {image.shape[1]} and the label map "
                 f"{labels.shape[0]} x {labels.shape[1]}; they must have the same size"
             )
-        if (illegal := self._illegal_labels(labels)).size:
-            shift = int(self._config.zero_is_ignored)
+        shift = int(config.zero_is_ignored)
+        if (illegal := labels[(labels >= self.num_classes + shift) & (labels != IGNORED)]).size:
             return (
-                f"label {illegal.max() + shift}; legal are 0..{self.num_classes - 1 + shift} and "
+                f"label {illegal.max()}; legal are 0..{self.num_classes - 1 + shift} and "
                 f"255, for dataset.num_classes={self.num_classes} and zero_is_ignored={bool(shift)}"
             )
         return None
-
-
-def _image_size(encoded: tf.Tensor) -> tf.Tensor:
-    """Height and width, int32 `[2]`; of a JPEG without decoding it."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(tf.io.decode_png(encoded))[:2],
-    )
 
 
 def _shape_key(shapes: list[tf.Tensor]) -> tf.Tensor:

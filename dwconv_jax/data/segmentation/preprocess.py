@@ -2,10 +2,14 @@
 
 import tensorflow as tf
 
+from dwconv_jax.data.image.decode import open_image
 from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.segmentation.config import SegmentationConfig
+from dwconv_jax.data.segmentation.label_map import IGNORED
 from dwconv_jax.data.stream import Example
+
+CHANNELS = 3  # every picture becomes RGB
 
 # Label maps are padded to a multiple of this times `size_multiple`, so that few shapes compile.
 _LABEL_MULTIPLE = 8
@@ -26,7 +30,7 @@ def evaluation_pair(image: tf.Tensor, labels: tf.Tensor, config: SegmentationCon
     size = tf.shape(labels)
     *views, canvas = eval_shapes(size, config)
     bottom, right = tf.unstack(canvas - size)
-    labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=augment.IGNORED)
+    labels = tf.pad(labels, [[0, bottom], [0, right]], constant_values=IGNORED)
     return {
         "views": tuple(normalize(augment.resize_image(image, view), config) for view in views),
         "label": tf.cast(labels, tf.int32),
@@ -35,9 +39,13 @@ def evaluation_pair(image: tf.Tensor, labels: tf.Tensor, config: SegmentationCon
 
 
 def picture(encoded: tf.Tensor, config: SegmentationConfig) -> Example:
-    """What a batch for prediction holds of an encoded picture, whose labels are all 255."""
-    image = augment.decode_image(encoded)
-    labels = tf.fill(tf.shape(image)[:2], tf.constant(augment.IGNORED, tf.uint8))
+    """What a batch for prediction holds of an encoded picture, whose labels are all 255.
+
+    Raises:
+      UnreadableError: the picture cannot be read.
+    """
+    image = tf.cast(open_image(encoded, CHANNELS, config.max_pixels), tf.float32)
+    labels = tf.fill(tf.shape(image)[:2], tf.constant(IGNORED, tf.uint8))
     return evaluation_pair(image, labels, config)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from dwconv_jax.data.files import counted, list_images, list_names, warn_left_out
 from dwconv_jax.data.prepared import (
     count_training_examples,
     find_builder,
@@ -14,11 +15,11 @@ from dwconv_jax.data.prepared import (
     prepare_builder,
 )
 from dwconv_jax.data.segmentation.config import SegmentationConfig
+from dwconv_jax.data.segmentation.preprocess import CHANNELS
 from dwconv_jax.data.stream import Source, Split, described_split
 from dwconv_jax.errors import UserError
 
-_CHANNELS = 3
-_IMAGES, _LABELS = (".jpg", ".jpeg", ".png"), ".png"
+_LABELS = ".png"
 # SceneParsing's (the official ADE20K benchmark), and the authors'.
 _LAYOUTS = (("images/{split}", "annotations/{split}"), ("{split}/image", "{split}/label"))
 
@@ -56,7 +57,7 @@ def describe_source(config: SegmentationConfig) -> Source:
         image=tf.string,
         annotation=tf.string,
     )
-    return Source(split, split, class_names, _CHANNELS)
+    return Source(split, split, class_names, CHANNELS)
 
 
 def _find_segmentation(
@@ -85,7 +86,7 @@ def _open_prepared(config: SegmentationConfig) -> Source:
         opened = open_split(config, field, builder, encoded=("image", "annotation"))
         return dataclasses.replace(opened, read=lambda e: (e["image"], e["annotation"]))
 
-    return Source(split("train_split"), split("eval_split"), class_names, _CHANNELS)
+    return Source(split("train_split"), split("eval_split"), class_names, CHANNELS)
 
 
 def _open_folder(config: SegmentationConfig) -> Source:
@@ -98,7 +99,7 @@ def _open_folder(config: SegmentationConfig) -> Source:
         _folder_split(config, "train_split"),
         _folder_split(config, "eval_split"),
         class_names,
-        _CHANNELS,
+        CHANNELS,
     )
 
 
@@ -150,19 +151,17 @@ def _pairs(config: SegmentationConfig, field: str) -> tuple[list[str], list[str]
         wanted = " or ".join(f"{images} with {labels}" for images, labels in layouts)
         raise FileNotFoundError(f"config.dataset.{field}={name!r}: there is no {wanted}")
     image_folder, label_folder = found[0]
-    files = [f for f in sorted(tf.io.gfile.listdir(image_folder)) if f.lower().endswith(_IMAGES)]
-    if not files:
-        raise FileNotFoundError(
-            f"{image_folder} has no images; legal file names end in {', '.join(_IMAGES)}"
-        )
+    files = list_images(image_folder)
     labels = [os.path.splitext(file)[0] + _LABELS for file in files]
-    there = set(tf.io.gfile.listdir(label_folder))
+    there = set(list_names(label_folder))
     missing = [file for file in labels if file not in there]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of the {len(files)} images in {image_folder} have no label map in "
             f"{label_folder}; the first one missing is {missing[0]}"
         )
+    if unused := len(there.difference(labels)):
+        warn_left_out(label_folder, counted(unused, "file"), "they belong to no image")
     return (
         [os.path.join(image_folder, file) for file in files],
         [os.path.join(label_folder, file) for file in labels],

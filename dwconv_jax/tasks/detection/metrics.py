@@ -13,7 +13,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dwconv_jax.data.detection.coco import Json, encode_mask
+from dwconv_jax.data.detection.masks import Json, encode_mask
 from dwconv_jax.ops.detection.masks import paste_masks
 
 _AREAS = ("", "_small", "_medium", "_large")

@@ -8,7 +8,7 @@ from etils import epath
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from dwconv_jax.data.detection.coco import Json
+from dwconv_jax.data.detection.masks import Json
 from dwconv_jax.drawing import draw_objects, make_palette
 from dwconv_jax.tasks.detection.metrics import to_results
 from dwconv_jax.tasks.task import Prediction

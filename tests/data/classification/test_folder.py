@@ -1,10 +1,12 @@
 import itertools
+import logging
 import pathlib
 import shutil
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dwconv_jax import data
 from tests.data.conftest import MakeConfig
@@ -80,7 +82,7 @@ def test_a_split_without_classes_is_named(folder_config: MakeConfig) -> None:
 def test_a_class_without_images_is_named(folder_config: MakeConfig) -> None:
     empty = root(folder_config) / "train" / "class9"
     empty.mkdir()
-    (empty / "image.webp").touch()
+    (empty / "image.heic").touch()
     with pytest.raises(
         FileNotFoundError, match=r"train/class9 has no images.*\.jpg, \.jpeg, \.png"
     ):
@@ -108,3 +110,52 @@ def test_a_file_that_went_away_is_named(folder_config: MakeConfig) -> None:
     (root(folder_config) / "test/class4/image.png").unlink()
     with pytest.raises(ValueError, match=r"cannot read .*/test/class4/image\.png"):
         list(dataset.eval_batches(2))
+
+
+@pytest.mark.parametrize("augment", ["none", "inception"])
+def test_a_webp_named_jpeg_is_read(folder_config: MakeConfig, augment: str) -> None:
+    file = root(folder_config) / "train" / "class3" / "image.JPEG"
+    before = Image.open(file).convert("RGB")
+    before.save(file, "WEBP", lossless=True)
+    config = folder_config(augment=augment)
+    batch = next(data.load_classification(config).train_batches(8, seed=0))
+    before.save(file, "PNG")
+    expected = next(data.load_classification(config).train_batches(8, seed=0))
+    np.testing.assert_array_equal(batch["image"], expected["image"])
+
+
+def test_an_image_of_too_many_pixels_is_named_or_skipped(folder_config: MakeConfig) -> None:
+    file = root(folder_config) / "train" / "class2" / "image.png"
+    Image.new("1", (2000, 501)).save(file)
+    with pytest.raises(ValueError, match=r"class2/image.png: the image has more pixels than conf"):
+        next(data.load_classification(folder_config()).train_batches(8, seed=0))
+    skipping = data.load_classification(folder_config(max_unreadable=1))
+    assert 2 not in next(skipping.train_batches(8, seed=0))["label"]
+    next(data.load_classification(folder_config(max_pixels=2**21)).train_batches(8, seed=0))
+
+
+@pytest.mark.parametrize("name", ["class2/image.png", "class3/image.JPEG"])
+def test_errors_speak_of_the_file_and_not_of_tensorflow(
+    folder_config: MakeConfig, name: str
+) -> None:
+    file = root(folder_config) / "test" / name
+    for spoil in lambda: file.write_bytes(file.read_bytes()[:-200]), file.unlink:
+        dataset = data.load_classification(folder_config())
+        spoil()
+        with pytest.raises(ValueError, match=f"^cannot read .*{name}: ") as raised:
+            list(dataset.eval_batches(5))
+        message = str(raised.value)
+        assert not any(part in message for part in ("{{", "[Op:", "\n"))
+
+
+def test_what_is_left_out_is_counted(
+    folder_config: MakeConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("dwconv_jax"), "propagate", True)
+    folder = root(folder_config) / "train"
+    (folder / "stray.png").touch()
+    (folder / "class0" / "nested").mkdir()
+    data.load_classification(folder_config())
+    beside, inside = (record.getMessage() for record in caplog.records)
+    assert beside.startswith(f"left 1 file out of {folder} (images belong in a folder for each")
+    assert inside.startswith(f"left 1 folder out of {folder}/class0 (image files end in ")

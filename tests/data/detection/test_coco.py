@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
 
-from dwconv_jax.data.detection.coco import encode_mask, parse_annotations, read_annotations
+from dwconv_jax.data.detection.coco import parse_annotations, read_annotations
+from dwconv_jax.data.detection.masks import encode_mask
 
 BLOB = np.zeros((40, 60), bool)
 BLOB[5:9, 10:20] = True
@@ -135,6 +136,22 @@ ANNOTATION = "annotation 0 of image 'a.png': "
             dict(segmentation={"size": [40, 60], "counts": [3, 4]}),
             f"{ANNOTATION}segmentation: counts do not sum to 40 x 60",
         ),
+        (dict(image_id=[7]), "annotation 0: there is no image with its image_id=.7.$"),
+        (dict(image_id=True), "annotation 0: there is no image with its image_id=True$"),
+        (dict(category_id=[2]), f"{ANNOTATION}category_id=.2. is not among"),
+        (dict(category_id={}), f"{ANNOTATION}category_id=.* is not among"),
+        (dict(bbox=[1, 2, 3, 10**400]), f"{ANNOTATION}bbox=.* must be four numbers"),
+        (dict(bbox=[1, 2, 1e300, 4]), f"{ANNOTATION}bbox=.* must be four numbers"),
+        (dict(area=float("nan")), f"{ANNOTATION}area=nan must be a number"),
+        (dict(iscrowd=None), f"{ANNOTATION}iscrowd=None must be 0 or 1"),
+        (dict(iscrowd="0"), f"{ANNOTATION}iscrowd='0' must be 0 or 1"),
+        (dict(ignore=[]), f"{ANNOTATION}ignore=.. must be 0 or 1"),
+        (dict(segmentation=[[1, 1, 1e18, 1, 5, 5]]), f"{ANNOTATION}segmentation: corners must be"),
+        (
+            dict(segmentation={"size": [40, 60], "counts": "12"}),
+            f"{ANNOTATION}segmentation: counts do not sum to 40 x 60",
+        ),
+        (dict(id=[1, 2], bbox=None), r"annotation \[1, 2\] of image 'a.png': bbox=None"),
     ],
 )
 def test_annotations_that_cannot_be_used_are_named(fields: dict, message: str) -> None:
@@ -159,6 +176,15 @@ def test_annotations_that_cannot_be_used_are_named(fields: dict, message: str) -
         ("images", CONTENT["images"][0], "two images have the id 7"),
         ("categories", {"id": 2, "name": "cow"}, "categories need one id each"),
         ("categories", {"id": "2"}, "category .* needs an int 'id' and a 'name'"),
+        ("images", 5, "image number 2 must be a JSON object, found 5"),
+        ("annotations", None, "annotation number 3 must be a JSON object, found None"),
+        ("categories", [], "category number 2 must be a JSON object"),
+        ("images", {"id": [1], "file_name": "c"}, "image 'c': id=.1. must be of type int or str"),
+        (
+            "images",
+            {"id": 1, "file_name": "c", "height": 2**40, "width": 1},
+            "image 'c' has 1099511627776 x 1 pixels; legal are 1 to config.dataset.max_pixels=89",
+        ),
     ],
 )
 def test_images_and_categories_are_checked(part: str, entry: dict, message: str) -> None:
@@ -173,6 +199,8 @@ def test_images_and_categories_are_checked(part: str, entry: dict, message: str)
     [
         ("{", "a.json: Expecting"),
         ("[]", "a.json: COCO's format needs a list 'images'"),
+        ("[" * 100_000, "a.json: the JSON is nested too deeply"),
+        ("\ufffe", "a.json: "),
         (json.dumps(with_annotation(bbox=[])), f"a.json: {ANNOTATION}bbox"),
     ],
 )
@@ -180,3 +208,19 @@ def test_files_are_named(tmp_path: pathlib.Path, text: str, message: str) -> Non
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_annotations(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    "file_name", ["/etc/passwd", "../a.png", "b/../../a.png", "..", "\x00", "\ud800.png"]
+)
+def test_file_names_stay_inside_their_folder(file_name: str) -> None:
+    content = copy.deepcopy(CONTENT)
+    content["images"][0]["file_name"] = file_name
+    with pytest.raises(ValueError, match="file_name must be a path inside the folder of the ima"):
+        parse_annotations(content)
+
+
+def test_file_names_may_have_folders() -> None:
+    content = copy.deepcopy(CONTENT)
+    content["images"][0]["file_name"] = "b/../c/..a.png"
+    assert parse_annotations(content).file_names[0] == "b/../c/..a.png"

@@ -14,7 +14,7 @@ from PIL import Image
 from dwconv_jax import data
 from dwconv_jax.data.builders.scenes import Scenes
 from dwconv_jax.data.dataset import Batch
-from dwconv_jax.data.detection.coco import encode_mask
+from dwconv_jax.data.detection.masks import encode_mask
 from dwconv_jax.data.detection.preprocess import picture
 from dwconv_jax.data.picture import read_picture
 
@@ -78,6 +78,7 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "data_dir": str(root),
                 "train_split": "train",
                 "eval_split": "val",
+                "max_pixels": 50_000_000,
                 "num_train": None,
                 "num_classes": None,
                 "max_objects": 3,

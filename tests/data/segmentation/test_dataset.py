@@ -50,6 +50,7 @@ def make_config(root: pathlib.Path) -> MakeConfig:
                 "data_dir": str(root),
                 "train_split": "training",
                 "eval_split": "validation",
+                "max_pixels": 1_000_000,
                 "num_train": None,
                 "num_classes": 5,
                 "class_names": (),
@@ -227,6 +228,35 @@ def test_labels_above_the_classes_are_named(make_config: MakeConfig, split: str)
         all_batches(make_config(num_classes=4), split)
 
 
+def test_palette_maps_give_the_batches_of_gray_ones(
+    make_config: MakeConfig, root: pathlib.Path
+) -> None:
+    expected = all_batches(make_config(), "training")
+    for path in (root / "annotations").rglob("*.png"):
+        labels = Image.open(path)
+        labels.putpalette([128, 0, 0, 0, 128, 0] + 254 * [128, 128, 0])
+        labels.save(path)
+    for batch, wanted in zip(all_batches(make_config(), "training"), expected, strict=True):
+        assert_same(batch, wanted)
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_color_maps_are_named(make_config: MakeConfig, root: pathlib.Path, split: str) -> None:
+    Image.new("RGB", (40, 30)).save(root / "annotations" / split / "0.png")
+    message = f"cannot read .*annotations/{split}/0.png: the label map is an RGB PNG; legal"
+    with pytest.raises(ValueError, match=message):
+        all_batches(make_config(), split)
+
+
+def test_elongated_images_keep_a_row(make_config: MakeConfig, root: pathlib.Path) -> None:
+    for split in "training", "validation":
+        for i, size in enumerate([(1, 300), (300, 1)]):
+            paths = (root / kind / split / f"{i}.png" for kind in ("images", "annotations"))
+            write_pair(*paths, size)
+    for split in "training", "validation":
+        assert all_batches(make_config(), split)
+
+
 @pytest.mark.parametrize("folder", ["images", "annotations"])
 @pytest.mark.parametrize("split", ["training", "validation"])
 def test_unreadable_files_are_named(
@@ -276,13 +306,11 @@ def test_a_missing_field_is_named(make_config: MakeConfig) -> None:
 
 @pytest.fixture
 def mock_tfds() -> Iterator[None]:
-    """ADE20K of tfds with random pixels: its masks are colour images whose red is the class."""
+    """ADE20K of tfds with random pixels: it stores the gray PNGs of SceneParsing as they are."""
 
     def as_dataset(self: object, *_: object, **__: object) -> tf.data.Dataset:
         image = tf.io.encode_jpeg(tf.zeros([20, 30, 3], tf.uint8))
-        annotation = tf.io.encode_png(
-            tf.constant([7, 99, 0], tf.uint8) + tf.zeros([20, 30, 1], tf.uint8)
-        )
+        annotation = tf.io.encode_png(tf.fill([20, 30, 1], tf.constant(7, tf.uint8)))
         example = {"image": image, "annotation": annotation}
         return (
             tf.data.Dataset.from_tensors(example)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dwconv_jax.data.detection.coco import encode_mask, parse_annotations
+from dwconv_jax.data.detection.coco import parse_annotations
+from dwconv_jax.data.detection.masks import encode_mask
 from dwconv_jax.tasks.detection.metrics import DetectionMetrics, Truth, to_results
 
 SIZE = (120, 160)

@@ -8,7 +8,8 @@ from etils import epath
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from dwconv_jax.data.detection.coco import encode_mask, parse_annotations
+from dwconv_jax.data.detection.coco import parse_annotations
+from dwconv_jax.data.detection.masks import encode_mask
 from dwconv_jax.drawing import make_palette
 from dwconv_jax.tasks.detection.pictures import draw_annotations, write_detections
 from dwconv_jax.tasks.task import Prediction

@@ -1,0 +1,173 @@
+"""Encoded images, told apart by their content and not by the names of their files."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+# What is read; endings of file names only decide which files of a folder are listed.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+PNG = b"\x89PNG\r\n\x1a\n"
+_NATIVE = (b"\xff\xd8\xff", PNG)  # how files begin that TensorFlow decodes by itself
+_PNG_HEADER = 33  # bytes
+_PNG_SIZE = 16  # offset of the width and the height, big-endian uint32
+_GRAY_MODES = ("1", "L", "LA")
+_COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+class UnreadableError(Exception):
+    """An image or label map that cannot be read; the message says why, but not which file it is."""
+
+
+def png_header(encoded: tf.Tensor) -> tf.Tensor:
+    """The first bytes of a string scalar, filled up with zeros if they are too few for a PNG."""
+    return tf.strings.substr(encoded, 0, _PNG_HEADER) + bytes(_PNG_HEADER)
+
+
+def is_small_png(header: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Whether a `png_header` is one, and its image has pixels, but at most `max_pixels`."""
+    is_png = tf.strings.substr(header, 0, len(PNG)) == PNG
+    return is_png & _is_small(_png_size(header), max_pixels)
+
+
+def image_size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width of a JPEG or PNG, int32 `[2]`, from its header."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: _png_size(png_header(encoded)),
+    )
+
+
+def _png_size(header: tf.Tensor) -> tf.Tensor:
+    fields = tf.strings.substr(header, _PNG_SIZE, 8)
+    return tf.io.decode_raw(fields, tf.int32, little_endian=False)[::-1]
+
+
+def _is_small(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    return tf.reduce_all(size > 0) & (tf.reduce_prod(tf.cast(size, tf.int64)) <= max_pixels)
+
+
+def admit(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Passes on JPEGs and PNGs, and turns other formats into PNGs.
+
+    Args:
+      encoded: string scalar.
+      max_pixels: the most pixels of an image; checked before anything is decoded.
+
+    Returns:
+      A JPEG or PNG, string scalar. Evaluating it is a TensorFlow error if `checked` refuses the
+      content.
+    """
+
+    def admit_jpeg() -> tf.Tensor:
+        return tf.cond(
+            _is_small(tf.io.extract_jpeg_shape(encoded)[:2], max_pixels), lambda: encoded, convert
+        )
+
+    def convert() -> tf.Tensor:
+        return read_in_python(lambda content: checked(content, max_pixels), encoded, b"")
+
+    # A branch costs as much as decoding a tiny image, so that PNGs, the tiniest, pass only one.
+    return tf.cond(
+        is_small_png(png_header(encoded), max_pixels),
+        lambda: encoded,
+        lambda: tf.cond(tf.io.is_jpeg(encoded), admit_jpeg, convert),
+    )
+
+
+def read_in_python(
+    read: Callable[[bytes], Any], encoded: tf.Tensor, empty: np.ndarray | bytes
+) -> tf.Tensor:
+    """Calls a Python function within a graph.
+
+    An exception in it would make TensorFlow log its traceback; an UnreadableError becomes a failed
+    assertion instead.
+
+    Args:
+      read: maps the content of a file to an array or a string; may raise UnreadableError.
+      encoded: string scalar, the content of the file.
+      empty: something of the type and rank of what `read` returns.
+    """
+
+    def attempt(content: bytes) -> tuple[np.bool_, Any]:
+        try:
+            return np.bool_(True), read(content)
+        except UnreadableError:
+            return np.bool_(False), empty
+
+    spec = tf.constant(empty)
+    is_read, value = tf.numpy_function(attempt, [encoded], (tf.bool, spec.dtype))
+    with tf.control_dependencies([tf.debugging.Assert(is_read, ["unreadable"])]):
+        return tf.ensure_shape(tf.identity(value), [None] * spec.shape.rank)
+
+
+def checked(content: bytes, max_pixels: int) -> bytes:
+    """Checks the header of an image, and turns formats other than JPEG and PNG into PNG.
+
+    Args:
+      content: of the file. Of an animation, the first frame is read.
+      max_pixels: the most pixels of an image.
+
+    Returns:
+      A JPEG or PNG.
+
+    Raises:
+      UnreadableError: the content is not in one of `FORMATS`, has too many pixels, or is corrupt.
+    """
+    if not content:
+        raise UnreadableError("the image is empty")
+    with open_limited(content, FORMATS, "image", max_pixels) as image:
+        if content.startswith(_NATIVE):
+            return content
+        if image.mode not in (*_GRAY_MODES, *_COLOR_MODES):
+            raise UnreadableError(
+                f"the image is a {image.format} of Pillow's mode {image.mode}; legal are 8 bits "
+                "per channel"
+            )
+        try:
+            pixels = image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+        except Exception as error:  # whatever a decoder raises for corrupt data
+            raise UnreadableError(
+                f"the image is a {image.format} that is corrupt or truncated"
+            ) from error
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+def open_limited(
+    content: bytes, formats: tuple[str, ...], what: str, max_pixels: int
+) -> Image.Image:
+    """Opens an image with Pillow, which reads the header alone.
+
+    Args:
+      content: of the file.
+      formats: Pillow's names of the legal formats.
+      what: the image, for errors.
+      max_pixels: the most pixels of an image.
+
+    Raises:
+      UnreadableError: the content is in none of the formats, or has too many pixels.
+    """
+    too_large = f"the {what} has more pixels than config.dataset.max_pixels={max_pixels}"
+    try:
+        image = Image.open(io.BytesIO(content), formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableError(too_large) from error
+    except Exception as error:  # whatever a decoder raises for corrupt data
+        problem = (
+            "corrupt or truncated"
+            if content.startswith(_NATIVE)
+            else f"corrupt, or of an unknown format; legal: {', '.join(formats)}"
+        )
+        raise UnreadableError(f"the {what} is {problem}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnreadableError(f"{too_large}: {height} x {width}")
+    return image
