@@ -38,7 +38,7 @@ def read_config(workdir: epath.Path) -> ConfigDict:
         config = base_config(saved.get("task"))
         config.update(saved)
         validate(config)
-    except (UserError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not the config of a run: {error}") from error
     return config
 

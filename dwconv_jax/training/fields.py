@@ -1,6 +1,7 @@
 """The fields of a run's configuration, each declared once."""
 
 import dataclasses
+from typing import Any, Self
 
 from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.config import DatasetConfig
@@ -34,12 +35,35 @@ _SEED = Legal("an int in [0, 2**32)", lambda value: is_int(value) and 0 <= value
 _AXIS = Legal("a positive int or -1", lambda value: is_int(value) and (value > 0 or value == -1))
 
 
+_OVERRIDES = {
+    "embed_dim": POSITIVE,
+    "depths": Legal(
+        "a tuple of positive ints",
+        lambda value: isinstance(value, tuple | list) and value and all(map(is_positive, value)),
+    ),
+    "patch_size": POSITIVE,
+    "mlp_ratio": POSITIVE_NUMBER,
+    "batch_norm_group_size": Legal(
+        "None or a positive int", lambda value: value is None or is_positive(value)
+    ),
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
     """Arguments of `dwconv_jax.create_model`, which also takes those that are not listed here."""
 
     path = "config.model"
     accepts_more = True
+
+    @classmethod
+    def from_config(cls, config: Any) -> Self:
+        """See `Settings`; also checks the overrides that every model takes, if there are any."""
+        settings = super().from_config(config)
+        for name, check in _OVERRIDES.items():
+            if name in config and (complaint := check.complaint(config[name])):
+                raise UserError(f"{cls.path}.{name}={config[name]!r} {complaint}")
+        return settings
 
     name: str = setting("dwnet_tiny", "A name in `dwconv_jax.list_models()`.", NAME)
     drop_path_rate: float = setting(
