@@ -82,16 +82,17 @@ def _pictures(folder: epath.Path, out: epath.Path) -> list[str]:
     """Returns the names of pictures below a folder, sorted, without those below `out`."""
     if not folder.is_dir():
         raise FileNotFoundError(f"--images={folder}: there is no such folder")
-    if folder.resolve() == out.resolve():
+    folder, out = folder.resolve(), out.resolve()
+    if folder == out:
         raise UserError(
             f"--out={out} must not be the folder of --images, whose pictures it would mix with or "
             "replace"
         )
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES]
+    files = (base / name for base, _, names in folder.walk() for name in names)
     names = sorted(
         path.relative_to(folder).as_posix()
-        for path in paths
-        if path.is_file() and out.resolve() not in path.resolve().parents
+        for path in files
+        if path.suffix.lower() in _SUFFIXES and out not in path.parents
     )
     if not names:
         raise FileNotFoundError(
