@@ -39,7 +39,9 @@ _OVERRIDES = {
     "embed_dim": POSITIVE,
     "depths": Legal(
         "a tuple of positive ints",
-        lambda value: isinstance(value, tuple | list) and value and all(map(is_positive, value)),
+        lambda value: (
+            isinstance(value, tuple | list) and len(value) > 0 and all(map(is_positive, value))
+        ),
     ),
     "patch_size": POSITIVE,
     "mlp_ratio": POSITIVE_NUMBER,
