@@ -8,7 +8,14 @@
 Flags override fields of the config, such as --config.batch_size=256.
 """
 
-import sys
+# ruff: noqa: E402
+
+import signal
+
+# Until a run has taken a step there is nothing to save: Ctrl-C ends imports and compilation at
+# once. Python's own handler would be lost inside callbacks of JAX.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from typing import Any
 
 import jax
@@ -77,11 +84,8 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize()
     elif _COORDINATOR.value is not None:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    try:
-        with shown_errors():
-            _compile() if _MODE.value == "compile" else _run()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command again to continue from the last checkpoint")
+    with shown_errors():
+        _compile() if _MODE.value == "compile" else _run()
 
 
 def _run() -> None:

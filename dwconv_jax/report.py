@@ -20,6 +20,7 @@ from dwconv_jax import visualize
 from dwconv_jax.command_line import shown_errors
 from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import absolute_path
 from dwconv_jax.inference.evaluate import Evaluation, evaluate_classifier
 from dwconv_jax.inference.trained import TrainedModel, load_trained
 from dwconv_jax.layers.weights import Traits
@@ -50,7 +51,7 @@ def write_report(workdir: str) -> epath.Path:
       FileNotFoundError: if the workdir holds no run, or no checkpoint.
       UserError: if the run does not classify.
     """
-    folder = epath.Path(workdir)
+    folder = absolute_path(workdir, "--workdir")
     task = read_config(folder).task
     if task != "classification":
         raise UserError(

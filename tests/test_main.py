@@ -56,8 +56,8 @@ def test_training_needs_a_config_and_prediction_a_run(tmp_path):
     (line,) = messages(result)
     assert line.startswith("error: ") and "--mode=train and compile need --config" in line
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    folders = (f"--{name}={tmp_path}" for name in ("workdir", "images", "out"))
-    result = run("main.py", "--mode=predict", *folders)
+    folders = (f"--{name}={tmp_path}" for name in ("workdir", "images"))
+    result = run("main.py", "--mode=predict", *folders, f"--out={tmp_path / 'out'}")
     assert result.returncode == 1
     assert messages(result) == [
         f"error: {tmp_path}/config.json does not exist: --workdir must be one of main.py"

@@ -1,5 +1,6 @@
 """The page of a run: whole, self-contained, and of the run's own numbers."""
 
+import os
 import re
 import shutil
 
@@ -41,6 +42,23 @@ def test_without_the_data_the_page_has_the_rest(trained_run, tmp_path, monkeypat
     headings = re.findall("<h2>(.*)</h2>", page)
     assert headings == ["Curves", "Evaluation", "Config"]  # its kernels are predicted
     assert "has no confusion matrix" in page and "digits is not there" in page
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(trained_run, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    def missing(config):
+        raise FileNotFoundError("digits is not there")
+
+    workdir = tmp_path / "run"
+    shutil.copytree(trained_run[1], workdir)
+    (workdir / "report.html").write_text("old")
+    monkeypatch.setattr(Classification, "open", missing)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/report\.html'"):
+        write_report(str(workdir))
+    assert (workdir / "report.html").read_text() == "old"
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):

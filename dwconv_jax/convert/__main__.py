@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from dwconv_jax.command_line import shown_errors
@@ -22,20 +23,23 @@ from dwconv_jax.convert.weights import load_torch, to_torch
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import Model, create_model, list_models
 from dwconv_jax.models.registry import find_variant
+from dwconv_jax.quiet import hide_aftermath_of_orbax
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     args = _parser().parse_args(arguments)
+    hide_aftermath_of_orbax()
     with shown_errors():
-        if args.dst.exists():
-            raise FileExistsError(f"{args.dst} exists already; name a new file or directory")
-        model = _load(args.src, args.model, dict(args.override))
-        if args.dst.suffix in SUFFIXES:
-            write_state_dict(args.dst, to_torch(model, args.image_size))
+        source, destination = Path(args.src).expanduser(), Path(args.dst).expanduser()
+        if destination.exists():
+            raise FileExistsError(f"{destination} exists already; name a new file or directory")
+        model = _load(source, args.model, dict(args.override))
+        if destination.suffix in SUFFIXES:
+            _write_torch(destination, to_torch(model, args.image_size))
         else:
-            save_weights(args.dst, model)
-    print(f"wrote {args.dst}: {args.model} with {model.num_classes} classes")
+            save_weights(destination, model)
+    print(f"wrote {destination}: {args.model} with {model.num_classes} classes")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
         "--image_size", type=int, default=224, help="of the attention masks in Swin's PyTorch files"
     )
     return parser
+
+
+def _write_torch(path: Path, state_dict: dict[str, np.ndarray]) -> None:
+    try:
+        write_state_dict(path, state_dict)
+    except OSError as error:  # such as a full disk, of which the system does not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _override(text: str) -> tuple[str, Any]:

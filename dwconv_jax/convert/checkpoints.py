@@ -1,6 +1,7 @@
 """Weights as Orbax checkpoints, and weights from the checkpoints of training runs."""
 
 import os
+import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -11,8 +12,11 @@ from etils import epath
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
+from dwconv_jax.convert.checksums import find_damage, has_checksums, write_checksums
 from dwconv_jax.convert.fit import fit
+from dwconv_jax.convert.intact import CheckpointError, first_reason, newest_intact
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import absolute_path
 
 # The weights in a checkpoint, under the names that training runs use.
 _PARTS = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
@@ -25,14 +29,23 @@ def save_weights(path: str | os.PathLike[str], model: nnx.Module) -> None:
 
     Raises:
       FileExistsError: if `path` exists.
+      CheckpointError: if it cannot be written, for example on a full disk; nothing is left behind.
     """
-    directory = epath.Path(path).absolute()
+    directory = absolute_path(path, "the path of a checkpoint")
     if directory.exists():
         raise FileExistsError(f"{directory} exists already; name a new directory")
-    ocp.save(
-        directory,
-        {part: nnx.to_pure_dict(nnx.state(model, kind)) for part, kind in _PARTS.items()},
-    )
+    parts = {part: nnx.to_pure_dict(nnx.state(model, kind)) for part, kind in _PARTS.items()}
+    # Orbax would leave an unfinished directory beside the path.
+    folder = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")
+    try:
+        folder.mkdir(parents=True)
+        ocp.save(folder / "weights", parts)
+        write_checksums(folder / "weights")
+        (folder / "weights").rename(directory)
+    except Exception as error:  # Orbax raises almost anything.
+        raise CheckpointError(f"cannot write {directory}: {first_reason(error)}") from error
+    finally:
+        folder.rmtree(missing_ok=True)
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -41,29 +54,39 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Of a run with `config.ema_decay` they are the averages. Optimizer state is not read.
 
     Args:
-      path: a directory written by `save_weights`, a workdir of `main.py` (its newest checkpoint is
-        read), or one of the checkpoints in a workdir.
+      path: a directory written by `save_weights`, a workdir of `main.py` (its newest intact
+        checkpoint is read; damaged ones are skipped with a warning), or one of the checkpoints in a
+        workdir.
 
     Returns:
       Arrays by the path of their variable in the model, such as "head/kernel".
 
     Raises:
       FileNotFoundError: if there is no checkpoint.
+      CheckpointError: if no checkpoint of the workdir is intact.
+      UserError: if the checkpoint is damaged, or does not hold weights.
+    """
+    return read_arrays(_find(absolute_path(path, "the path of a checkpoint")))
+
+
+def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
+    """Reads the weights in the directory of a checkpoint whose checksums have been compared.
+
+    Raises:
       UserError: if it is damaged, or does not hold weights.
     """
-    checkpoint = _find(epath.Path(path).absolute())
     try:
-        saved = ocp.metadata(checkpoint).metadata
+        saved = ocp.metadata(path).metadata
         averages = saved.get("ema")
         # NumPy arrays as templates: the devices that wrote a checkpoint may not be here.
         parts = {part: jax.tree.map(_empty, (averages or saved)[part]) for part in _PARTS}
         context = ocp.Context()
         context.pytree.loading.partial_load = True  # without the optimizer's state
         with context:
-            loaded = ocp.load(checkpoint, {"ema": parts} if averages else parts)
+            loaded = ocp.load(path, {"ema": parts} if averages else parts)
         loaded = loaded["ema"] if averages else loaded
     except Exception as error:  # Orbax raises almost anything.
-        raise UserError(f"{checkpoint} is damaged, or no checkpoint of weights") from error
+        raise UserError(f"{path} is damaged, or no checkpoint of weights") from error
     return {
         _name(path): leaf
         for part in loaded.values()
@@ -114,15 +137,16 @@ def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
 
 
 def _find(directory: epath.Path) -> epath.Path:
+    """Returns the checkpoint that a path means, after comparing its checksums."""
     run = directory / "checkpoints"
-    if not run.exists():
-        if not directory.exists():
-            raise FileNotFoundError(f"{directory} does not exist")
-        return directory
-    finished = [path for path in run.iterdir() if path.name.isdigit()]
-    if not finished:
-        raise FileNotFoundError(f"{run} holds no finished checkpoint")
-    return max(finished, key=lambda path: int(path.name))
+    if run.exists():
+        return newest_intact(run)
+    if not directory.exists():
+        raise FileNotFoundError(f"{directory} does not exist")
+    # Other programs, and older versions, write weights without checksums.
+    if has_checksums(directory) and (damage := find_damage(directory)):
+        raise UserError(f"{directory} is damaged, or no checkpoint of weights: {damage}")
+    return directory
 
 
 def _empty(saved: Any) -> np.ndarray:

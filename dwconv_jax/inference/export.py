@@ -3,11 +3,10 @@
 import json
 
 import jax
-from etils import epath
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.files import write_atomically
+from dwconv_jax.files import absolute_path, write_atomically
 from dwconv_jax.inference.program import PLATFORMS, export_model
 from dwconv_jax.inference.trained import load_trained
 from dwconv_jax.inference.verify import latency_ms, random_pixels, relative_difference
@@ -36,7 +35,7 @@ def export_run(
       FileNotFoundError: if the run has no checkpoint.
       UserError: if the run does not classify, or its program does not compute what the model does.
     """
-    path = epath.Path(out)
+    path = absolute_path(out, "--out")
     about_path = path.with_suffix(".json")
     for written in (path, about_path):
         if written.exists():
@@ -60,7 +59,11 @@ def export_run(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(about_path, json.dumps(about, indent=1) + "\n")
-    write_atomically(path, bytes(exported.serialize()))
+    try:
+        write_atomically(path, bytes(exported.serialize()))
+    except OSError:
+        about_path.unlink(missing_ok=True)  # it would refuse the next attempt
+        raise
     latencies = (f"{latency_ms(program, batch):.2f} ms for {len(batch)}" for batch in pixels)
     return (
         f"wrote {path}: {config.model.name}, step {trained.step}, for {', '.join(PLATFORMS)}, "

@@ -1,12 +1,19 @@
 """The trained model of a workdir, ready to predict."""
 
 import dataclasses
+import functools
+import os
+from collections.abc import Callable
 from typing import Any
 
+import jax
 from etils import epath
+from flax import nnx
 from ml_collections import ConfigDict
 
+from dwconv_jax.data.dataset import Batch
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import absolute_path
 from dwconv_jax.tasks.registry import create_task, restore_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.description import config_of_run, read_data_description
@@ -29,6 +36,31 @@ class TrainedModel:
     model: Any
     step: int
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of the labels."""
+        return self.task.class_names
+
+    def read_picture(self, path: str | os.PathLike[str]) -> Batch:
+        """Reads a picture as a batch of one image, preprocessed as for evaluation.
+
+        Raises:
+          UserError: if the file is not a picture.
+        """
+        return self.task.read_picture(absolute_path(path, "path"))
+
+    def predict(self, batch: Batch) -> Any:
+        """Returns what `Task.predict` does: for classification, logits `[B, classes]`."""
+        return self._predict(batch)
+
+    @functools.cached_property
+    def _predict(self) -> Callable[[Batch], Any]:
+        graph, state = nnx.split(self.model)
+        program = jax.jit(
+            lambda state, batch: self.task.predict(nnx.merge(graph, state, copy=True), batch)
+        )
+        return lambda batch: program(state, batch)
+
 
 def load_trained(
     workdir: str, checkpoint: str = "latest", config: ConfigDict | None = None
@@ -48,7 +80,7 @@ def load_trained(
       FileNotFoundError: if the workdir holds no run, or not that checkpoint.
       CheckpointError: if no checkpoint is intact.
     """
-    path = epath.Path(workdir).absolute()
+    path = absolute_path(workdir, "--workdir")
     config = config_of_run(path, config)
     task = _restore_task(config, path)
     model, step = restore_model(task, config, path, checkpoint)

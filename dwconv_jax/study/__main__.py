@@ -10,10 +10,10 @@ results of cells that ran elsewhere. Writes `table.csv`, `table.md` and `report.
 import sys
 
 from absl import app, flags
-from etils import epath
 from ml_collections import config_flags
 
 from dwconv_jax.command_line import shown_errors
+from dwconv_jax.files import absolute_path
 from dwconv_jax.flags import parse_flags
 from dwconv_jax.training.host_memory import reuse_host_memory
 
@@ -34,13 +34,16 @@ def main(argv: list[str]) -> None:
     import jax
 
     from dwconv_jax.study.cells import run_cell
+    from dwconv_jax.study.grid import check_study
     from dwconv_jax.study.run import run_all
     from dwconv_jax.training import logs
 
     logs.set_up()
-    study, workdir = _CONFIG.value, epath.Path(_WORKDIR.value).absolute()
+    study = _CONFIG.value
     try:
         with shown_errors():
+            check_study(study)
+            workdir = absolute_path(_WORKDIR.value, "--workdir")
             if _CELL.value is not None:
                 # The seeds of a cell share programs that take longer to compile than to run.
                 jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))

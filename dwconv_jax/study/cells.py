@@ -17,7 +17,7 @@ from dwconv_jax.models import multiply_adds
 from dwconv_jax.study.grid import cell_config
 from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.training import loop
-from dwconv_jax.training.config import differences
+from dwconv_jax.training.description import check_same_config
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.writers import read_jsonl
 
@@ -53,14 +53,11 @@ def read_result(config: ConfigDict, directory: epath.Path) -> Result | None:
     path = directory / "result.json"
     if not path.exists():
         return None
-    old = json.loads((directory / "config.json").read_text())
-    changed = differences(old, json.loads(config.to_json_best_effort()))
-    if changed:
-        raise UserError(
-            f"{directory} holds the result of another config; use another --workdir, or the same "
-            "config:\n  " + "\n  ".join(changed)
-        )
-    return json.loads(path.read_text())
+    check_same_config(config, directory, held="the result")
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to finish the run anew") from error
 
 
 def _train(config: ConfigDict, directory: epath.Path) -> None:

@@ -49,6 +49,14 @@ def study_config(
     )
 
 
+def check_study(study: ConfigDict) -> None:
+    """Raises a UserError for a config that `study_config` did not make."""
+    if "cells" not in study:
+        raise UserError(
+            "--config is the config of one run, not of a study: name a study_*.py of configs/"
+        )
+
+
 def cell_config(study: ConfigDict, cell: int, seed: int) -> ConfigDict:
     """Returns the config of one training run; raises a UserError for an unknown cell."""
     if not 0 <= cell < len(study.cells):

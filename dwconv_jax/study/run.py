@@ -8,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import write_atomically
 from dwconv_jax.study.page import write_study_page
 from dwconv_jax.study.table import Row, collect, markdown, write_csv
 from dwconv_jax.training.logs import log
@@ -39,7 +40,7 @@ def run_all(study: ConfigDict, workdir: epath.Path, command: Sequence[str], jobs
     rows = collect(study, workdir)
     if rows:
         write_csv(workdir / "table.csv", rows)
-        (workdir / "table.md").write_text(markdown(rows))
+        write_atomically(workdir / "table.md", markdown(rows))
         write_study_page(workdir / "report.html", study, rows)
         print(f"{markdown(rows)}\nwrote table.csv, table.md and report.html into {workdir}")
     failed = [study.cells[cell][0] for cell, ok in zip(left, succeeded, strict=True) if not ok]

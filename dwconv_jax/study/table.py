@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+import io
 import statistics
 from collections.abc import Sequence
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from dwconv_jax.files import write_atomically
 from dwconv_jax.study.cells import Result, read_result, run_directory
 from dwconv_jax.study.grid import cell_config
 
@@ -82,19 +84,20 @@ def collect(study: ConfigDict, workdir: epath.Path) -> list[Row]:
 
 def write_csv(path: epath.Path, rows: Sequence[Row]) -> None:
     """Writes the numbers without rounding, one line per cell."""
-    with path.open("w") as file:
-        writer = csv.writer(file)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(
+        ["cell", "accuracy", "spread", "seeds", "parameters", "multiply_adds", "step_ms"]
+    )
+    for row in rows:
+        spread = "" if row.spread is None else row.spread
         writer.writerow(
-            ["cell", "accuracy", "spread", "seeds", "parameters", "multiply_adds", "step_ms"]
-        )
-        for row in rows:
-            spread = "" if row.spread is None else row.spread
-            writer.writerow(
-                [
-                    row.cell, row.accuracy, spread, len(row.results), row.parameters,
-                    row.multiply_adds, row.step_ms,
-                ]
-            )  # fmt: skip
+            [
+                row.cell, row.accuracy, spread, len(row.results), row.parameters,
+                row.multiply_adds, row.step_ms,
+            ]
+        )  # fmt: skip
+    write_atomically(path, table.getvalue())
 
 
 def markdown(rows: Sequence[Row]) -> str:

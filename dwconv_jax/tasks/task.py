@@ -1,6 +1,7 @@
 """What every task of the training loop has: data, model, loss, prediction and metrics."""
 
 import abc
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -26,8 +27,16 @@ Metrics: TypeAlias = clu_metrics.Collection | clu_metrics.Metric
 
 
 class Prediction(NamedTuple):
-    """What a model predicts for one picture; `output` is one row of what `Task.predict` returns."""
+    """What a model predicts for one picture.
 
+    Attributes:
+      name: of the picture: its path below the folder of pictures, such as "cats/1.jpg".
+      path: of the picture.
+      batch: what `Task.read_picture` returns.
+      output: one row of what `Task.predict` returns.
+    """
+
+    name: str
     path: epath.Path
     batch: Batch
     output: Any
@@ -105,6 +114,13 @@ class Task(abc.ABC):
         """The number of whole batches among the training examples."""
         return self.dataset.steps_per_epoch(self._config.batch_size)
 
+    @property
+    def eval_batch_size(self) -> int:
+        """`config.eval_batch_size`, at most the evaluation split rounded up to the devices."""
+        devices = jax.device_count()
+        whole_split = math.ceil(self.dataset.num_eval / devices) * devices
+        return min(self._config.eval_batch_size, whole_split)
+
     def create_model(self, rngs: nnx.Rngs) -> nnx.Module:
         """Creates the model of `config.model` for the channels and classes of the data."""
         arguments = self._config.model.to_dict()
@@ -138,7 +154,7 @@ class Task(abc.ABC):
     def eval_batches(self) -> Iterator[Batch]:
         """Yields this process's share of the evaluation data, padded and masked."""
         return self.dataset.eval_batches(
-            self._config.eval_batch_size,
+            self.eval_batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

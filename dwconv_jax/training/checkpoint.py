@@ -9,16 +9,18 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from dwconv_jax.training.checksums import find_damage, write_checksums
-from dwconv_jax.training.logs import log
+from dwconv_jax.convert.checksums import find_damage, write_checksums
+from dwconv_jax.convert.intact import (
+    CheckpointError,
+    find_damaged,
+    finished_checkpoints,
+    first_reason,
+)
+from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.training.state import TrainState
 
 _DIRECTORY = "checkpoints"
 _SET_ASIDE = "damaged_"
-
-
-class CheckpointError(OSError):
-    """A checkpoint that could not be written or read."""
 
 
 class Checkpoints:
@@ -43,7 +45,7 @@ class Checkpoints:
         self._directory = workdir / _DIRECTORY
         self._best_metric = best_metric
         self._saving: int | None = None
-        self._damaged = _find_damaged(self._directory)
+        self._damaged = find_damaged(self._directory)
         if self._damaged and not read_only:
             _set_aside(self._directory, self._damaged)
         policies = ocp.training.preservation_policies
@@ -86,22 +88,39 @@ class Checkpoints:
         rated = [checkpoint for checkpoint in self._intact() if checkpoint.metrics]
         return max(rated, key=lambda c: c.metrics[self._best_metric]).step if rated else None
 
+    @property
+    def latest_in_words(self) -> str:
+        """Says what a failed run has left to continue from."""
+        if self.latest_step is None:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is that of step {self.latest_step}"
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether there is an intact checkpoint of a step that was saved with metrics."""
+        return any(checkpoint.step == step and checkpoint.metrics for checkpoint in self._intact())
+
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
         """Saves the state under its step, with evaluation metrics if given.
 
-        Returns as soon as the state may change; the files are written in the background.
+        Returns as soon as the state may change; the files are written in the background. Replaces
+        a checkpoint of the same step only to add metrics to it.
 
         Raises:
           CheckpointError: if this or the previous save failed; earlier checkpoints stay intact.
         """
         step = int(state.step)
-        if step == self.latest_step:
+        exists = step == self.latest_step
+        if exists and (not metrics or self.is_evaluated(step)):
             return
         self.wait()
         with self._naming_what_failed():
             self._saving = step
             self._checkpointer.save_async(
-                step, state, force=True, metrics=dict(metrics) if metrics else None
+                step,
+                state,
+                force=True,
+                overwrite=exists,
+                metrics=dict(metrics) if metrics else None,
             )
 
     def wait(self) -> None:
@@ -114,7 +133,9 @@ class Checkpoints:
 
         Raises:
           FileNotFoundError: if there is none.
+          UserError: for another name.
         """
+        check_choice("checkpoint", name, ("latest", "best"))
         step = self.best_step if name == "best" else self.latest_step
         if step is None:
             reason = "none has been evaluated yet" if name == "best" else "train there first"
@@ -144,7 +165,7 @@ class Checkpoints:
             return self._checkpointer.load(step, abstract_state)
         except Exception as error:  # Orbax raises almost anything.
             raise CheckpointError(
-                f"{path} does not hold the state of a run of this config: {_reason(error)}"
+                f"{path} does not hold the state of a run of this config: {first_reason(error)}"
             ) from error
 
     def _intact(self) -> list[Any]:
@@ -162,14 +183,14 @@ class Checkpoints:
             yield
         except Exception as error:  # Orbax raises almost anything.
             raise CheckpointError(
-                f"could not save step {self._saving} in {self._directory}: {_reason(error)}; "
-                f"the last checkpoint is that of step {self.latest_step}"
+                f"could not save step {self._saving} in {self._directory}: {first_reason(error)}; "
+                f"{self.latest_in_words}"
             ) from error
 
 
 def has_checkpoint(workdir: epath.Path) -> bool:
     """Whether a workdir has checkpoints."""
-    return bool(_checkpoints_in(workdir / _DIRECTORY))
+    return bool(finished_checkpoints(workdir / _DIRECTORY))
 
 
 def find_checkpoint(workdir: epath.Path, name: str, *, best_metric: str) -> epath.Path:
@@ -194,33 +215,6 @@ def abstract(state: Any, shardings: Any) -> Any:
     )
 
 
-def _checkpoints_in(directory: epath.Path) -> list[epath.Path]:
-    """Returns finished checkpoints, newest first."""
-    paths = directory.iterdir() if directory.exists() else ()
-    finished = [path for path in paths if path.name.isdigit()]
-    return sorted(finished, key=lambda path: int(path.name), reverse=True)
-
-
-def _find_damaged(directory: epath.Path) -> set[int]:
-    """Returns the steps of damaged checkpoints; reads all files of those up to the first intact."""
-    damages, intact = {}, False
-    for path in _checkpoints_in(directory):
-        # Orbax reads the metrics of all checkpoints, but usually only the newest state is read.
-        damage = find_damage(path, part="metrics/" if intact else "")
-        if damage is None:
-            intact = True
-        else:
-            damages[path] = damage
-    if damages and not intact:
-        found = "; ".join(f"{path.name}: {damage}" for path, damage in damages.items())
-        raise CheckpointError(
-            f"no checkpoint in {directory} is intact ({found}); to start anew, use another workdir"
-        )
-    for path, damage in damages.items():
-        log.warning(f"skipping the damaged checkpoint {path}: {damage}")
-    return {int(path.name) for path in damages}
-
-
 def _set_aside(directory: epath.Path, steps: set[int]) -> None:
     """Renames damaged checkpoints once all processes have found them."""
     multihost_utils.sync_global_devices("damaged checkpoints are found")
@@ -231,10 +225,3 @@ def _set_aside(directory: epath.Path, steps: set[int]) -> None:
             (directory / str(step)).rename(aside)
     multihost_utils.sync_global_devices("damaged checkpoints are set aside")
     steps.clear()
-
-
-def _reason(error: BaseException) -> str:
-    """Returns the first line of the error that started a chain."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return str(error).strip().split("\n")[0]

@@ -28,20 +28,34 @@ def read_config(workdir: epath.Path) -> ConfigDict:
 
     Raises:
       FileNotFoundError: if the workdir holds no run.
+      UserError: if the file is damaged, or holds an illegal value.
     """
     path = workdir / _CONFIG
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: --workdir must be one of main.py")
-    saved = _with_tuples(json.loads(path.read_text()))
-    config = base_config(saved["task"])
-    config.update(saved)
+    saved = _with_tuples(_read_fields(path))
+    try:
+        config = base_config(saved.get("task"))
+        config.update(saved)
+        validate(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not the config of a run: {error}") from error
     return config
 
 
 def read_data_description(workdir: epath.Path) -> DataDescription | None:
-    """Reads classes and channels of a run's data; None if an older version left none."""
+    """Reads classes and channels of a run's data; None if an older version left none.
+
+    Raises:
+      UserError: if the file is damaged.
+    """
     path = workdir / _DATA
-    return DataDescription.from_json(json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return DataDescription.from_json(_read_fields(path))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} does not describe the data of a run: {error}") from error
 
 
 def config_of_run(workdir: epath.Path, config: ConfigDict | None = None) -> ConfigDict:
@@ -59,21 +73,41 @@ def config_of_run(workdir: epath.Path, config: ConfigDict | None = None) -> Conf
     return config
 
 
-def check_same_config(config: ConfigDict, workdir: epath.Path) -> None:
+def check_same_config(
+    config: ConfigDict, workdir: epath.Path, *, held: str = "checkpoints"
+) -> None:
     """Checks that a workdir holds no run, or one of this config; operational fields may differ.
 
+    Args:
+      config: of the run to start.
+      workdir: of the run.
+      held: what the error says that the workdir holds.
+
     Raises:
-      UserError: with one line for each field that differs.
+      UserError: with one line for each field that differs, or if `config.json` is damaged.
     """
     path = workdir / _CONFIG
     if not path.exists():
         return
-    changed = differences(json.loads(path.read_text()), json.loads(config.to_json_best_effort()))
+    changed = differences(_read_fields(path), json.loads(config.to_json_best_effort()))
     if changed:
         raise UserError(
-            f"{workdir} holds checkpoints of another config; use another workdir, or the same "
+            f"{workdir} holds {held} of another config; use another workdir, or the same "
             "config:\n  " + "\n  ".join(changed)
         )
+
+
+def _read_fields(path: epath.Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_bytes())
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise UserError(
+            f"{path} is damaged ({error}); restore it, or delete it and resume the run with "
+            "--config, which writes it anew"
+        ) from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} must hold an object of JSON, got {json.dumps(fields)[:80]}")
+    return fields
 
 
 def _with_tuples(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Exact evaluation over a whole evaluation split."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,17 +27,25 @@ class Evaluator:
             make_eval_step(run.task, run.model), out_shardings=(None, batch_sharding(run.mesh))
         )
 
-    def __call__(self, state: TrainState) -> tuple[dict[str, float], list[np.ndarray]]:
+    def __call__(
+        self, state: TrainState, stopped: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, float], list[np.ndarray]] | None:
         """Evaluates a state.
 
+        Args:
+          state: of the run.
+          stopped: is asked before every batch whether to give up.
+
         Returns:
-          Metrics over the whole split, and pictures of a few predictions.
+          Metrics over the whole split, and pictures of a few predictions; None if stopped.
 
         Raises:
           NonFiniteError: if a metric is not finite.
         """
         total, pictures = None, []
         for batch, on_devices in prefetch(self._run.task.eval_batches(), self._run.mesh):
+            if stopped():
+                return None
             metrics, predictions = self._step(state, on_devices)
             if total is None:
                 total, pictures = metrics, self._draw(batch, predictions)

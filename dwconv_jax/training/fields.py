@@ -1,6 +1,7 @@
 """The fields of a run's configuration, each declared once."""
 
 import dataclasses
+from typing import Any, Self
 
 from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.config import DatasetConfig
@@ -30,7 +31,24 @@ DATASETS: dict[str, type[DatasetConfig]] = {
 }
 
 _BETA = Legal("in [0, 1)", lambda value: is_number(value) and 0 <= value < 1)
+_SEED = Legal("an int in [0, 2**32)", lambda value: is_int(value) and 0 <= value < 2**32)
 _AXIS = Legal("a positive int or -1", lambda value: is_int(value) and (value > 0 or value == -1))
+
+
+_OVERRIDES = {
+    "embed_dim": POSITIVE,
+    "depths": Legal(
+        "a tuple of positive ints",
+        lambda value: (
+            isinstance(value, tuple | list) and len(value) > 0 and all(map(is_positive, value))
+        ),
+    ),
+    "patch_size": POSITIVE,
+    "mlp_ratio": POSITIVE_NUMBER,
+    "batch_norm_group_size": Legal(
+        "None or a positive int", lambda value: value is None or is_positive(value)
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +57,15 @@ class ModelConfig(Settings):
 
     path = "config.model"
     accepts_more = True
+
+    @classmethod
+    def from_config(cls, config: Any) -> Self:
+        """See `Settings`; also checks the overrides that every model takes, if there are any."""
+        settings = super().from_config(config)
+        for name, check in _OVERRIDES.items():
+            if name in config and (complaint := check.complaint(config[name])):
+                raise UserError(f"{cls.path}.{name}={config[name]!r} {complaint}")
+        return settings
 
     name: str = setting("dwnet_tiny", "A name in `dwconv_jax.list_models()`.", NAME)
     drop_path_rate: float = setting(
@@ -143,7 +170,7 @@ class RunConfig(Settings):
     path = "config"
 
     task: str = setting("classification", "What to train.", one_of(*DATASETS))
-    seed: int = setting(0, "Decides every random choice.")
+    seed: int = setting(0, "Decides every random choice.", _SEED)
     num_epochs: int = setting(30, "The length of training in epochs.", int_from(1))
     num_steps: int | None = setting(
         None, "The length of training in steps; overrides `num_epochs`.", int_from(1)
@@ -152,7 +179,10 @@ class RunConfig(Settings):
         128, "Examples of a training step, over all devices and processes.", int_from(1)
     )
     eval_batch_size: int = setting(
-        256, "Examples of an evaluation step.", int_from(1), operational=True
+        256,
+        "Examples of an evaluation step; at most as many as the evaluation split has.",
+        int_from(1),
+        operational=True,
     )
     accumulation_steps: int = setting(
         1, "Micro-batches whose gradients are averaged for a step.", int_from(1)
@@ -199,6 +229,18 @@ class RunConfig(Settings):
     checkpoint_every_steps: int = setting(
         500, "Steps between checkpoints.", int_from(1), operational=True
     )
+    log_every_epochs: float | None = setting(
+        None, "Epochs between logs; overrides `log_every_steps`.", POSITIVE_NUMBER,
+        operational=True,
+    )  # fmt: skip
+    eval_every_epochs: float | None = setting(
+        None, "Epochs between evaluations; overrides `eval_every_steps`.", POSITIVE_NUMBER,
+        operational=True,
+    )  # fmt: skip
+    checkpoint_every_epochs: float | None = setting(
+        None, "Epochs between checkpoints; overrides `checkpoint_every_steps`.", POSITIVE_NUMBER,
+        operational=True,
+    )  # fmt: skip
     keep_checkpoints: int = setting(
         2, "How many of the newest checkpoints to keep, besides the best.", int_from(1),
         operational=True,

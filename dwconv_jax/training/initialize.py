@@ -5,6 +5,7 @@ from typing import Any
 from etils import epath
 
 from dwconv_jax.convert.pretrained import load_pretrained
+from dwconv_jax.files import absolute_path
 
 
 def load_initial_weights(model: Any, path: str, *, strict: bool = False) -> None:
@@ -22,7 +23,16 @@ def load_initial_weights(model: Any, path: str, *, strict: bool = False) -> None
       FileNotFoundError: if `path` does not exist.
       UserError: if the weights do not fit the model.
     """
-    source = epath.Path(path)
+    load_pretrained(model, find_initial_weights(path), strict=strict)
+
+
+def find_initial_weights(path: str) -> epath.Path:
+    """Returns the absolute path of `config.init_from`.
+
+    Raises:
+      FileNotFoundError: if it does not exist.
+    """
+    source = absolute_path(path, "config.init_from")
     if not source.exists():
         raise FileNotFoundError(f"config.init_from={path!r} does not exist")
-    load_pretrained(model, source, strict=strict)
+    return source

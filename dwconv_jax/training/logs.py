@@ -5,14 +5,15 @@ import logging
 import absl.logging
 import jax
 
+from dwconv_jax.quiet import hide_aftermath_of_orbax
+
 log = logging.getLogger("dwconv_jax")
 
 
 def set_up() -> None:
     """Prints our messages, from the first process only, and the warnings of libraries."""
     absl.logging.set_verbosity(absl.logging.WARNING)
-    # Orbax also logs, with a traceback, what it raises.
-    absl.logging.get_absl_handler().addFilter(lambda record: not record.exc_info)
+    hide_aftermath_of_orbax()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     log.addHandler(handler)

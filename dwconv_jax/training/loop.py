@@ -12,6 +12,7 @@ from dwconv_jax.training.checkpoint import Checkpoints
 from dwconv_jax.training.description import write_description
 from dwconv_jax.training.device_memory import peak_device_memory_gib
 from dwconv_jax.training.evaluator import Evaluator
+from dwconv_jax.training.lock import workdir_lock
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.preemption import Preempted, PreemptionWatch
 from dwconv_jax.training.prefetch import prefetch
@@ -33,18 +34,23 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       FileNotFoundError: if data or weights are missing.
       NonFiniteError: after more than `config.max_skipped_steps` non-finite steps.
       CheckpointError: if no checkpoint of the workdir is intact, or one cannot be saved.
-      Preempted: after a SIGTERM; the state of the current step is saved.
+      Preempted: after a SIGTERM or SIGINT; the state of the current step is saved.
     """
     run = prepare(config, workdir)
-    if jax.process_index() == 0:
-        write_description(run.workdir, config, run.task.description)
-    with jax.set_mesh(run.mesh), run.checkpoints() as checkpoints:
+    with (
+        workdir_lock(run.workdir),
+        jax.set_mesh(run.mesh),
+        run.checkpoints() as checkpoints,
+    ):
         first_step = checkpoints.latest_step or 0
         if checkpoints.latest_step is None:
             state = run.initial_state()
         else:
             state = checkpoints.restore(first_step, run.abstract_state)
-        if first_step >= run.num_steps:
+        # Only now: a start that fails must not change the description of another run.
+        if jax.process_index() == 0:
+            write_description(run.workdir, config, run.task.description)
+        if first_step >= run.num_steps and not _owes_evaluation(run, first_step, checkpoints):
             log.info(f"{run.workdir} holds a finished run of {run.num_steps} steps: evaluating it")
             return _evaluate(run, state)
         metric_log = MetricLog(run.workdir, first_step)
@@ -75,7 +81,9 @@ def evaluate(
 
 
 def _evaluate(run: Run, state: TrainState) -> dict[str, float]:
-    metrics, _ = Evaluator(run)(state)
+    results = Evaluator(run)(state)
+    assert results is not None, "nothing stops this evaluation"
+    metrics, _ = results
     log.info(f"evaluation: {_format(metrics)}")
     return metrics
 
@@ -83,13 +91,19 @@ def _evaluate(run: Run, state: TrainState) -> dict[str, float]:
 def _train_loop(
     run: Run, state: TrainState, first_step: int, checkpoints: Checkpoints, metric_log: MetricLog
 ) -> dict[str, float]:
-    config, num_steps = run.config, run.num_steps
+    num_steps, intervals = run.num_steps, run.intervals
     train_step, evaluator = run.train_step(), Evaluator(run)
-    stopwatch, pending = Stopwatch(), []
-    eval_metrics: dict[str, float] = {}
+    eval_metrics: dict[str, float] | None = None
+    pending: list[Mapping[str, jax.Array]] = []
     batches = itertools.islice(run.task.train_batches(first_step), num_steps - first_step)
     prefetched = prefetch(batches, run.mesh)
-    with PreemptionWatch() as watch, Profiler(run.workdir, config.profile_steps) as profiler:
+    with PreemptionWatch() as watch, Profiler(run.workdir, run.config.profile_steps) as profiler:
+        if _owes_evaluation(run, first_step, checkpoints):
+            eval_metrics = _evaluate_step(run, evaluator, state, first_step, watch, metric_log)
+            if eval_metrics is None:
+                raise _stopped(watch, first_step, checkpoints)
+            checkpoints.save(state, eval_metrics)
+        stopwatch = Stopwatch()
         for step, (batch, on_devices) in enumerate(prefetched, start=first_step + 1):
             if step == first_step + 1:
                 pictures = [run.task.draw_training(batch)]
@@ -99,30 +113,58 @@ def _train_loop(
                 state, metrics = train_step(state, on_devices)
             profiler.after(step, metrics)
             pending.append(metrics)
-            preempted = watch.reached(step)
-            evaluates = step == num_steps or step % config.eval_every_steps == 0
-            saves = evaluates or preempted or step % config.checkpoint_every_steps == 0
-            if saves or step % config.log_every_steps == 0:
+            stopping = watch.reached()
+            if stopping or intervals.saves(step) or intervals.logs(step):
                 history, pending = jax.device_get(pending), []
                 _check_finite(run, step, history, int(state.skipped_steps), checkpoints)
                 _log_training(run, step, history, stopwatch.lap(), metric_log)
             with stopwatch.pause():
-                if evaluates:
-                    eval_metrics, pictures = evaluator(state)
-                    metric_log.write(step, "eval", eval_metrics)
-                    metric_log.write_pictures(step, "predictions", pictures)
-                    log.info(f"step {step}/{num_steps}  evaluation: {_format(eval_metrics)}")
-                if saves:
-                    checkpoints.save(state, eval_metrics if evaluates else None)
-            if preempted and step < num_steps:
-                checkpoints.wait()
-                log.info(f"stopped at step {step}: run the same command again to continue")
-                raise Preempted
+                eval_metrics = None
+                if intervals.evaluates(step) and not stopping:
+                    eval_metrics = _evaluate_step(run, evaluator, state, step, watch, metric_log)
+                    stopping = eval_metrics is None
+                if stopping or intervals.saves(step):
+                    checkpoints.save(state, eval_metrics)
+            if stopping:
+                raise _stopped(watch, step, checkpoints)
+    assert eval_metrics is not None, "the last step is evaluated"
     log.info(
         f"done: {num_steps} steps in {duration(stopwatch.total)}, final {_format(eval_metrics)}, "
         f"best checkpoint at step {checkpoints.best_step}"
     )
     return eval_metrics
+
+
+def _owes_evaluation(run: Run, step: int, checkpoints: Checkpoints) -> bool:
+    """Whether the run was told to stop before it had evaluated a step that it has saved."""
+    saved = 0 < step <= run.num_steps
+    return saved and run.intervals.evaluates(step) and not checkpoints.is_evaluated(step)
+
+
+def _evaluate_step(
+    run: Run,
+    evaluator: Evaluator,
+    state: TrainState,
+    step: int,
+    watch: PreemptionWatch,
+    metric_log: MetricLog,
+) -> dict[str, float] | None:
+    """Evaluates a state and writes the result; None if the run is told to stop meanwhile."""
+    results = evaluator(state, watch.reached)
+    if results is None:
+        return None
+    metrics, pictures = results
+    metric_log.write(step, "eval", metrics)
+    metric_log.write_pictures(step, "predictions", pictures)
+    log.info(f"step {step}/{run.num_steps}  evaluation: {_format(metrics)}")
+    return metrics
+
+
+def _stopped(watch: PreemptionWatch, step: int, checkpoints: Checkpoints) -> Preempted:
+    """Waits until the state is saved, and returns the exception that ends the process."""
+    checkpoints.wait()
+    log.info(f"stopped at step {step}: run the same command again to continue")
+    return watch.stop()
 
 
 def _announce(run: Run, first_step: int, metric_log: MetricLog) -> None:
@@ -157,8 +199,8 @@ def _check_finite(
         if skipped > most:
             raise NonFiniteError(
                 f"step {i} is not finite: {bad}; {skipped} non-finite steps, "
-                f"config.max_skipped_steps={most}; the last good checkpoint is step "
-                f"{checkpoints.latest_step} of {run.workdir}"
+                f"config.max_skipped_steps={most}; in {run.workdir} "
+                f"{checkpoints.latest_in_words}"
             )
         log.warning(f"step {i} is not finite and was skipped: {bad}; {skipped} of at most {most}")
 

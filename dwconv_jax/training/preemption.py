@@ -1,46 +1,73 @@
-"""Stops a run at a step when the machine is about to be taken away: SIGTERM."""
+"""Stops a run at a step when it is told to: SIGTERM, or the first SIGINT (Ctrl-C)."""
 
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
+from dwconv_jax.training.logs import log
+
 
 class Preempted(SystemExit):
-    """Exits with 143 = 128 + SIGTERM, as shells and schedulers report that signal."""
+    """Exits with 128 + the signal, as shells and schedulers report it: 143 or 130."""
 
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, received: int = signal.SIGTERM) -> None:
+        super().__init__(128 + received)
 
 
 class PreemptionWatch:
-    """Decides at which step to stop after a SIGTERM; a context manager that listens for it.
+    """Decides when to stop after a SIGTERM or a SIGINT; a context manager that listens for them.
 
-    Several processes agree on the step, whichever of them gets the signal: JAX listens for it and
-    passes it on after `jax.distributed.initialize`. A single process listens by itself.
+    It listens from the first call of `reached`: before the first step there is nothing to save, and
+    signals act as usual. After one of them, a SIGINT ends the process at once.
+
+    Several processes agree on when to stop, whichever of them gets the signal: JAX listens for
+    SIGTERM and passes it on after `jax.distributed.initialize`. A single process listens by itself.
     """
 
     def __init__(self) -> None:
-        self._told = False
+        self._asked = 0
+        self._received: int | None = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "PreemptionWatch":
-        # Only the main thread of Python may set signal handlers.
-        self._listens = (
-            jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-        )
-        if self._listens:
-            self._previous = signal.signal(signal.SIGTERM, self._listen)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._listens:
-            signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
+        for received, handler in self._previous.items():
+            signal.signal(received, handler or signal.SIG_DFL)
 
-    def reached(self, step: int) -> bool:
-        """Whether to stop after this step; all processes must ask after every step."""
-        return self._told or multihost_utils.reached_preemption_sync_point(step)
+    def reached(self) -> bool:
+        """Whether to stop now; all processes must ask equally often."""
+        if self._asked == 0:
+            self._listen()
+        self._asked += 1
+        if self._received is None and multihost_utils.reached_preemption_sync_point(self._asked):
+            self._received = signal.SIGTERM
+        return self._received is not None
 
-    def _listen(self, *_: int | FrameType | None) -> None:
-        self._told = True
+    def stop(self) -> Preempted:
+        """Returns the exception that ends the process after the state has been saved."""
+        return Preempted(self._received or signal.SIGTERM)
+
+    def _listen(self) -> None:
+        # Only the main thread of Python may set signal handlers.
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, self._receive)
+        if jax.process_count() == 1:
+            self._previous[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, received: int, _: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if jax.process_count() > 1:  # a SIGINT, which JAX does not pass on
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            self._received = received
+        log.info(
+            f"received {signal.Signals(received).name}: saving a checkpoint and stopping; Ctrl-C "
+            "stops at once"
+        )

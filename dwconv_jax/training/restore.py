@@ -6,7 +6,7 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dwconv_jax.convert.checkpoints import load_weights
+from dwconv_jax.convert.checkpoints import load_weights, read_arrays
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.checkpoint import find_checkpoint, has_checkpoint
 from dwconv_jax.training.initialize import load_initial_weights
@@ -39,4 +39,4 @@ def restore_model(
     path = find_checkpoint(workdir, checkpoint, best_metric=task.best_metric)
     log.info(f"using the {checkpoint} checkpoint of {workdir}, step {path.name}")
     model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
-    return load_weights(model, path), int(path.name)
+    return load_weights(model, read_arrays(path)), int(path.name)

@@ -1,6 +1,7 @@
 """A run: its task, model, optimizer and mesh, put together and restored."""
 
 import dataclasses
+import functools
 
 import jax
 import optax
@@ -10,12 +11,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import absolute_path
 from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
 from dwconv_jax.training.config import total_steps
 from dwconv_jax.training.description import config_of_run
-from dwconv_jax.training.initialize import load_initial_weights
+from dwconv_jax.training.initialize import find_initial_weights, load_initial_weights
+from dwconv_jax.training.intervals import Intervals
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import make_mesh, state_sharding
 from dwconv_jax.training.optimizer import make_optimizer
@@ -45,6 +48,11 @@ class Run:
     def num_steps(self) -> int:
         """The number of steps of the whole run."""
         return total_steps(self.config, self.task.steps_per_epoch)
+
+    @functools.cached_property
+    def intervals(self) -> Intervals:
+        """How often the run logs, evaluates and saves."""
+        return Intervals.of(self.config, self.task.steps_per_epoch)
 
     @property
     def shardings(self) -> TrainState:
@@ -128,10 +136,10 @@ def prepare(config: ConfigDict | None, workdir: str) -> Run:
       UserError: if the config, the data or the workdir cannot be used; it names what to change.
       FileNotFoundError: if data or weights are missing.
     """
-    path = epath.Path(workdir).absolute()
+    path = absolute_path(workdir, "--workdir")
     config = config_of_run(path, config)
-    if config.init_from is not None and not epath.Path(config.init_from).exists():
-        raise FileNotFoundError(f"config.init_from={config.init_from!r} does not exist")
+    if config.init_from is not None:
+        find_initial_weights(config.init_from)
     mesh = make_mesh(config.mesh)
     check_batch_sizes(config, mesh)
     return assemble(config, path, mesh, create_task(config))

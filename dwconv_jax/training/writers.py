@@ -1,60 +1,114 @@
 """Writes metrics to TensorBoard and `metrics.jsonl`, from the first process only."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import tensorflow as tf
 from clu import metric_writers
 from etils import epath
+
+from dwconv_jax.files import write_atomically
+from dwconv_jax.training.logs import log
 
 _JSONL = "metrics.jsonl"
 
 
 class MetricLog:
-    """Writes the scalars of a step to TensorBoard and as one JSON line."""
+    """Writes the scalars of a step to TensorBoard and as one JSON line.
+
+    Raises:
+      OSError: if a file cannot be written, for example on a full disk.
+    """
 
     def __init__(self, workdir: epath.Path, first_step: int):
         """Opens the logs, and drops JSON lines after `first_step` that a killed run left."""
         self._active = jax.process_index() == 0
         if not self._active:
             return
+        self._workdir = workdir
         self._path = workdir / _JSONL
         kept = [entry for entry in read_jsonl(workdir) if entry["step"] <= first_step]
-        self._path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+        write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        with self._naming_what_failed():
+            self._tensorboard = metric_writers.SummaryWriter(str(workdir))
 
     def write(self, step: int, split: str, scalars: Mapping[str, float]) -> None:
         """Writes the scalars of a split ("train" or "eval") at a step."""
         if not self._active:
             return
-        self._tensorboard.write_scalars(step, {f"{split}/{k}": v for k, v in scalars.items()})
-        self._tensorboard.flush()
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "split": split, **scalars}) + "\n")
+        with self._naming_what_failed():
+            self._tensorboard.write_scalars(step, {f"{split}/{k}": v for k, v in scalars.items()})
+            self._tensorboard.flush()
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, "split": split, **scalars}) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def write_pictures(self, step: int, name: str, pictures: Sequence[np.ndarray]) -> None:
         """Writes pictures, uint8 `[H, W, 3]` of any sizes, to TensorBoard."""
         if self._active and pictures:
             images = {f"{name}/{i}": picture[None] for i, picture in enumerate(pictures)}
-            self._tensorboard.write_images(step, images)
-            self._tensorboard.flush()
+            with self._naming_what_failed():
+                self._tensorboard.write_images(step, images)
+                self._tensorboard.flush()
 
     def write_text(self, step: int, name: str, text: str) -> None:
         """Writes text, in Markdown, to TensorBoard."""
         if self._active:
-            self._tensorboard.write_texts(step, {name: text})
-            self._tensorboard.flush()
+            with self._naming_what_failed():
+                self._tensorboard.write_texts(step, {name: text})
+                self._tensorboard.flush()
 
     def close(self) -> None:
         """Closes the TensorBoard file."""
         if self._active:
-            self._tensorboard.close()
+            with self._naming_what_failed():
+                self._tensorboard.close()
+
+    @contextlib.contextmanager
+    def _naming_what_failed(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            raise OSError(
+                f"cannot write the TensorBoard file of {self._workdir}: {reason}"
+            ) from error
 
 
 def read_jsonl(workdir: epath.Path) -> list[dict[str, Any]]:
-    """Reads the entries of a run's `metrics.jsonl`, except a line that a kill cut short."""
+    """Reads the entries of a run's `metrics.jsonl`.
+
+    A last line that a kill cut short is left out; other lines that are not entries are left out
+    with a warning that names them.
+    """
     path = workdir / _JSONL
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    if not path.exists():
+        return []
+    *lines, unfinished = path.read_bytes().split(b"\n")
+    entries = [_entry(line) for line in lines]
+    broken = [i for i, entry in enumerate(entries, start=1) if entry is None]
+    if broken:
+        log.warning(
+            f"skipping {len(broken)} damaged line(s) of {path}, the first one is line {broken[0]}"
+        )
+    return [entry for entry in [*entries, _entry(unfinished)] if entry is not None]
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Parses a line; None if it is not an entry of `MetricLog.write`."""
+    try:
+        entry = json.loads(line)
+    except ValueError:  # not UTF-8, or not JSON
+        return None
+    valid = (
+        isinstance(entry, dict)
+        and isinstance(entry.get("step"), int)
+        and isinstance(entry.get("split"), str)
+    )
+    return entry if valid else None

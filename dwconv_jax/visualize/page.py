@@ -9,6 +9,8 @@ import jinja2
 from etils import epath
 from matplotlib.figure import Figure
 
+from dwconv_jax.files import write_atomically
+
 _DOTS_PER_INCH = 110
 
 _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
@@ -80,8 +82,9 @@ class Section:
 
 def write_page(path: epath.Path, title: str, summary: str, sections: Sequence[Section]) -> None:
     """Writes a page; `summary` stands below its title."""
-    path.write_text(
-        _TEMPLATE.render(title=title, summary=summary, sections=sections, is_number=_is_number)
+    write_atomically(
+        path,
+        _TEMPLATE.render(title=title, summary=summary, sections=sections, is_number=_is_number),
     )
 
 

@@ -1,12 +1,14 @@
 """Checkpoints of weights: written once, read on other devices, refused where damaged."""
 
 import logging
+import re
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -14,7 +16,14 @@ from orbax.checkpoint import v1 as ocp
 
 from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
-from tests.convert.released import assert_same, filled_model, random_state_dict, small_model
+from dwconv_jax.convert.checksums import write_checksums
+from tests.convert.released import (
+    FAMILIES,
+    assert_same,
+    filled_model,
+    random_state_dict,
+    small_model,
+)
 
 NAME = "dynamic_dwnet_tiny"
 
@@ -61,12 +70,56 @@ def save_run(workdir, steps, model):
             params["norm"]["scale"] = jax.device_put(scale, NamedSharding(mesh, P("fsdp")))
             state = dict(step=step, params=params, batch_stats=stats, opt_state=({"mu": scale},))
             checkpointer.save(step, state)
+    for step in steps:
+        write_checksums(epath.Path(workdir) / "checkpoints" / str(step))
 
 
 def test_the_newest_checkpoint_of_a_run(tmp_path, state_dict):
     save_run(tmp_path, [9, 10], load_torch(small_model(NAME), state_dict))
     model = load_weights(small_model(NAME), tmp_path)
     assert_same(to_torch(model), state_dict | {"norm.weight": np.full(16, 10, np.float32)})
+
+
+def test_a_corrupt_newest_checkpoint_gives_the_one_before(tmp_path, state_dict, caplog):
+    save_run(tmp_path, [9, 10], load_torch(small_model(NAME), state_dict))
+    path = max((tmp_path / "checkpoints" / "10").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16  # which TensorStore reads without a complaint
+    path.write_bytes(content)
+    model = load_weights(small_model(NAME), tmp_path)
+    assert_same(to_torch(model), state_dict | {"norm.weight": np.full(16, 9, np.float32)})
+    assert "skipping the damaged checkpoint" in caplog.text
+    with pytest.raises(ValueError, match="10 is damaged, or no checkpoint of weights: state/"):
+        read_weights(tmp_path / "checkpoints" / "10")
+
+
+def test_converted_weights_are_compared_with_their_checksums(saved):
+    (path,) = (saved / "state" / "d").iterdir()
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=r"weights is damaged, or no .*: state/d/"):
+        read_weights(saved)
+
+
+_ON_A_FULL_DISK = """
+import resource, sys
+from dwconv_jax.convert.__main__ import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))  # acts as a full disk
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("name", ["again", "again.pth", "again.safetensors"])
+def test_a_full_disk_leaves_nothing_behind(saved, name):
+    command = [sys.executable, "-c", _ON_A_FULL_DISK, saved, saved.parent / name]
+    overrides = [f"--override={key}={value!r}" for key, value in FAMILIES[NAME].items()]
+    result = subprocess.run(
+        [*command, f"--model={NAME}", *overrides], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert re.search(rf"error: .*{saved.parent / name}", result.stderr), result.stderr
+    assert "Traceback" not in result.stderr and "Event loop" not in result.stderr
+    assert list(saved.parent.iterdir()) == [saved]
 
 
 def test_a_head_of_other_classes(saved, state_dict, caplog):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from dwconv_jax import data
+from dwconv_jax.errors import UserError
 from dwconv_jax.inference.predict import predict
 from dwconv_jax.inference.trained import load_trained
 
@@ -55,3 +56,27 @@ def test_a_file_that_is_no_picture_leaves_no_table(trained_run, tmp_path):
     with pytest.raises(ValueError, match=r"cannot read .*broken\.png"):
         predict(str(workdir), str(tmp_path / "pictures"), str(tmp_path / "out"))
     assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
+def test_a_broken_file_does_not_discard_the_others(trained_run, tmp_path, caplog):
+    folder, out = tmp_path / "pictures", tmp_path / "pictures" / "out"
+    for name in ("b.png", "sub/a.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 99).save(folder / name)
+    (folder / "a.png").write_bytes(b"not a picture")
+    for _ in range(2):  # the second time, `out` holds pictures, which are not predicted
+        caplog.clear()
+        with pytest.raises(UserError, match=r"^1 of 3 pictures could not be read: .*a\.png"):
+            predict(str(trained_run[1]), str(folder), str(out))
+        assert "leaving out a picture: cannot read" in caplog.text
+        with (out / "predictions.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["picture"] for row in rows] == ["b.png", "sub/a.png"]
+        assert [path.name for path in out.glob("*.png")] == ["sheet_001.png"]
+
+
+def test_the_folder_of_pictures_is_not_written_to(trained_run, tmp_path):
+    Image.new("L", (8, 8), 99).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"--out=.* must not be the folder of --images"):
+        predict(str(trained_run[1]), str(tmp_path), f"{tmp_path}/../{tmp_path.name}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -3,10 +3,14 @@
 import json
 import shutil
 
+import jax
+import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 from PIL import Image
 
+import dwconv_jax
+from dwconv_jax.errors import UserError
 from dwconv_jax.inference.export import export_run
 from dwconv_jax.inference.predict import predict
 from dwconv_jax.inference.trained import load_trained
@@ -56,6 +60,22 @@ def test_only_parameters_are_read(trained_run, monkeypatch):
     trained = load_trained(str(trained_run[1]))
     (template,) = templates
     assert template.keys() == {"params", "batch_stats"} and trained.step == 12
+
+
+def test_a_run_is_loaded_with_its_preprocessing_and_its_classes(
+    trained_run, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(trained_run[1].parent))
+    for workdir in (str(trained_run[1]), f"~/{trained_run[1].name}"):
+        trained = dwconv_jax.load(workdir, checkpoint="best")
+        assert trained.class_names == tuple("0123456789")
+        batch = trained.read_picture(str(pictures / "a.png"))
+        logits = trained.predict(batch)
+        expected = jax.jit(lambda x, model=trained.model: model(x))(batch["image"])
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+        assert batch["image"].shape == (1, 8, 8, 1) and logits.shape == (1, 10)
+    with pytest.raises(UserError, match="checkpoint must be one of 'latest', 'best', got 'newest'"):
+        dwconv_jax.load(workdir, checkpoint="newest")
 
 
 def test_a_picture_has_no_labels(trained_run, pictures):

@@ -8,8 +8,9 @@ import pytest
 from flax import nnx
 
 import dwconv_jax
+from dwconv_jax.errors import UserError
 from dwconv_jax.study import study_config
-from dwconv_jax.study.grid import cell_config
+from dwconv_jax.study.grid import cell_config, check_study
 from tests.training import tiny
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -89,3 +90,9 @@ def test_a_cell_changes_the_model_and_the_seed_alone():
 def test_a_study_that_cannot_be_is_refused(cells, questions, seeds, message):
     with pytest.raises(ValueError, match=message):
         study_config(tiny.get_config(), cells, questions, seeds=seeds)
+
+
+def test_the_config_of_a_run_is_no_study():
+    with pytest.raises(UserError, match="--config is the config of one run, not of a study"):
+        check_study(tiny.get_config())
+    check_study(study_config(tiny.get_config(), {"a": {}}, {}, seeds=[0]))

@@ -165,6 +165,27 @@ def test_older_damage_is_told_where_it_matters(copy):
             restore(checkpoints, checkpoints.best_step)
 
 
+def test_what_is_no_checkpoint_is_ignored_or_named(copy):
+    (copy / "checkpoints" / "²").mkdir()
+    with open_checkpoints(copy) as checkpoints:
+        assert checkpoints.latest_step == 6
+    (copy / "checkpoints" / "200").touch()
+    with pytest.raises(CheckpointError, match=r"checkpoints/200 is a file, .*: move it away"):
+        open_checkpoints(copy)
+
+
+def test_metrics_are_added_to_a_checkpoint(copy):
+    with open_checkpoints(copy) as checkpoints:
+        checkpoints.save(state_of(8))
+        checkpoints.wait()
+        assert not checkpoints.is_evaluated(8) and checkpoints.best_step == 2
+        checkpoints.save(state_of(8), {"accuracy": 0.9})
+        checkpoints.wait()
+        assert checkpoints.is_evaluated(8) and checkpoints.best_step == 8
+    with open_checkpoints(copy) as checkpoints:
+        assert_same(restore(checkpoints, 8), state_of(8))
+
+
 def test_no_intact_checkpoint_is_an_error_every_time(copy):
     for step in (2, 4, 6):
         cut(copy / "checkpoints" / str(step))

@@ -22,6 +22,27 @@ def broken(config, **changes):
     return ConfigDict(fields)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("mlp_ratio", 0), ("mlp_ratio", "a"), ("batch_norm_group_size", 0)]
+)
+def test_overrides_of_the_model_are_checked(name, value):
+    config = base_config()
+    with config.model.unlocked():
+        config.model[name] = value
+    with pytest.raises(UserError, match=f"config.model.{name}={value!r} must be"):
+        validate(config)
+
+
+def test_an_empty_workdir_is_refused_and_a_home_directory_expanded(config, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="--workdir is empty"):
+        loop.prepare(config, "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(loop.prepare(config, "~/run").workdir) == f"{tmp_path}/run"
+    config.init_from = "~/gone.pth"
+    with pytest.raises(FileNotFoundError, match=r"config.init_from='~/gone.pth' does not exist"):
+        loop.prepare(config, "~/run")
+
+
 def test_the_default_is_valid():
     validate(base_config())
 
@@ -56,6 +77,20 @@ def test_the_default_is_valid():
         (dict(dataset__name="digit"), "dataset.name='digit' is unknown.*'digits'"),
         (dict(dataset__augment="crop"), "dataset.augment='crop' is unknown"),
         (dict(model__dtype="float12"), "config.model.dtype='float12'"),
+        (dict(model__drop_path_rate=2), r"config.model.drop_path_rate=2 must be in \[0, 1\)"),
+        (dict(model__embed_dim=0), "config.model.embed_dim=0 must be a positive int"),
+        (dict(model__embed_dim="8"), "config.model.embed_dim='8' must be a positive int"),
+        (dict(model__depths=()), r"config.model.depths=\(\) must be a tuple of positive ints"),
+        (dict(model__depths=(1, -1)), r"config.model.depths=\(1, -1\) must be a tuple of"),
+        (dict(model__depths=(1.5, 1)), r"config.model.depths=\(1.5, 1\) must be a tuple of"),
+        (dict(model__patch_size=0), "config.model.patch_size=0 must be a positive int"),
+        (dict(seed=2**70), r"config.seed=\d+ must be an int in \[0, 2"),
+        (dict(seed=-1), r"config.seed=-1 must be an int in"),
+        (dict(eval_every_epochs=0), "config.eval_every_epochs=0 must be None or a positive"),
+        (dict(optimizer__clip_norm=-1), "config.optimizer.clip_norm=-1 must be a positive"),
+        (dict(optimizer__b1=2), r"config.optimizer.b1=2 must be in \[0, 1\)"),
+        (dict(optimizer__decay_epochs=("5", "a")), r"decay_epochs=\('5', 'a'\) must be positive"),
+        (dict(optimizer__reference_batch_size=0), "reference_batch_size=0 must be None or a"),
     ],
 )
 def test_mistakes_are_named(config, changes, message, tmp_path):

@@ -1,9 +1,12 @@
 """What a workdir says of its run."""
 
+import pytest
 from etils import epath
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.training.description import (
+    check_same_config,
     read_config,
     read_data_description,
     write_description,
@@ -20,6 +23,26 @@ def test_what_is_written_is_read(config, tmp_path):
         assert read_data_description(workdir) == data
     assert read_config(workdir).to_dict() == config.to_dict()
     assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "data.json"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "\0\0", "null", "[]", '{"task": "clas"}', '{"dataset": 3}', '{"seed": -1}']
+)
+def test_a_damaged_config_is_named(config, tmp_path, content):
+    workdir, path = epath.Path(tmp_path), tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"^{path} [^\n]*$"):
+        read_config(workdir)
+    with pytest.raises(UserError, match=f"^{path} |another config"):
+        check_same_config(config, workdir)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"class_names": 3}'])
+def test_a_damaged_description_is_named(tmp_path, content):
+    path = tmp_path / "data.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"^{path} [^\n]*$"):
+        read_data_description(epath.Path(tmp_path))
 
 
 def test_older_runs_have_no_description(tmp_path):

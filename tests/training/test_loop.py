@@ -19,9 +19,11 @@ from orbax.checkpoint import v1 as ocp
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dwconv_jax.convert.checkpoints import read_weights
+from dwconv_jax.errors import UserError
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import loop
-from dwconv_jax.training.run import NonFiniteError
+from dwconv_jax.training.preemption import Preempted
+from dwconv_jax.training.run import NonFiniteError, Run
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_STEPS = 12
@@ -248,6 +250,41 @@ def test_a_workdir_belongs_to_its_config(undisturbed, data_dir):
     assert "Traceback" not in output
 
 
+def test_ctrl_c_during_an_evaluation_loses_nothing(trained_run, tmp_path, monkeypatch, caplog):
+    config, undisturbed = trained_run
+    eval_batches = Classification.eval_batches
+
+    def interrupted(task):
+        signal.raise_signal(signal.SIGINT)
+        yield from eval_batches(task)
+
+    with monkeypatch.context() as context, caplog.at_level("INFO", "dwconv_jax"):
+        context.setattr(Classification, "eval_batches", interrupted)
+        with pytest.raises(Preempted) as stopped:
+            loop.train(config, str(tmp_path))
+    assert stopped.value.code == 130 and "stopped at step 6" in caplog.text
+    assert (tmp_path / "checkpoints" / "6").exists() and not evaluations(tmp_path)
+    loop.train(config, str(tmp_path))
+    assert without_speed(tmp_path) == without_speed(undisturbed)
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(undisturbed))
+    found = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert found == {p.name for p in (undisturbed / "checkpoints").iterdir()}  # the best among them
+
+
+def test_a_failed_start_leaves_the_description_of_another_run(config, tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(config.to_json_best_effort())
+    before = (tmp_path / "config.json").read_text()
+
+    def fails(run):
+        raise UserError("weights do not fit")
+
+    monkeypatch.setattr(Run, "initial_state", fails)
+    config.model.embed_dim = 16
+    with pytest.raises(UserError, match="weights do not fit"):
+        loop.train(config, str(tmp_path))
+    assert (tmp_path / "config.json").read_text() == before
+
+
 def test_nothing_to_evaluate_is_said(config, tmp_path):
     with pytest.raises(FileNotFoundError, match="has no checkpoint: train there first"):
         loop.evaluate(config, str(tmp_path))
@@ -263,7 +300,9 @@ def test_bad_batches_are_skipped_and_then_stop_the_run(config, tmp_path, monkeyp
             yield batch | {"image": batch["image"] * (np.nan if step in (3, 6) else 1)}
 
     monkeypatch.setattr(Classification, "train_batches", with_bad_ones)
-    message = r"step 6 is not finite: .*; 2 non-finite steps, .*max_skipped_steps=1; .* is step 4"
+    message = (
+        r"step 6 is not finite: .*; 2 non-finite steps, .*max_skipped_steps=1; .* is that of step 4"
+    )
     with caplog.at_level("INFO"), pytest.raises(NonFiniteError, match=message):
         loop.train(config, str(tmp_path))
     assert re.search("step 3 is not finite and was skipped: .*loss.*; 1 of at most 1", caplog.text)

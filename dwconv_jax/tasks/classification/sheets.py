@@ -3,6 +3,7 @@
 import numpy as np
 from etils import epath
 
+from dwconv_jax.files import write_atomically
 from dwconv_jax.visualize import contact_sheet
 from dwconv_jax.visualize.page import png
 
@@ -30,5 +31,5 @@ class SheetWriter:
             return
         self._count += 1
         sheet = contact_sheet(np.stack(self._images), self._captions)
-        (self._folder / f"sheet_{self._count:03d}.png").write_bytes(png(sheet))
+        write_atomically(self._folder / f"sheet_{self._count:03d}.png", png(sheet))
         self._images, self._captions = [], []

@@ -1,6 +1,7 @@
 """Image classification: cross-entropy, prediction and accuracy."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable
 
@@ -19,6 +20,7 @@ from dwconv_jax.data.classification.preprocess import picture
 from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.data.picture import read_picture
+from dwconv_jax.files import write_atomically
 from dwconv_jax.tasks.classification.mixing import mix
 from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task
 
@@ -97,13 +99,14 @@ class Classification(Task):
         ranks = range(1, min(_MOST_GUESSES, self.num_classes) + 1)
         columns = (name for k in ranks for name in (f"class_{k}", f"probability_{k}"))
         rows, sheets = [["picture", *columns]], SheetWriter(out)
-        for path, batch, logits in predictions:
+        for name, _, batch, logits in predictions:
             probabilities = np.asarray(jax.nn.softmax(logits))
             best = np.argsort(-probabilities)[: len(ranks)]
             guesses = [(self.class_names[k], probabilities[k]) for k in best]
-            rows.append([path.name, *(x for name, p in guesses for x in (name, f"{p:.4f}"))])
+            rows.append([name, *(x for guess, p in guesses for x in (guess, f"{p:.4f}"))])
             image = to_pixels(batch["image"][0], self._config.dataset)
-            sheets.add(image, "{}\n{} {:.0%}".format(path.name, *guesses[0]))
+            sheets.add(image, "{}\n{} {:.0%}".format(name, *guesses[0]))
         sheets.flush()
-        with (out / "predictions.csv").open("w") as file:
-            csv.writer(file).writerows(rows)
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows(rows)
+        write_atomically(out / "predictions.csv", table.getvalue())

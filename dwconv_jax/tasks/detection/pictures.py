@@ -10,7 +10,9 @@ from pycocotools import mask as mask_utils
 
 from dwconv_jax.data.detection.masks import Json
 from dwconv_jax.drawing import draw_objects, make_palette
+from dwconv_jax.files import write_atomically
 from dwconv_jax.tasks.detection.metrics import to_results
+from dwconv_jax.tasks.pictures import write_png
 from dwconv_jax.tasks.task import Prediction
 
 # Detections with lower scores are written but not drawn.
@@ -57,17 +59,14 @@ def write_detections(
     ids, names = list(categories), list(categories.values())
     images: list[Json] = []
     annotations: list[Json] = []
-    for path, batch, output in predictions:
+    for name, path, batch, output in predictions:
         size = batch["original_size"][0]
         found = to_results(output, len(images) + 1, size)
         with path.open("rb") as file, Image.open(file) as picture:
             overlay = draw_annotations(np.asarray(picture.convert("RGB")), found, names)
-        with (out / f"{path.stem}_overlay.png").open("wb") as file:
-            Image.fromarray(overlay).save(file, format="PNG")
+        write_png(out / f"{epath.Path(name).with_suffix('')}_overlay.png", overlay)
         height, width = map(int, size)
-        images.append(
-            {"id": len(images) + 1, "file_name": path.name, "height": height, "width": width}
-        )
+        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
         annotations += [
             {
                 **entry,
@@ -83,4 +82,4 @@ def write_detections(
         "annotations": annotations,
         "categories": [{"id": k, "name": name} for k, name in categories.items()],
     }
-    (out / "detections.json").write_text(json.dumps(content))
+    write_atomically(out / "detections.json", json.dumps(content))

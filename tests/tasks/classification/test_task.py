@@ -2,6 +2,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dwconv_jax.tasks.classification.task import Classification
+from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.training import base_config
 
 
@@ -21,6 +22,16 @@ def test_the_contact_sheet_shows_grey_images_as_stored():
     assert sheet.shape == (8 * 61 - 1, 8 * 61 - 1, 3)
     centres = sheet[30::61, 30::61]
     np.testing.assert_array_equal(centres.reshape(64, 3), np.repeat(levels[:64, None], 3, 1))
+
+
+def test_an_evaluation_batch_is_at_most_the_split(config):
+    config.eval_batch_size = 100_000_000
+    task = create_task(config)
+    assert [batch["image"].shape[0] for batch in task.eval_batches()] == [360]  # of 8 devices
+    task.dataset.num_eval = 355
+    assert task.eval_batch_size == 360
+    config.eval_batch_size = 8
+    assert create_task(config).eval_batch_size == 8
 
 
 def test_the_contact_sheet_shows_mixtures():

@@ -18,6 +18,11 @@ def write_checksums(directory: epath.Path) -> None:
     (directory / _LIST).write_text("".join(lines))
 
 
+def has_checksums(directory: epath.Path) -> bool:
+    """Whether `write_checksums` was called for a directory."""
+    return (directory / _LIST).exists()
+
+
 def find_damage(directory: epath.Path, part: str = "") -> str | None:
     """Compares the files of a directory with their checksums.
 
