@@ -26,7 +26,9 @@ class ConvNormAct(nnx.Module):
         )
         self.norm: Any = BatchNorm(features, **dtypes)
 
-    def __call__(self, x: jax.Array, train: bool, valid: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool | None, valid: jax.Array | None = None
+    ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, H, W, C]`; for `valid` see `BatchNorm`."""
         return jax.nn.relu(self.norm(self.conv(x), train, valid))
 

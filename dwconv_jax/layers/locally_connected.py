@@ -140,12 +140,15 @@ class LocallyConnected(nnx.Module):
         if traits.projection:
             self.proj = linear(features, features, rngs=rngs, **spec.dtypes)
 
-    def __call__(self, x: jax.Array, train: bool = False, canvas: Canvas = WHOLE) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
+    ) -> jax.Array:
         """Mixes `[B, H, W, C]` over space.
 
         Args:
           x: `[B, H, W, C]`.
-          train: whether to use batch statistics, if there are any.
+          train: whether to use batch statistics, if there are any; None follows `model.train()` and
+            `model.eval()`.
           canvas: which part of each map counts, for pictures of several sizes in one batch. For
             windows, maps and parts must be multiples of them. The result beyond means nothing.
 

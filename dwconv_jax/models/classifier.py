@@ -53,13 +53,14 @@ class Classifier(Backbone):
         self.head = linear(self.widths[-1], config.num_classes, rngs=rngs, **config.dtypes)
 
     def __call__(
-        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+        self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None
     ) -> jax.Array:
         """Logits of the images.
 
         Args:
           images: `[B, H, W, in_channels]`, floating, any `H` and `W`.
-          train: use batch statistics (and update the running ones) and stochastic depth.
+          train: use batch statistics (and update the running ones) and stochastic depth; None
+            follows `model.train()` and `model.eval()`.
           rngs: keys for stochastic depth; None for the model's own.
 
         Returns:
