@@ -84,3 +84,11 @@ def test_norms_can_be_frozen_while_the_rest_trains(images):
     first, second = model(images), model(images)
     assert_same(before, jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_keep_the_dtype_of_images(name, images):
+    def maps():
+        return make(name).features(images.astype(jnp.bfloat16), train=True)
+
+    assert {m.dtype for m in jax.eval_shape(maps)} == {jnp.dtype("bfloat16")}

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
 from dwconv_jax.layers.norms import BatchNorm
 
@@ -21,6 +22,7 @@ class ConvNormAct(nnx.Module):
             (kernel_size, kernel_size),
             use_bias=False,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            promote_dtype=keep_input_dtype,
             rngs=rngs,
             **dtypes,
         )

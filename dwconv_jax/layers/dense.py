@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.initializers import conv_init, linear_init
 
 
@@ -41,7 +42,9 @@ def product_over_channels(
     return lax.platform_dependent(x, kernel, cpu=by_rows, default=of_maps)
 
 
-_linear = functools.partial(nnx.Linear, dot_general=product_over_channels)
+_linear = functools.partial(
+    nnx.Linear, dot_general=product_over_channels, promote_dtype=keep_input_dtype
+)
 
 
 def linear(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:

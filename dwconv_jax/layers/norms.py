@@ -9,6 +9,7 @@ from flax import nnx
 from flax.typing import Dtype
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.mode import is_training
 
 
@@ -145,7 +146,9 @@ class LayerNorm(nnx.LayerNorm):
     """`nnx.LayerNorm` with PyTorch's epsilon, called like `BatchNorm`."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
-        super().__init__(features, epsilon=1e-5, rngs=rngs, **dtypes)
+        super().__init__(
+            features, epsilon=1e-5, promote_dtype=keep_input_dtype, rngs=rngs, **dtypes
+        )
 
     def __call__(  # type: ignore[override]
         self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None

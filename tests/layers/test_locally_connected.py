@@ -148,6 +148,19 @@ def test_bfloat16_stays_close_and_keeps_float32_parameters(rng):
         assert_close(y, wide(x), 3e-2, dynamic)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dynamic", list(SHARING))
+def test_without_a_dtype_the_input_keeps_its_own(dynamic, dtype, rng):
+    connectivity = "window" if dynamic == "attention" else "sliding"
+    layer = make(connectivity=connectivity, kernel_size=3, dynamic=dynamic, groups=2)
+    x = jnp.array(rng.normal(size=(2, 5, 7, 8)), dtype)
+    for train in (False, True):
+        y = layer(x, train=train)
+        assert y.dtype == dtype
+        assert_close(y, layer(x.astype(jnp.float32), train=train), 5e-2)
+    assert {p.dtype for p in jax.tree.leaves(nnx.state(layer))} == {jnp.dtype("float32")}
+
+
 def test_initialisation_is_the_reference(rng):
     static = LocallyConnected(64, rngs=nnx.Rngs(0))
     kernel = static.source.kernel[...]
