@@ -43,7 +43,7 @@ def test_sequences_are_maps_of_height_one(rng):
     [
         ((3, 3, 5), 1, r"kernel must be \[kh, kw, 4\], got shape \(3, 3, 5\)"),
         ((3, 4), 1, r"kernel must be \[kh, kw, 4\]"),
-        ((2, 2, 4), 1, "has no centre"),
+        ((2, 2, 4), 1, "has no center"),
         ((3, 3, 4), 0, "dilation must be an int >= 1"),
     ],
 )
