@@ -99,6 +99,8 @@ class LocallyConnected(nnx.Module):
         check_choice("lowering", lowering, LOWERINGS)
         groups = features if groups is None else groups
         check_groups(groups, features)
+        if reduction < 1:
+            raise UserError(f"reduction must be at least 1, got {reduction}")
         self.features, self.dtype, self.lowering = features, dtype, lowering
         self.dynamic = dynamic if isinstance(dynamic, str) else _name(dynamic)
         self.map_size = None if map_size is None else as_pair("map_size", map_size, 1)

@@ -180,6 +180,7 @@ def test_initialisation_is_the_reference(rng):
         (dict(connectivity="stripe"), "connectivity must be one of 'sliding', 'window', 'global'"),
         (dict(dynamic="center"), "dynamic must be one of 'none', 'pooled', 'centre', 'attention'"),
         (dict(groups=3), r"groups=3 must divide the 8 channels: legal are \[1, 2, 4, 8\]"),
+        (dict(reduction=0), "reduction must be at least 1, got 0"),
         (dict(kernel_size=4), "an even kernel needs an even dilation"),
         (dict(shift=1), "shift=1 needs connectivity='window', got 'sliding'"),
         (dict(connectivity="window", dilation=2), "dilation=2 needs connectivity='sliding'"),
