@@ -5,7 +5,7 @@ dropout. A model that was told nothing is in evaluation mode.
 """
 
 
-def is_training(train: bool | None, evaluating: bool) -> bool:
+def is_training(train: bool | None, evaluating: bool | None) -> bool:
     """Whether to train.
 
     Args:

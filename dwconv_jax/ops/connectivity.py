@@ -7,7 +7,7 @@ raster everywhere: positions of the map, blocks, positions in a block, kernel of
 
 import dataclasses
 from numbers import Integral
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -72,9 +72,9 @@ class Connectivity(Protocol):
 
 def as_pair(name: str, value: int | Pair, minimum: int) -> Pair:
     """An int or an (h, w) pair as a pair; UserError names the argument."""
-    pair = (value, value) if isinstance(value, Integral) else value
+    pair: Any = (value, value) if isinstance(value, Integral) else value
     legal = isinstance(pair, (tuple, list)) and len(pair) == 2
-    if not (legal and all(isinstance(v, Integral) and v >= minimum for v in pair)):
+    if not (legal and all(isinstance(v, Integral) and int(v) >= minimum for v in pair)):
         raise UserError(
             f"{name} must be an int >= {minimum} or an (h, w) pair of them, got {value!r}"
         )
