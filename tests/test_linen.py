@@ -29,6 +29,23 @@ def test_trees_are_clean():
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables))
 
 
+def test_names_in_a_parent_are_those_of_the_classes():
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = dwconv_jax.linen.LocallyConnected(3, kernel_size=3)(x)
+            x = dwconv_jax.linen.LocallyConnected(3, kernel_size=3)(x)
+            x = dwconv_jax.linen.DepthwiseConv(3, kernel_size=3)(x)
+            return dwconv_jax.linen.create_model(
+                "dwnet_tiny", embed_dim=4, depths=(1,), num_classes=2
+            )(x)
+
+    shapes = jax.eval_shape(Two().init, jax.random.key(0), jnp.ones((2, 8, 8, 3)))
+    assert set(shapes["params"]) == {
+        "LocallyConnected_0", "LocallyConnected_1", "DepthwiseConv_0", "Classifier_0"
+    }  # fmt: skip
+
+
 def test_a_parent_trains():
     x = jax.random.normal(jax.random.key(1), (8, 5, 5, 3))
     labels = (x.mean((1, 2, 3)) > 0).astype(int)

@@ -9,14 +9,13 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from dwconv_jax.data.image.content import SUFFIXES
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path
 from dwconv_jax.inference.trained import TrainedModel, load_trained
 from dwconv_jax.tasks.task import Prediction
 
 _log = logging.getLogger("dwconv_jax")
-
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def predict(
@@ -26,7 +25,7 @@ def predict(
     checkpoint: str = "latest",
     config: ConfigDict | None = None,
 ) -> None:
-    """Writes predictions for every JPEG and PNG file of a folder; see `Task.write_predictions`.
+    """Writes predictions for every picture in a folder; see `Task.write_predictions`.
 
     Files that cannot be read are named in warnings and left out.
 
@@ -92,10 +91,10 @@ def _pictures(folder: epath.Path, out: epath.Path) -> list[str]:
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in files
-        if path.suffix.lower() in _SUFFIXES and out not in path.parents
+        if path.suffix.lower() in SUFFIXES and out not in path.parents
     )
     if not names:
         raise FileNotFoundError(
-            f"--images={folder} has no pictures; legal file names end in {', '.join(_SUFFIXES)}"
+            f"--images={folder} has no pictures; legal file names end in {', '.join(SUFFIXES)}"
         )
     return names

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.initializers import conv_init, linear_init
+from dwconv_jax.ops.sharding import by_xla, split_of
 
 
 def product_over_channels(
@@ -38,10 +40,18 @@ def product_over_channels(
     def of_maps(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return lax.dot_general(x, kernel, dimension_numbers, **options)
 
-    return lax.platform_dependent(x, kernel, cpu=by_rows, default=of_maps)
+    def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.platform_dependent(x, kernel, cpu=by_rows, default=of_maps)
+
+    *rows, _ = split_of(x)
+    columns = split_of(kernel)[-1]
+    split = (*rows, None if columns in rows else columns)
+    return by_xla(product, x, kernel, split=split)
 
 
-_linear = functools.partial(nnx.Linear, dot_general=product_over_channels)
+_linear = functools.partial(
+    nnx.Linear, dot_general=product_over_channels, promote_dtype=keep_input_dtype
+)
 
 
 def linear(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:

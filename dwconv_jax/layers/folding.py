@@ -9,17 +9,21 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.norms import BatchNorm
 
 
 class FoldedNorm(nnx.Module):
     """Stands where a batch norm was that its neighbor has absorbed."""
 
+    def __init__(self) -> None:
+        self.use_running_average = True
+
     def __call__(
-        self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+        self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
     ) -> jax.Array:
         """`x` itself; ValueError in training, which needs the norm."""
-        if train:
+        if is_training(train, self.use_running_average):
             raise ValueError("train=True does not go with folded batch norms: train the original")
         return x
 

@@ -97,6 +97,8 @@ class LocallyConnected(nnx.Module):
         check_choice("lowering", lowering, LOWERINGS)
         groups = features if groups is None else groups
         check_groups(groups, features)
+        if reduction < 1:
+            raise UserError(f"reduction must be at least 1, got {reduction}")
         self.features, self.dtype, self.lowering = features, dtype, lowering
         self.dynamic = dynamic if isinstance(dynamic, str) else _name(dynamic)
         self.map_size = None if map_size is None else as_pair("map_size", map_size, 1)
@@ -138,12 +140,15 @@ class LocallyConnected(nnx.Module):
         if traits.projection:
             self.proj = linear(features, features, rngs=rngs, **spec.dtypes)
 
-    def __call__(self, x: jax.Array, train: bool = False, canvas: Canvas = WHOLE) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
+    ) -> jax.Array:
         """Mixes `[B, H, W, C]` over space.
 
         Args:
           x: `[B, H, W, C]`.
-          train: whether to use batch statistics, if there are any.
+          train: whether to use batch statistics, if there are any; None follows `model.train()` and
+            `model.eval()`.
           canvas: which part of each map counts, for pictures of several sizes in one batch. For
             windows, maps and parts must be multiples of them. The result beyond means nothing.
 

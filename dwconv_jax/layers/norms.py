@@ -9,6 +9,8 @@ from flax import nnx
 from flax.typing import Dtype
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.layers.dtypes import keep_input_dtype
+from dwconv_jax.layers.mode import is_training
 
 
 class BatchNorm(nnx.Module):
@@ -46,20 +48,21 @@ class BatchNorm(nnx.Module):
         """
         del rngs
         self.momentum, self.epsilon, self.group_size = momentum, epsilon, group_size
-        self.dtype = dtype
+        self.dtype, self.use_running_average = dtype, True
         self.scale = nnx.Param(jnp.ones(features, param_dtype))
         self.bias = nnx.Param(jnp.zeros(features, param_dtype))
         self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
 
     def __call__(
-        self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+        self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
     ) -> jax.Array:
-        """Normalises `[B, ..., C]`; `train=True` uses and records the statistics of the batch.
+        """Normalizes `[B, ..., C]`; training uses and records the statistics of the batch.
 
         Args:
           x: `[B, ..., C]`.
-          train: whether to use the statistics of the batch, and to update the running ones.
+          train: whether to use the statistics of the batch, and to update the running ones; None
+            follows `model.train()` and `model.eval()`.
           valid: bool, broadcasts to `[B, ..., 1]`: the positions that statistics are of. None for
             all.
 
@@ -70,6 +73,7 @@ class BatchNorm(nnx.Module):
           ValueError: in training, if `group_size` does not divide the batch or a group holds a
             single value for each channel.
         """
+        train = is_training(train, self.use_running_average)
         maps = self._grouped(x, train).astype(jnp.float32)
         if train:
             scale, offset = self._affine(*self._batch_statistics(maps, x, valid))
@@ -142,10 +146,12 @@ class LayerNorm(nnx.LayerNorm):
     """`nnx.LayerNorm` with PyTorch's epsilon, called like `BatchNorm`."""
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
-        super().__init__(features, epsilon=1e-5, rngs=rngs, **dtypes)
+        super().__init__(
+            features, epsilon=1e-5, promote_dtype=keep_input_dtype, rngs=rngs, **dtypes
+        )
 
     def __call__(  # type: ignore[override]
-        self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+        self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
     ) -> jax.Array:
         """Normalizes each position of `[..., C]`, whatever `train` and `valid` are."""
         del train, valid

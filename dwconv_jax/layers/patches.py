@@ -8,6 +8,7 @@ from flax import nnx
 
 from dwconv_jax.layers.dense import linear, pointwise
 from dwconv_jax.layers.norms import LayerNorm
+from dwconv_jax.ops.sharding import Axes, by_xla, split_of
 
 
 def pad_to_multiple(x: jax.Array, multiple: tuple[int, int]) -> jax.Array:
@@ -29,10 +30,14 @@ class PatchEmbed(nnx.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / p), ceil(W / p), features]`."""
         p = self.patch_size
-        x = pad_to_multiple(images, (p, p))
-        batch, height, width, channels = x.shape
-        x = x.reshape(batch, height // p, p, width // p, p, channels).swapaxes(2, 3)
-        return self.norm(self.proj(x.reshape(batch, height // p, width // p, p * p * channels)))
+
+        def cut(x: jax.Array) -> jax.Array:
+            x = pad_to_multiple(x, (p, p))
+            batch, height, width, channels = x.shape
+            x = x.reshape(batch, height // p, p, width // p, p, channels).swapaxes(2, 3)
+            return x.reshape(batch, height // p, width // p, p * p * channels)
+
+        return self.norm(self.proj(by_xla(cut, images, split=_images_of(images))))
 
 
 class PatchMerging(nnx.Module):
@@ -44,9 +49,19 @@ class PatchMerging(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), 2 C]`."""
-        x = pad_to_multiple(x, (2, 2))
-        batch, height, width, channels = x.shape
-        x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-        # Swin's order of the four neighbors: (0, 0), (1, 0), (0, 1), (1, 1) in (row, column).
-        x = x.transpose(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, 4 * channels)
-        return self.reduction(self.norm(x))
+        return self.reduction(self.norm(by_xla(_merge_neighbors, x, split=_images_of(x))))
+
+
+def _merge_neighbors(x: jax.Array) -> jax.Array:
+    """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), 4 C]`."""
+    x = pad_to_multiple(x, (2, 2))
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    # Swin's order of the four neighbors: (0, 0), (1, 0), (0, 1), (1, 1) in (row, column).
+    x = x.transpose(0, 1, 3, 4, 2, 5)
+    return x.reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def _images_of(x: jax.Array) -> tuple[Axes, ...]:
+    """How devices split smaller maps of `x`: its images, since few rows do not always divide."""
+    return (split_of(x)[0], None, None, None)

@@ -29,7 +29,7 @@ class Stage(nnx.Module):
         self.remat = remat
 
     def __call__(
-        self, x: jax.Array, train: bool, rngs: nnx.Rngs | None, canvas: Canvas = WHOLE
+        self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`, before merging."""
 
@@ -106,7 +106,7 @@ class Backbone(nnx.Module):
     def features(
         self,
         images: jax.Array,
-        train: bool = False,
+        train: bool | None = None,
         rngs: nnx.Rngs | None = None,
         canvas: Canvas = WHOLE,
     ) -> tuple[jax.Array, ...]:
@@ -114,7 +114,8 @@ class Backbone(nnx.Module):
 
         Args:
           images: `[B, H, W, in_channels]`, floating, any `H` and `W`; padded where they must be.
-          train: use batch statistics (and update the running ones) and stochastic depth.
+          train: use batch statistics (and update the running ones) and stochastic depth; None
+            follows `model.train()` and `model.eval()`.
           rngs: keys for stochastic depth; None for the model's own.
           canvas: which part of each image counts; `images` must be 0 beyond.
 

@@ -72,7 +72,9 @@ class Block(Protocol):
 
     def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs) -> None: ...
 
-    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None, canvas: Canvas) -> Any:
+    def __call__(
+        self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None, canvas: Canvas
+    ) -> Any:
         """`[B, H, W, C]` to `[B, H, W, C]`."""
         ...
 
@@ -100,13 +102,15 @@ class DropPath(nnx.Dropout):
     """Stochastic depth: drops the whole branch of a sample, and scales what it keeps."""
 
     def __init__(self, rate: float, *, rngs: nnx.Rngs):
-        super().__init__(rate, broadcast_dims=(1, 2, 3), rngs=rngs if rate else None)
+        super().__init__(
+            rate, broadcast_dims=(1, 2, 3), deterministic=True, rngs=rngs if rate else None
+        )
 
 
 def on_padded(
-    branch: Callable[[jax.Array, bool, Canvas], jax.Array],
+    branch: Callable[[jax.Array, bool | None, Canvas], jax.Array],
     x: jax.Array,
-    train: bool,
+    train: bool | None,
     canvas: Canvas,
     multiple: Pair,
 ) -> jax.Array:

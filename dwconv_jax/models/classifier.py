@@ -22,7 +22,7 @@ class ClassifierConfig(BackboneConfig):
     """The overrides of a classifier.
 
     Attributes:
-      num_classes: outputs of the head.
+      num_classes: outputs of the head; 0 for none, so that the model returns pooled features.
     """
 
     num_classes: int = 1000
@@ -46,28 +46,31 @@ class Classifier(Backbone):
         rngs: nnx.Rngs,
     ):
         """Builds the backbone (see `Backbone`) and a head of `num_classes` outputs."""
-        check_num_classes(config.num_classes)
+        check_num_classes(config.num_classes, minimum=0)
         super().__init__(block, mixer, config, rngs=rngs)
         self.num_classes = config.num_classes
         self.norm = LayerNorm(self.widths[-1], rngs=rngs, **config.dtypes)
-        self.head = linear(self.widths[-1], config.num_classes, rngs=rngs, **config.dtypes)
+        self.head = nnx.data(None)
+        if config.num_classes:
+            self.head = linear(self.widths[-1], config.num_classes, rngs=rngs, **config.dtypes)
 
     def __call__(
-        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+        self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None
     ) -> jax.Array:
-        """Logits of the images.
+        """Logits of the images, or their pooled features without a head.
 
         Args:
           images: `[B, H, W, in_channels]`, floating, any `H` and `W`.
-          train: use batch statistics (and update the running ones) and stochastic depth.
+          train: use batch statistics (and update the running ones) and stochastic depth; None
+            follows `model.train()` and `model.eval()`.
           rngs: keys for stochastic depth; None for the model's own.
 
         Returns:
-          float32 `[B, num_classes]`.
+          float32 `[B, num_classes]`; `[B, C]` of the last stage if `num_classes` is 0.
         """
         x = self.norm(self.features(images, train, rngs)[-1])
         pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
-        return self.head(pooled).astype(jnp.float32)
+        return (pooled if self.head is None else self.head(pooled)).astype(jnp.float32)
 
     def torch_layout(self, image_size: int | None = 224) -> torch_layout.Layout:
         """The entries of the authors' checkpoints, in their order.
@@ -80,4 +83,5 @@ class Classifier(Backbone):
         """
         yield from super().torch_layout(image_size)
         yield from torch_layout.norm(self.norm, "norm")
-        yield from torch_layout.linear(self.head, "head")
+        if self.head is not None:
+            yield from torch_layout.linear(self.head, "head")

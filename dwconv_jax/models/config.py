@@ -75,7 +75,7 @@ class BackboneConfig:
         return value[stage]
 
 
-def check_num_classes(num_classes: int) -> None:
-    """UserError below 1."""
-    if num_classes < 1:
-        raise UserError(f"num_classes must be at least 1, got {num_classes}")
+def check_num_classes(num_classes: int, minimum: int = 1) -> None:
+    """UserError below the minimum."""
+    if num_classes < minimum:
+        raise UserError(f"num_classes must be at least {minimum}, got {num_classes}")

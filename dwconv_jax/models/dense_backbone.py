@@ -48,7 +48,7 @@ class DenseBackbone(Backbone):
     def features(
         self,
         images: jax.Array,
-        train: bool = False,
+        train: bool | None = None,
         rngs: nnx.Rngs | None = None,
         canvas: Canvas = WHOLE,
     ) -> tuple[jax.Array, ...]:

@@ -70,8 +70,8 @@ def create_model(
 
     Args:
       name: one of `list_models()`.
-      num_classes: outputs of the head; None for those of the data set that the model is known for
-        (ImageNet's 1,000, ADE20K's 150, COCO's 80).
+      num_classes: outputs of the head; 0 for a classifier without one; None for those of the data
+        set that the model is known for (ImageNet's 1,000, ADE20K's 150, COCO's 80).
       mixer: flags of `LocallyConnected` in place of the variant's own, for the paper's ablations; a
         flag may be a sequence with a value for each stage.
       num_heads: attention heads, one number or one for each stage (variants with attention).
@@ -90,6 +90,11 @@ def create_model(
         legal ones.
     """
     variant, model = find_variant(name)
+    if "pretrained" in overrides:
+        raise UserError(
+            "unknown override 'pretrained': create the model, then load released weights into it "
+            "by dwconv_jax.convert.load_torch(model, path)"
+        )
     _check_names("override", overrides, [f.name for f in dataclasses.fields(model.Config)])
     _check_names("mixer flag", mixer or {}, MixerFlags.__annotations__)
     flags = dict(variant.mixer if mixer is None else mixer)

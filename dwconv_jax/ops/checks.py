@@ -36,6 +36,10 @@ def check_map(x: jax.Array, name: str = "x") -> None:
 def check_operands(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> None:
     """Raises a ValueError unless `weights` is `[B or 1, N or 1, Q, K, G]` for `x`."""
     check_map(x)
+    if not isinstance(connectivity, Connectivity):
+        raise UserError(
+            f"connectivity must be an ops.Connectivity such as ops.Sliding(7), got {connectivity!r}"
+        )
     batch, height, width, channels = x.shape
     blocks, outputs, seen = connectivity.block_shape(height, width)
     wanted = f"[{_either(batch)}, {_either(blocks)}, {outputs}, {seen}, G]"

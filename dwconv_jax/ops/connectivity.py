@@ -6,7 +6,8 @@ raster everywhere: positions of the map, blocks, positions in a block, kernel of
 """
 
 import dataclasses
-from typing import ClassVar, Protocol, runtime_checkable
+from numbers import Integral
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -71,13 +72,13 @@ class Connectivity(Protocol):
 
 def as_pair(name: str, value: int | Pair, minimum: int) -> Pair:
     """An int or an (h, w) pair as a pair; UserError names the argument."""
-    pair = (value, value) if isinstance(value, int) else value
+    pair: Any = (value, value) if isinstance(value, Integral) else value
     legal = isinstance(pair, (tuple, list)) and len(pair) == 2
-    if not (legal and all(isinstance(v, int) and v >= minimum for v in pair)):
+    if not (legal and all(isinstance(v, Integral) and int(v) >= minimum for v in pair)):
         raise UserError(
             f"{name} must be an int >= {minimum} or an (h, w) pair of them, got {value!r}"
         )
-    return (pair[0], pair[1])
+    return (int(pair[0]), int(pair[1]))
 
 
 @dataclasses.dataclass(frozen=True, init=False)

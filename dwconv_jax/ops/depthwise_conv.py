@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from dwconv_jax.ops.checks import check_map
 from dwconv_jax.ops.connectivity import Pair, Sliding
 from dwconv_jax.ops.lowerings.depthwise import depthwise
+from dwconv_jax.ops.sharding import by_xla, split_of
 
 
 @functools.partial(jax.jit, static_argnames="dilation")
@@ -34,4 +35,6 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: int | Pair = 1) ->
         raise ValueError(f"kernel must be [kh, kw, {x.shape[3]}], got shape {kernel.shape}")
     connectivity = Sliding((kernel.shape[0], kernel.shape[1]), dilation)
     dtype = jnp.result_type(x, kernel)
-    return depthwise(x.astype(dtype), kernel.astype(dtype)[None], connectivity.dilation)
+    convolve = functools.partial(depthwise, dilation=connectivity.dilation)
+    arrays = x.astype(dtype), kernel.astype(dtype)[None]
+    return by_xla(convolve, *arrays, split=split_of(x))

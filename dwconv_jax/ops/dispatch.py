@@ -13,6 +13,7 @@ from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
 from dwconv_jax.ops.lowerings import blocks, gather, sliding
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
 from dwconv_jax.ops.lowerings.tpu.platform import check_chip
+from dwconv_jax.ops.sharding import by_xla, split_of
 
 
 class Strategy(NamedTuple):
@@ -97,8 +98,10 @@ def locally_connected(
         per_image = weights.shape[0] == x.shape[0]
         mix = pallas_mix(connectivity, dynamic=per_image, per_position=weights.shape[1] != 1)
         check_chip()
-        return mix(x, weights, connectivity)
-    return strategy_of(connectivity).mix(x, weights, connectivity)
+    else:
+        mix = strategy_of(connectivity).mix
+    mix = functools.partial(mix, connectivity=connectivity)
+    return by_xla(mix, x, weights, split=split_of(x))
 
 
 def pallas_mix(
@@ -136,9 +139,13 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Connectivity) -> jax.Array:
     Returns:
       `[B, N, heads, Q, K]`.
     """
-    return strategy_of(connectivity).logits(q, k, connectivity)
+    compute = functools.partial(strategy_of(connectivity).logits, connectivity=connectivity)
+    batch, _, _, heads, _ = split_of(q)
+    return by_xla(compute, q, k, split=(batch, None, heads, None, None))
 
 
 def partition(x: jax.Array, connectivity: Connectivity) -> jax.Array:
     """`[B, H, W, ...]` to the outputs of each block, `[B, N, Q, ...]`, zero in padding."""
-    return strategy_of(connectivity).partition(x, connectivity)
+    cut = functools.partial(strategy_of(connectivity).partition, connectivity=connectivity)
+    batch, _, _, *rest = split_of(x)
+    return by_xla(cut, x, split=(batch, None, None, *rest))

@@ -148,6 +148,19 @@ def test_bfloat16_stays_close_and_keeps_float32_parameters(rng):
         assert_close(y, wide(x), 3e-2, dynamic)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dynamic", list(SHARING))
+def test_without_a_dtype_the_input_keeps_its_own(dynamic, dtype, rng):
+    connectivity = "window" if dynamic == "attention" else "sliding"
+    layer = make(connectivity=connectivity, kernel_size=3, dynamic=dynamic, groups=2)
+    x = jnp.array(rng.normal(size=(2, 5, 7, 8)), dtype)
+    for train in (False, True):
+        y = layer(x, train=train)
+        assert y.dtype == dtype
+        assert_close(y, layer(x.astype(jnp.float32), train=train), 5e-2)
+    assert {p.dtype for p in jax.tree.leaves(nnx.state(layer))} == {jnp.dtype("float32")}
+
+
 def test_initialisation_is_the_reference(rng):
     static = LocallyConnected(64, rngs=nnx.Rngs(0))
     kernel = static.source.kernel[...]
@@ -167,6 +180,7 @@ def test_initialisation_is_the_reference(rng):
         (dict(connectivity="stripe"), "connectivity must be one of 'sliding', 'window', 'global'"),
         (dict(dynamic="center"), "dynamic must be one of 'none', 'pooled', 'centre', 'attention'"),
         (dict(groups=3), r"groups=3 must divide the 8 channels: legal are \[1, 2, 4, 8\]"),
+        (dict(reduction=0), "reduction must be at least 1, got 0"),
         (dict(kernel_size=4), "an even kernel needs an even dilation"),
         (dict(shift=1), "shift=1 needs connectivity='window', got 'sliding'"),
         (dict(connectivity="window", dilation=2), "dilation=2 needs connectivity='sliding'"),

@@ -9,6 +9,7 @@ import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
 from dwconv_jax.models.block import DropPath
 from tests.models.drawn import drawn
+from tests.numerics import assert_close
 
 # Written out rather than read from the table: parameters, and multiply-adds at 224x224 in G.
 EXPECTED = {
@@ -113,6 +114,16 @@ def test_any_mixer_goes_into_either_block(name, mixer):
     assert abstract_features(name, 32, **overrides)[-1].shape == (1, 1, 1, 64)
 
 
+def test_without_a_head_classifiers_return_pooled_features(rng):
+    model = dwconv_jax.create_model(
+        "dwnet_tiny", embed_dim=4, depths=(1, 1), num_classes=0, rngs=nnx.Rngs(0)
+    )
+    images = jnp.array(rng.normal(size=(2, 16, 16, 3)), jnp.float32)
+    pooled = model.norm(model.features(images)[-1]).mean((1, 2))
+    assert_close(model(images), pooled, 1e-5)
+    assert not any("head" in name for name in dwconv_jax.convert.to_torch(model))
+
+
 def test_drop_path_drops_whole_samples():
     drop = DropPath(0.5, rngs=nnx.Rngs(0))
     y = drop(jnp.ones((64, 2, 2, 3)), deterministic=False, rngs=nnx.Rngs(1))
@@ -149,7 +160,15 @@ def test_drop_path_is_for_training(rng):
             dict(name="i_dynamic_dwnet_tiny", embed_dim=64),
             "channels_per_group=3 must divide the 64",
         ),
-        (dict(name="dwnet_tiny", num_classes=0), "num_classes must be at least 1, got 0"),
+        (dict(name="dwnet_tiny", num_classes=-1), "num_classes must be at least 0, got -1"),
+        (
+            dict(name="dwnet_tiny", pretrained=True),
+            r"dwconv_jax\.convert\.load_torch\(model, path\)",
+        ),
+        (
+            dict(name="swin_tiny", depths=(1, 1)),
+            r"num_heads=\(3, 6, 12, 24\) must be one value or one for each of 2 stages",
+        ),
         (dict(name="dwnet_tiny", mixer=dict(connectivity="global")), "map_size must be"),
     ],
 )

@@ -143,6 +143,16 @@ def test_wrong_shapes_say_what_is_legal(operator, x_shape, weight_shape, connect
         operator(jnp.zeros(x_shape), jnp.zeros(weight_shape), connectivity)
 
 
+@pytest.mark.parametrize("operator", [ops.locally_connected, ops.definition.locally_connected])
+def test_a_name_is_no_connectivity(operator):
+    with pytest.raises(ValueError, match=r"must be an ops\.Connectivity.*got 'sliding'"):
+        operator(jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 1, 1, 9, 2)), "sliding")
+
+
+def test_sizes_may_be_integers_of_numpy():
+    assert ops.Sliding(np.int64(3), np.int32(2)) == ops.Sliding(3, 2)
+
+
 def test_integers_are_refused():
     with pytest.raises(ValueError, match=r"x must be floating.*uint8\[1, 4, 4, 2\]"):
         ops.locally_connected(

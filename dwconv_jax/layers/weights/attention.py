@@ -29,7 +29,9 @@ class AttentionWeights(nnx.Module):
         self.qkv = linear(spec.features, 3 * spec.features, rngs=rngs, **spec.dtypes)
         self.position_bias = RelativePositionBias(spec, rngs=rngs)
 
-    def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, train: bool | None, canvas: Canvas
+    ) -> tuple[jax.Array, jax.Array]:
         """Weights `[B, N, Q, K, heads]` and values `[B, H, W, C]`."""
         q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
         heads = (*x.shape[:3], self.num_heads, -1)

@@ -29,7 +29,9 @@ class CentreWeights(nnx.Module):
         self.norm: Any = BatchNorm(hidden, group_size=spec.batch_norm_group_size, **spec.dtypes)
         self.predict = pointwise(hidden, spec.taps * spec.groups, rngs=rngs, **spec.dtypes)
 
-    def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, train: bool | None, canvas: Canvas
+    ) -> tuple[jax.Array, jax.Array]:
         """Weights `[B, N, Q, K, G]`, and `x[B, H, W, C]` as values."""
         hidden = jax.nn.relu(self.norm(self.squeeze(x), train, canvas.valid(x)))
         weights = self.predict(hidden).reshape(*x.shape[:3], *self.shape)

@@ -29,7 +29,9 @@ class PooledWeights(nnx.Module):
         size = blocks * outputs * seen * groups
         self.predict: Any = pointwise(hidden, size, rngs=rngs, **spec.dtypes)
 
-    def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, train: bool | None, canvas: Canvas
+    ) -> tuple[jax.Array, jax.Array]:
         """Weights `[B, N or 1, Q, K, G]`, and `x[B, H, W, C]` as values."""
         hidden = jax.nn.relu(self.norm(self.squeeze(canvas.mean(x)), train))
         return self.predict(hidden).reshape(-1, *self.shape), x

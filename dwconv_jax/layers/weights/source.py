@@ -39,12 +39,15 @@ class WeightSource(Protocol):
     A class attribute `traits` says how the layer treats it; without one, `Traits()` applies.
     """
 
-    def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, train: bool | None, canvas: Canvas
+    ) -> tuple[jax.Array, jax.Array]:
         """Weights and values.
 
         Args:
           x: features, `[B, H, W, C]`; zero where they do not count.
-          train: whether to use batch statistics, if there are any.
+          train: whether to use batch statistics, if there are any; to pass on to norms and dropout.
+            None follows the mode of the model.
           canvas: which part of each map counts: `canvas.mean(x)` is the pooled feature. `x` is
             rolled already where that is the canvas's business (`canvas.rolled`).
 

@@ -18,7 +18,9 @@ class StaticWeights(nnx.Module):
         self.dtype = spec.dtype
         self.kernel = nnx.Param(conv_init(spec.taps)(rngs.params(), shape, spec.param_dtype))
 
-    def __call__(self, x: jax.Array, train: bool, canvas: Canvas) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, train: bool | None, canvas: Canvas
+    ) -> tuple[jax.Array, jax.Array]:
         """The kernel `[1, N or 1, Q, K, G]`, and `x[B, H, W, C]` as values."""
         return self.kernel[...].astype(self.dtype or x.dtype)[None], x
 

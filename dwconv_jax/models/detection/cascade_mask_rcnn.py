@@ -15,6 +15,7 @@ from flax import nnx
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.block import Block
 from dwconv_jax.models.config import check_num_classes
 from dwconv_jax.models.dense_backbone import DenseBackbone
@@ -79,6 +80,7 @@ class CascadeMaskRCNN(nnx.Module):
           UserError: for a number of classes below 1 or an unknown setting.
         """
         check_num_classes(config.num_classes)
+        self.deterministic = True
         self.num_classes, self.settings = config.num_classes, make_settings(config.settings)
         self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
         shared: dict[str, Any] = dict(rngs=rngs, **config.dtypes)
@@ -112,7 +114,7 @@ class CascadeMaskRCNN(nnx.Module):
         Returns:
           `MaskedDetections` of `[B, max_detections]`.
         """
-        pyramid = self.features(images, size)
+        pyramid = self.features(images, size, train=False)
         proposals = self.propose(self.rpn(*pyramid), size, train=False)
         boxes, scores, valid = self.refine(pyramid, proposals, size)
         return self.select(pyramid, boxes, scores, valid, scale)
@@ -121,7 +123,7 @@ class CascadeMaskRCNN(nnx.Module):
         self,
         images: jax.Array,
         size: jax.Array,
-        train: bool = False,
+        train: bool | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Pyramid:
         """The five levels of the pyramid; in training, images of a group count as equally large."""
@@ -134,10 +136,10 @@ class CascadeMaskRCNN(nnx.Module):
         maps = self.backbone.features(images, train, rngs, canvas)
         return Pyramid(*self.pyramid(maps, self.backbone.canvases(canvas)))
 
-    def padded_size(self, size: jax.Array, train: bool) -> jax.Array:
+    def padded_size(self, size: jax.Array, train: bool | None) -> jax.Array:
         """Sizes after zero-padding, int `[B, 2]`; in training, each the largest of its group."""
         padded = -(-size // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
-        if not train:
+        if not is_training(train, self.deterministic):
             return padded
         count = self.settings.images_per_group
         if len(size) % count:
@@ -147,10 +149,10 @@ class CascadeMaskRCNN(nnx.Module):
         largest = padded.reshape(-1, count, 2).max(1, keepdims=True)
         return jnp.broadcast_to(largest, (len(largest), count, 2)).reshape(-1, 2)
 
-    def propose(self, levels: Sequence[Level], size: jax.Array, train: bool) -> Proposals:
+    def propose(self, levels: Sequence[Level], size: jax.Array, train: bool | None) -> Proposals:
         """Proposals for training or prediction; see `rpn.propose`."""
         settings = self.settings
-        if train:
+        if is_training(train, self.deterministic):
             counts = settings.train_candidates, settings.train_proposals
         else:
             counts = settings.candidates, settings.proposals
@@ -174,7 +176,7 @@ class CascadeMaskRCNN(nnx.Module):
         stage: int,
         pyramid: Pyramid,
         boxes: jax.Array,
-        train: bool = False,
+        train: bool | None = None,
         valid: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Logits `[B, R, K + 1]` and codes `[B, R, K, 4]` of one stage for boxes `[B, R, 4]`."""
@@ -195,7 +197,7 @@ class CascadeMaskRCNN(nnx.Module):
         """
         boxes, all_logits = proposals.boxes, []
         for stage, coder in enumerate(CODERS):
-            logits, codes = self.classify(stage, pyramid, boxes)
+            logits, codes = self.classify(stage, pyramid, boxes, train=False)
             all_logits.append(logits)
             if stage < len(CODERS) - 1:
                 likeliest = logits[..., :-1].argmax(-1)

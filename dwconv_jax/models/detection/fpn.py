@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 
 
@@ -15,7 +16,10 @@ class FeaturePyramid(nnx.Module):
 
     def __init__(self, widths: Sequence[int], features: int, *, rngs: nnx.Rngs, **dtypes: Any):
         arguments: dict[str, Any] = dict(
-            kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs, **dtypes
+            kernel_init=nnx.initializers.xavier_uniform(),
+            promote_dtype=keep_input_dtype,
+            rngs=rngs,
+            **dtypes,
         )
         self.laterals = nnx.List([nnx.Linear(width, features, **arguments) for width in widths])
         self.outputs = nnx.List([nnx.Conv(features, features, (3, 3), **arguments) for _ in widths])

@@ -49,7 +49,7 @@ class BoxHead(nnx.Module):
         self.regression = linear(hidden_features, 4 * num_classes, normal(0.001))
 
     def __call__(
-        self, x: jax.Array, train: bool = False, valid: jax.Array | None = None
+        self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Classifies regions and predicts their boxes.
 

@@ -9,6 +9,7 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.layers import BatchNorm, LocallyConnected, pointwise
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.folding import fold_after, fold_before
+from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.weights import CentreWeights, PooledWeights, StaticWeights
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.torch_layout import Layout, conv1x1, linear, norm, raw, transposed
@@ -41,15 +42,16 @@ class DWBlock(nnx.Module):
         self.map_multiple = spec.map_multiple
 
     def __call__(
-        self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
+        self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`."""
+        training = is_training(train, self.drop_path.deterministic)
         y = on_padded(self.mix, x, train, canvas, self.map_multiple)
-        x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        x = x + self.drop_path(y, deterministic=not training, rngs=rngs)
         y = self.mlp(self.norm_mlp(x, train, canvas.valid(x)))
-        return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        return x + self.drop_path(y, deterministic=not training, rngs=rngs)
 
-    def mix(self, x: jax.Array, train: bool, canvas: Canvas = WHOLE) -> jax.Array:
+    def mix(self, x: jax.Array, train: bool | None, canvas: Canvas = WHOLE) -> jax.Array:
         """The spatial branch, `[B, H, W, C]` to `[B, H, W, C]`."""
         valid = canvas.valid(x)
         y = jax.nn.relu(self.norm_in(self.pointwise_in(x), train, valid))

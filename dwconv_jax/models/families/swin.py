@@ -9,6 +9,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LayerNorm, LocallyConnected
 from dwconv_jax.layers.canvas import WHOLE, Canvas
+from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.weights import AttentionWeights
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, raw
@@ -32,15 +33,16 @@ class SwinBlock(nnx.Module):
         self.map_multiple = spec.map_multiple
 
     def __call__(
-        self, x: jax.Array, train: bool, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
+        self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`."""
+        training = is_training(train, self.drop_path.deterministic)
         y = canvas.clear(self.norm_mixer(x))
         y = on_padded(self.mixer, y, train, canvas, self.map_multiple)
         y = y if self.gate is None else self.gate(y, canvas)
-        x = x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        x = x + self.drop_path(y, deterministic=not training, rngs=rngs)
         y = self.mlp(self.norm_mlp(x))
-        return x + self.drop_path(y, deterministic=not train, rngs=rngs)
+        return x + self.drop_path(y, deterministic=not training, rngs=rngs)
 
     @staticmethod
     def make_output_norm(

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.block import Block
 from dwconv_jax.models.config import BackboneConfig, check_num_classes
 from dwconv_jax.models.dense_backbone import DenseBackbone
@@ -27,14 +28,15 @@ class PixelClassifier(nnx.Module):
     def __init__(
         self, features: int, num_classes: int, dropout_rate: float, *, rngs: nnx.Rngs, **dtypes: Any
     ):
-        self.dropout = nnx.Dropout(dropout_rate, broadcast_dims=(1, 2))
+        self.dropout = nnx.Dropout(dropout_rate, broadcast_dims=(1, 2), deterministic=True)
         self.linear = nnx.Linear(
             features, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs, **dtypes
         )
 
-    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None) -> jax.Array:
         """`[B, H, W, C]` to float32 `[B, H, W, num_classes]`."""
-        x = self.dropout(x, deterministic=not train, rngs=rngs)
+        training = is_training(train, self.dropout.deterministic)
+        x = self.dropout(x, deterministic=not training, rngs=rngs)
         return self.linear(x).astype(jnp.float32)
 
 
@@ -48,7 +50,7 @@ class PyramidPooling(nnx.Module):
         pooled = in_features + len(POOL_SIZES) * features
         self.fuse = ConvNormAct(pooled, features, 3, rngs=rngs, **dtypes)
 
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool | None) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, H, W, C]`."""
         pooled = [
             resize(level(adaptive_average_pool(x, size), train), x.shape[1:3])
@@ -81,7 +83,9 @@ class UPerHead(nnx.Module):
         self.fuse = ConvNormAct(len(widths) * features, features, 3, rngs=rngs, **dtypes)
         self.classifier = PixelClassifier(features, num_classes, dropout_rate, rngs=rngs, **dtypes)
 
-    def __call__(self, maps: Sequence[jax.Array], train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(
+        self, maps: Sequence[jax.Array], train: bool | None, rngs: nnx.Rngs | None
+    ) -> jax.Array:
         """Maps of the backbone, finest first, to logits at the size of the first."""
         *finer, coarsest = maps
         top = self.pooling(coarsest, train)
@@ -122,7 +126,7 @@ class FCNHead(nnx.Module):
         self.conv = ConvNormAct(in_features, features, 3, rngs=rngs, **dtypes)
         self.classifier = PixelClassifier(features, num_classes, dropout_rate, rngs=rngs, **dtypes)
 
-    def __call__(self, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None) -> jax.Array:
         """`[B, H, W, C]` to logits `[B, H, W, num_classes]`."""
         return self.classifier(self.conv(x, train), train, rngs)
 
@@ -181,13 +185,14 @@ class UPerNet(nnx.Module):
         self.auxiliary_head = FCNHead(widths[_AUXILIARY_STAGE], config.auxiliary_features, **shared)
 
     def __call__(
-        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+        self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None
     ) -> jax.Array:
         """Logits of every pixel.
 
         Args:
           images: `[B, H, W, in_channels]`, floating, any `H` and `W`.
-          train: use batch statistics (and update the running ones), dropout and stochastic depth.
+          train: use batch statistics (and update the running ones), dropout and stochastic depth;
+            None follows `model.train()` and `model.eval()`.
           rngs: keys for dropout and stochastic depth.
 
         Returns:
@@ -197,13 +202,13 @@ class UPerNet(nnx.Module):
         return resize(self.decode_head(maps, train, rngs), images.shape[1:3])
 
     def features(
-        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+        self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None
     ) -> tuple[jax.Array, ...]:
         """The maps of the backbone; see `DenseBackbone.features`."""
         return self.backbone.features(images, train, rngs)
 
     def head_logits(
-        self, images: jax.Array, train: bool = False, rngs: nnx.Rngs | None = None
+        self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Logits of the UPer head (stride 4) and of the auxiliary head (stride 16)."""
         maps = self.features(images, train, rngs)

@@ -1,0 +1,39 @@
+"""Meshes with explicit axes, which `jax.make_mesh` makes by default.
+
+There every array has its sharding in its type, and JAX refuses operations whose result could be
+split in several ways, reshaping and convolution among them. Such parts of a layer are left to XLA,
+and only the sharding of their result is stated.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+Axes = Any  # the names of the mesh axes that split one axis of an array
+
+
+def split_of(x: jax.Array) -> tuple[Axes, ...]:
+    """The explicit mesh axes that split each axis of `x`, None for none."""
+    spec = jax.typeof(x).sharding.spec
+    return (*spec, *(None,) * (x.ndim - len(spec)))
+
+
+def by_xla(
+    function: Callable[..., jax.Array], *arrays: jax.Array, split: tuple[Axes, ...]
+) -> jax.Array:
+    """`function(*arrays)`, partitioned by XLA where the mesh has explicit axes.
+
+    Args:
+      function: closes over no arrays.
+      *arrays: its arguments.
+      split: the mesh axes that split each axis of the result; see `split_of`.
+    """
+    meshes = (jax.typeof(array).sharding.mesh for array in arrays)
+    mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
+    if mesh is None:
+        return function(*arrays)
+    sharding = NamedSharding(mesh, PartitionSpec(*split))
+    automatic = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=sharding)
+    return automatic(*arrays)

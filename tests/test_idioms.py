@@ -1,0 +1,157 @@
+"""Idioms of Flax NNX that users bring work for layers and models."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import dwconv_jax
+from dwconv_jax import LocallyConnected
+from tests.numerics import assert_close
+
+TINY = dict(embed_dim=8, depths=(1, 1), num_classes=3, window_size=3)
+MODELS = {
+    "dynamic_dwnet_tiny": {},
+    "swin_tiny": dict(num_heads=(1, 2)),
+    "upernet_dwnet_tiny": dict(head_features=4, auxiliary_features=4, depths=(1, 1, 1, 1)),
+}
+
+
+def make(name, **overrides):
+    return dwconv_jax.create_model(
+        name, **(TINY | MODELS[name] | overrides), rngs=nnx.Rngs(0, dropout=1)
+    )
+
+
+@pytest.fixture
+def images(rng):
+    return jnp.array(rng.normal(size=(4, 16, 16, 3)), jnp.float32)
+
+
+def results(model, images, train):
+    """Output and statistics after a call, under the same keys."""
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def call(state):
+        model = nnx.merge(graph, state)
+        return model(images, train=train, rngs=nnx.Rngs(2)), nnx.state(model, nnx.BatchStat)
+
+    return jax.tree.leaves(call(state))
+
+
+def assert_same(a, b):
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_follow_train_and_eval(name, images):
+    model = make(name, drop_path_rate=0.5)
+    training, evaluation = results(model, images, True), results(model, images, False)
+    assert any(not np.array_equal(x, y) for x, y in zip(training, evaluation, strict=True))
+    assert_same(results(model, images, None), evaluation)
+    model.train()
+    assert_same(results(model, images, None), training)
+    assert_same(results(model, images, False), evaluation)
+    model.eval()
+    assert_same(results(model, images, None), evaluation)
+    assert_same(results(model, images, True), training)
+
+
+def test_rematerialized_blocks_follow_train(images):
+    model = make("dynamic_dwnet_tiny", remat=True)
+    training = results(model, images, True)
+    model.train()
+    assert_same(results(model, images, None), training)
+
+
+@pytest.mark.parametrize("dynamic", ["pooled", "centre"])
+def test_layers_follow_train(dynamic, rng):
+    layer = LocallyConnected(8, kernel_size=3, dynamic=dynamic, rngs=nnx.Rngs(0))
+    x = jnp.array(rng.normal(size=(4, 5, 5, 8)), jnp.float32)
+    layer(x)
+    assert not layer.source.norm.mean[...].any()
+    layer.train()
+    nnx.jit(lambda layer, x: layer(x))(layer, x)
+    assert layer.source.norm.mean[...].all()
+
+
+def test_norms_can_be_frozen_while_the_rest_trains(images):
+    model = make("dynamic_dwnet_tiny", drop_path_rate=0.5)
+    model.train()
+    model.set_attributes(dwconv_jax.layers.BatchNorm, use_running_average=True)
+    before = jax.tree.leaves(nnx.state(model, nnx.BatchStat))
+    first, second = model(images), model(images)
+    assert_same(before, jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_keep_the_dtype_of_images(name, images):
+    def maps():
+        return make(name).features(images.astype(jnp.bfloat16), train=True)
+
+    assert {m.dtype for m in jax.eval_shape(maps)} == {jnp.dtype("bfloat16")}
+
+
+SOURCES = {
+    "none": {},
+    "pooled": dict(dynamic="pooled"),
+    "centre": dict(dynamic="centre", groups=4),
+    "window attention": dict(connectivity="window", dynamic="attention", groups=4),
+    "sliding attention": dict(dynamic="attention", groups=4),
+}
+SPLITS = {
+    "batch": P("data"),
+    "batch and channels": P("data", None, None, "other"),
+    "batch and rows": P("data", "other"),
+}
+
+
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
+@pytest.mark.parametrize("source", SOURCES)
+def test_layers_work_on_any_mesh(source, kind, rng):
+    layer = LocallyConnected(8, **(dict(kernel_size=3) | SOURCES[source]), rngs=nnx.Rngs(0))
+    graph, state = nnx.split(layer)
+    x = jnp.array(rng.normal(size=(4, 8, 8, 8)), jnp.float32)
+
+    @jax.jit
+    def output_and_gradient(state, x):
+        y, pullback = jax.vjp(lambda x: nnx.merge(graph, state, copy=True)(x, train=True), x)
+        return y, *pullback(jnp.sin(y))
+
+    expected = output_and_gradient(state, x)
+    mesh = jax.make_mesh((4, 2), ("data", "other"), axis_types=(kind, kind))
+    with jax.set_mesh(mesh):
+        for name, split in SPLITS.items():
+            actual = output_and_gradient(state, jax.device_put(x, split))
+            for a, e in zip(actual, expected, strict=True):
+                assert_close(jax.device_get(a), jax.device_get(e), 1e-5, name)
+                if kind == AxisType.Explicit:
+                    assert a.sharding.spec[0] == "data"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_step_works_on_an_explicit_mesh(name, rng):
+    model = make(name)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    images = jnp.array(rng.normal(size=(8, 16, 16, 3)), jnp.float32)
+
+    @jax.jit
+    def step(params, images):
+        def loss_of(params):
+            model = nnx.merge(graph, params, rest, copy=True)
+            logits = model(images, train=True, rngs=nnx.Rngs(1))
+            return jnp.square(logits).mean(), nnx.state(model, nnx.BatchStat)
+
+        (loss, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        return loss, statistics, jax.tree.map(lambda p, g: p - 0.1 * g, params, gradients)
+
+    expected = jax.device_get(step(params, images))
+    with jax.set_mesh(jax.make_mesh((8,), ("data",))):
+        actual = jax.device_get(step(params, jax.device_put(images, P("data"))))
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5)
