@@ -46,6 +46,6 @@ def get_config(variant: str = "dynamic_dwnet"):
     )
     config.label_smoothing = 0.1
     config.log_every_steps = 100
-    config.eval_every_steps = 1950
-    config.checkpoint_every_steps = 1950
+    config.eval_every_epochs = 5
+    config.checkpoint_every_epochs = 5
     return config

@@ -8,6 +8,7 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
+from dwconv_jax import ops
 from dwconv_jax.training.checkpoint import Checkpoints
 from dwconv_jax.training.description import write_description
 from dwconv_jax.training.device_memory import peak_device_memory_gib
@@ -179,6 +180,11 @@ def _announce(run: Run, first_step: int, metric_log: MetricLog) -> None:
         f"{run.mesh.size} {jax.devices()[0].device_kind} device(s); {run.task.num_train:,} "
         f"training examples, {run.num_steps} steps of {run.config.batch_size}"
     )
+    lowerings = ops.describe_lowerings()
+    if lowerings["platform"] == "cpu" and not lowerings["cpu_kernel"]:
+        log.info(
+            "the compiled CPU kernel is not built: `pip install -e .` in the checkout builds it"
+        )
     if first_step:
         log.info(f"resuming {run.workdir} from step {first_step}")
 
