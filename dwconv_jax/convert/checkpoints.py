@@ -29,7 +29,8 @@ def save_weights(path: str | os.PathLike[str], model: nnx.Module) -> None:
 
     Raises:
       FileExistsError: if `path` exists.
-      CheckpointError: if it cannot be written, for example on a full disk; nothing is left behind.
+      CheckpointError: if it cannot be written, for example on a full disk; there is then nothing at
+        `path`. Threads of TensorStore that still write can leave a hidden directory beside it.
     """
     directory = absolute_path(path, "the path of a checkpoint")
     if directory.exists():

@@ -111,7 +111,7 @@ main(sys.argv[1:])
 
 
 @pytest.mark.parametrize("name", ["again", "again.pth", "again.safetensors"])
-def test_a_full_disk_leaves_nothing_behind(saved, name):
+def test_a_full_disk_leaves_nothing_at_the_destination(saved, name):
     command = [sys.executable, "-c", _ON_A_FULL_DISK, saved, saved.parent / name]
     overrides = [f"--override={key}={value!r}" for key, value in FAMILIES[NAME].items()]
     result = subprocess.run(
@@ -119,9 +119,10 @@ def test_a_full_disk_leaves_nothing_behind(saved, name):
     )
     assert result.returncode == 1
     assert re.search(rf"error: .*{saved.parent / name}", result.stderr), result.stderr
-    if pathlib.Path(name).suffix:  # TensorStore's threads print tracebacks beside the sentence
+    assert not (saved.parent / name).exists()  # the same command works once there is room
+    if pathlib.Path(name).suffix:
         assert "Traceback" not in result.stderr
-    assert list(saved.parent.iterdir()) == [saved]
+        assert list(saved.parent.iterdir()) == [saved]
 
 
 def test_a_head_of_other_classes(saved, state_dict, caplog):
