@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.ops.connectivity import Connectivity, Pair
+from dwconv_jax.ops.connectivity import Connectivity, Pair, Size
 from dwconv_jax.ops.dispatch import partition
 
 
@@ -37,9 +37,9 @@ class Canvas:
         return x if valid is None else jnp.where(valid, x, 0)
 
     def mean(self, x: jax.Array) -> jax.Array:
-        """The mean over the positions that count, `[B, H, W, C]` to `[B, C]`, in float32 sums."""
+        """The mean over the positions that count, `[B, *spatial, C]` to `[B, C]`, in float32."""
         if self.extent is None:
-            return x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+            return x.mean(range(1, x.ndim - 1), dtype=jnp.float32).astype(x.dtype)
         total = self.clear(x).sum((1, 2), dtype=jnp.float32)
         return (total / self.extent.prod(1, keepdims=True)).astype(x.dtype)
 
@@ -60,14 +60,16 @@ class Canvas:
 
     def roll(self, x: jax.Array, connectivity: Connectivity) -> jax.Array:
         """Rolls the part that counts up and left by the shift; whole maps roll by themselves."""
+        if self.extent is None:
+            return x
         rows, cols = connectivity.shift
-        return x if self.extent is None else roll_inside(x, (-rows, -cols), self.extent)
+        return roll_inside(x, (-rows, -cols), self.extent)
 
     def unroll(self, x: jax.Array, connectivity: Connectivity) -> jax.Array:
         """The inverse of `roll`."""
         return x if self.extent is None else roll_inside(x, connectivity.shift, self.extent)
 
-    def hidden(self, connectivity: Connectivity, map_size: Pair) -> jax.Array | None:
+    def hidden(self, connectivity: Connectivity, map_size: Size) -> jax.Array | None:
         """Which keys do not count: bool `[B or 1, N, Q or 1, K]`, or None if all do."""
         connectivity = self.rolled(connectivity)
         if self.extent is None or connectivity.block_shape(*map_size)[1] > 1:
@@ -78,7 +80,7 @@ class Canvas:
         neighbours = connectivity.neighbours(*map_size)
         return jnp.asarray(neighbours < 0)[None] | ~valid[:, np.maximum(neighbours, 0)]
 
-    def across_seam(self, connectivity: Connectivity, map_size: Pair) -> jax.Array | None:
+    def across_seam(self, connectivity: Connectivity, map_size: Size) -> jax.Array | None:
         """Which queries and keys only the roll brought together: bool `[B or 1, N, Q, K]`."""
         if self.extent is None:
             across = connectivity.across_seam(*map_size)
@@ -89,14 +91,14 @@ class Canvas:
         return region[..., :, None] != region[..., None, :]
 
     def check(self, connectivity: Connectivity) -> None:
-        """UserError for a connectivity whose blocks depend on the whole map."""
-        if self.extent is not None and not connectivity.fixed_blocks:
+        """UserError for a connectivity that depends on where the map ends."""
+        if self.extent is not None and not connectivity.size_independent:
             raise UserError(
                 f"{connectivity} depends on the size of the map, so all images of a batch must "
                 "have one size"
             )
 
-    def _regions(self, connectivity: Connectivity, map_size: Pair) -> jax.Array:
+    def _regions(self, connectivity: Connectivity, map_size: Size) -> jax.Array:
         """Labels of the parts that rolling brought together, int32 `[B, N, Q]`."""
         assert self.extent is not None
         behind = [
@@ -104,7 +106,8 @@ class Canvas:
             for axis, size in enumerate(map_size)
         ]
         rows, cols = (side.astype(jnp.int32) for side in behind)
-        return partition(2 * rows[:, :, None] + cols[:, None, :], connectivity.unrolled())
+        region = 2 * rows[:, :, None] + cols[:, None, :]
+        return partition(region[..., None], connectivity.unrolled())[..., 0]
 
 
 WHOLE = Canvas()

@@ -12,12 +12,12 @@ from dwconv_jax import ops
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import linear
-from dwconv_jax.layers.flags import connectivity_class, make_connectivity
+from dwconv_jax.layers.flags import make_connectivity
 from dwconv_jax.layers.folding import FoldedNorm, fold_after
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.weights import WEIGHT_SOURCES, BuildSource, SourceSpec, Traits
 from dwconv_jax.ops.checks import check_choice, check_groups, check_map
-from dwconv_jax.ops.connectivity import Connectivity, Pair, as_pair
+from dwconv_jax.ops.connectivity import Border, Connectivity, Size, per_axis
 from dwconv_jax.ops.dispatch import pallas_mix
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
 
@@ -35,6 +35,12 @@ class LocallyConnected(nnx.Module):
     local MLP                 `connectivity="window", dynamic="none", groups=...`
     spatial MLP (Mixer)       `connectivity="global", dynamic="none", groups=1, map_size=...`
     global attention (ViT)    `connectivity="global", dynamic="attention", map_size=...`
+    neighborhood attention    `connectivity="sliding", border="clamp", dynamic="attention"`
+    blocked attention (Halo)  `kernel_size=b + 2 * h, stride=b, dynamic="attention"`
+    grid attention (MaxViT)   `connectivity="grid", dynamic="attention"`
+    stripes (CSWin)           `connectivity="window", kernel_size=(None, 7)`
+    causal short convolution  `kernel_size=(4,), causal=True`
+    video windows             `connectivity="window", kernel_size=(2, 7, 7)`
     ========================= ===============================================================
 
     Static and pooled weights come with a bias for each channel, attention with an output
@@ -46,13 +52,16 @@ class LocallyConnected(nnx.Module):
         features: int,
         *,
         connectivity: str | Connectivity = "sliding",
-        kernel_size: int | Pair = 7,
-        shift: int | Pair = 0,
-        dilation: int | Pair = 1,
+        kernel_size: int | tuple[int | None, ...] = 7,
+        shift: int | Size = 0,
+        dilation: int | Size = 1,
+        stride: int | Size = 1,
+        border: Border | tuple[Border, ...] = "zero",
+        causal: bool | tuple[bool, ...] = False,
         groups: int | None = None,
         share_positions: bool | None = None,
         dynamic: str | BuildSource = "none",
-        map_size: int | Pair | None = None,
+        map_size: int | Size | None = None,
         reduction: int = 4,
         batch_norm_group_size: int | None = None,
         shrink_windows: bool = True,
@@ -65,11 +74,16 @@ class LocallyConnected(nnx.Module):
 
         Args:
           features: channels `C`.
-          connectivity: which positions a position sees: a "sliding" kernel, its "window", the whole
-            map ("global"), or an `ops.Connectivity`, which carries its own sizes.
-          kernel_size: size of the kernel or the window; unused by "global" and by objects.
+          connectivity: which positions a position sees: a "sliding" kernel, its "window", a "grid"
+            over the map, the whole map ("global"), or an `ops.Connectivity`, which carries its own
+            sizes.
+          kernel_size: size of the kernel, the window or the grid; unused by "global" and by
+            objects. A tuple has one entry for each axis of the map, one to three.
           shift: cyclic shift of the windows.
           dilation: spacing of the taps of a sliding kernel.
+          stride: how many positions share the sliding kernel of their leader.
+          border: what a sliding kernel meets beyond the map: "zero", "clamp" or "wrap".
+          causal: whether a sliding kernel sees only a position and those before it.
           groups: groups of channels that share weights (attention heads); None for `features`
             groups of one channel.
           share_positions: whether all blocks share the weights (across positions for a sliding
@@ -78,9 +92,9 @@ class LocallyConnected(nnx.Module):
           dynamic: where the weights come from: parameters ("none"), the pooled feature ("pooled"),
             the feature at each position ("centre"), queries and keys ("attention"), or a callable
             `build(spec, rngs=rngs)` that returns a `WeightSource`, given a `SourceSpec`.
-          map_size: `(H, W)` of the input. Needed where the number of parameters depends on it:
-            "global", and static or pooled weights that positions do not share. Inputs of another
-            size are then refused.
+          map_size: of the input, an int for each axis. Needed where the number of parameters
+            depends on it: "global", and static or pooled weights that positions do not share.
+            Inputs of another size are then refused.
           reduction: how much narrower the hidden layer that predicts weights is.
           batch_norm_group_size: see `BatchNorm.group_size`.
           shrink_windows: whether attention on a map no larger than a window shrinks the window
@@ -101,14 +115,17 @@ class LocallyConnected(nnx.Module):
             raise UserError(f"reduction must be at least 1, got {reduction}")
         self.features, self.dtype, self.lowering = features, dtype, lowering
         self.dynamic = dynamic if isinstance(dynamic, str) else _name(dynamic)
-        self.map_size = None if map_size is None else as_pair("map_size", map_size, 1)
         self.connectivity = make_connectivity(
             connectivity,
             kernel_size=kernel_size,
             shift=shift,
             dilation=dilation,
+            stride=stride,
+            border=border,
+            causal=causal,
             shrink=shrink_windows and _traits(build).any_block,
         )
+        self.map_size = None if map_size is None else _map_size(map_size, self.connectivity)
         _check_sharing(share_positions, self.dynamic, _traits(build), self.connectivity)
         if not self.connectivity.fixed_blocks and self.map_size is None:
             raise UserError(
@@ -143,17 +160,17 @@ class LocallyConnected(nnx.Module):
     def __call__(
         self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
-        """Mixes `[B, H, W, C]` over space.
+        """Mixes `[B, *spatial, C]` over space.
 
         Args:
-          x: `[B, H, W, C]`.
+          x: `[B, *spatial, C]`, with as many axes as the connectivity.
           train: whether to use batch statistics, if there are any; None follows `model.train()` and
             `model.eval()`.
           canvas: which part of each map counts, for pictures of several sizes in one batch. For
             windows, maps and parts must be multiples of them. The result beyond means nothing.
 
         Returns:
-          `[B, H, W, C]`.
+          `[B, *spatial, C]`.
 
         Raises:
           ValueError: if `x` does not have the layer's channels or map size.
@@ -165,7 +182,7 @@ class LocallyConnected(nnx.Module):
         y = ops.locally_connected(values, weights, connectivity, self.lowering)
         y = canvas.unroll(y, self.connectivity)
         if self.bias is not None:
-            y = y + self.bias[...].astype(y.dtype)[None, None, None]
+            y = y + jnp.expand_dims(self.bias[...].astype(y.dtype), range(y.ndim - 1))
         return y if self.proj is None else self.proj(y)
 
     @property
@@ -185,23 +202,32 @@ class LocallyConnected(nnx.Module):
         return FoldedNorm()
 
     def _check(self, x: jax.Array, canvas: Canvas) -> None:
-        check_map(x)
+        num_axes = self.connectivity.num_axes
+        check_map(x, num_axes=num_axes if self.map_size is None else len(self.map_size))
         canvas.check(self.connectivity)
-        if x.shape[-1] != self.features or self.map_size not in (None, x.shape[1:3]):
-            size = "H, W" if self.map_size is None else "{}, {}".format(*self.map_size)
+        if x.shape[-1] != self.features or self.map_size not in (None, x.shape[1:-1]):
+            axes = {1: "L", 2: "H, W", 3: "D, H, W"}[x.ndim - 2]
+            size = axes if self.map_size is None else ", ".join(map(str, self.map_size))
             raise ValueError(f"x must be [B, {size}, {self.features}], got shape {x.shape}")
 
 
 def needs_map_size(
     *,
     connectivity: str | Connectivity = "sliding",
+    kernel_size: Any = 7,
     dynamic: str | BuildSource = "none",
     share_positions: bool | None = None,
     **_: Any,
 ) -> bool:
     """Whether a layer with these flags has parameters for each place of a map."""
     unshared = share_positions is False and not _traits(_find_source(dynamic)).per_position
-    return unshared or not connectivity_class(connectivity).fixed_blocks
+    kind = make_connectivity(connectivity, kernel_size=kernel_size, shrink=False)
+    return unshared or not kind.fixed_blocks
+
+
+def _map_size(given: int | Size, connectivity: Connectivity) -> Size:
+    axes = len(given) if isinstance(given, (tuple, list)) else 2
+    return per_axis("map_size", given, 1, connectivity.num_axes or axes)
 
 
 def _check_sharing(

@@ -173,10 +173,17 @@ def stage_mixer(
         per_group = mixer.pop("channels_per_group")
         mixer["groups"] = features // _divisor("channels_per_group", per_group, features, stage)
     if takes_shift(mixer.get("connectivity", "sliding")) and block % 2:
-        mixer.setdefault("shift", mixer["kernel_size"] // 2)
+        mixer.setdefault("shift", _half(mixer["kernel_size"]))
     if needs_map_size(**mixer):
         mixer["map_size"] = config.map_size(stage)
     return mixer
+
+
+def _half(window_size: int | tuple[int | None, ...] | None) -> Any:
+    """Half a window along each axis; none along an axis that it covers."""
+    if isinstance(window_size, (tuple, list)):
+        return tuple(map(_half, window_size))
+    return (window_size or 0) // 2
 
 
 def _divisor(name: str, value: int, features: int, stage: int) -> int:

@@ -5,7 +5,7 @@ Beside it are the operators of detection, each in a module of its own: `boxes`, 
 """
 
 from dwconv_jax.ops import definition
-from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
+from dwconv_jax.ops.connectivity import Connectivity, Global, Grid, Sliding, Window
 from dwconv_jax.ops.depthwise_conv import depthwise_conv
 from dwconv_jax.ops.dispatch import locally_connected
 from dwconv_jax.ops.lowerings.summary import describe_lowerings
@@ -13,6 +13,7 @@ from dwconv_jax.ops.lowerings.summary import describe_lowerings
 __all__ = [
     "Connectivity",
     "Global",
+    "Grid",
     "Sliding",
     "Window",
     "definition",

@@ -25,28 +25,37 @@ def check_groups(groups: int, channels: int, name: str = "groups") -> None:
         )
 
 
-def check_map(x: jax.Array, name: str = "x") -> None:
-    """Raises a ValueError unless `x` is a floating `[B, H, W, C]` with no empty axis."""
-    if x.ndim != 4 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+def check_map(x: jax.Array, name: str = "x", num_axes: int | None = 2) -> None:
+    """Raises a ValueError unless `x` is floating `[B, *spatial, C]` with no empty axis.
+
+    Args:
+      x: the array.
+      name: of the argument, for errors.
+      num_axes: how many spatial axes there must be; None for one to three.
+    """
+    axes = {None: "*spatial", 1: "L", 2: "H, W", 3: "D, H, W"}[num_axes]
+    legal = range(3, 6) if num_axes is None else (num_axes + 2,)
+    if x.ndim not in legal or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
-            f"{name} must be floating [B, H, W, C] with no empty axis, got {x.dtype}{[*x.shape]}"
+            f"{name} must be floating [B, {axes}, C] with no empty axis, got {x.dtype}{[*x.shape]}"
         )
 
 
 def check_operands(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> None:
     """Raises a ValueError unless `weights` is `[B or 1, N or 1, Q, K, G]` for `x`."""
-    check_map(x)
     if not isinstance(connectivity, Connectivity):
         raise UserError(
             f"connectivity must be an ops.Connectivity such as ops.Sliding(7), got {connectivity!r}"
         )
-    batch, height, width, channels = x.shape
-    blocks, outputs, seen = connectivity.block_shape(height, width)
+    check_map(x, num_axes=connectivity.num_axes)
+    batch, *size, channels = x.shape
+    connectivity.check(*size)
+    blocks, outputs, seen = connectivity.block_shape(*size)
     wanted = f"[{_either(batch)}, {_either(blocks)}, {outputs}, {seen}, G]"
     if weights.ndim != 5 or not _fits(weights.shape, (batch, blocks, outputs, seen)):
         raise ValueError(
-            f"weights for {connectivity} on a {height} x {width} map with batch {batch} must be "
-            f"{wanted}, got shape {weights.shape}"
+            f"weights for {connectivity} on a {' x '.join(map(str, size))} map with batch {batch} "
+            f"must be {wanted}, got shape {weights.shape}"
         )
     check_groups(weights.shape[-1], channels, "the last axis of weights, G")
 

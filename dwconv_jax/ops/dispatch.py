@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice, check_operands
-from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
-from dwconv_jax.ops.lowerings import blocks, gather, sliding
+from dwconv_jax.ops.connectivity import Blocks, Connectivity, Sliding
+from dwconv_jax.ops.lowerings import blocks, gather, sliding, taps
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
 from dwconv_jax.ops.lowerings.tpu.platform import check_chip
 from dwconv_jax.ops.sharding import by_xla, split_of
@@ -21,15 +21,15 @@ class Strategy(NamedTuple):
 
     Attributes:
       mix: `(x, weights, connectivity) -> y`, with the shapes of `locally_connected`.
-      logits: `(q, k, connectivity)`, `[B, H, W, heads, D]` each, to `[B, N, heads, Q, K]`.
-      partition: `(x, connectivity)`, `[B, H, W, ...]` to the outputs of blocks, `[B, N, Q, ...]`.
-      pallas: `mix` by this project's TPU kernels, None where there are none.
+      logits: `(q, k, connectivity)`, `[B, *spatial, heads, D]` each, to `[B, N, heads, Q, K]`.
+      partition: `(x, connectivity)`, `[B, *spatial, C]` to the outputs of blocks, `[B, N, Q, C]`.
+      pallas: `connectivity` to `mix` by this project's TPU kernels, None where they have none.
     """
 
     mix: Callable[..., jax.Array]
     logits: Callable[..., jax.Array]
     partition: Callable[..., jax.Array]
-    pallas: Callable[..., jax.Array] | None = None
+    pallas: Callable[..., Callable[..., jax.Array] | None] = lambda connectivity: None
 
 
 _GATHER = Strategy(gather.mix, gather.logits, gather.partition)
@@ -41,18 +41,8 @@ def register(connectivity: type[Connectivity], strategy: Strategy) -> None:
     _STRATEGIES[connectivity] = strategy
 
 
-_blocks = Strategy(blocks.mix, blocks.logits, blocks.partition)
-register(Window, _blocks)
-register(Global, _blocks)
-register(
-    Sliding,
-    Strategy(
-        sliding.mix,
-        sliding.logits,
-        sliding.partition,
-        pallas=functools.partial(sliding.mix, lowering="pallas"),
-    ),
-)
+register(Blocks, Strategy(blocks.mix, blocks.logits, blocks.partition))
+register(Sliding, Strategy(sliding.mix, sliding.logits, taps.partition, sliding.pallas))
 
 
 def strategy_of(connectivity: Connectivity) -> Strategy:
@@ -71,20 +61,21 @@ def locally_connected(
         y[b, i, c] = sum over j in N(i) of  w[b, i, j, g(c)] * x[b, j, c]
 
     Picks a lowering by shape and platform; every one equals `ops.definition.locally_connected`.
-    Differentiable (reverse mode) in `x` and `weights`.
+    Differentiable in `x` and `weights`.
 
     Args:
-      x: `[B, H, W, C]`.
+      x: `[B, *spatial, C]`, over one, two or three axes as the connectivity has.
       weights: `[B or 1, N or 1, Q, K, G]`. Axis 0 is 1 for static weights; axis 1 is 1 when all
         blocks share them; channel `c` uses group `c // (C // G)`.
-      connectivity: `Sliding`, `Window`, `Global` or your own; it fixes `N`, `Q` and `K`.
+      connectivity: `Sliding`, `Window`, `Grid`, `Global` or your own; it fixes `N`, `Q` and `K`.
       lowering: "auto" picks by shape and platform. "pallas" uses this project's TPU kernels (v5e,
-        v5p, v6e and later; other platforms do what "auto" does), which cover `Sliding` and are
-        fastest with a multiple of 128 images on each chip. They have not been timed on hardware
-        yet, so "auto" does not pick them; `python -m benchmarks.tpu.hardware` compares both.
+        v5p, v6e and later; other platforms do what "auto" does), which cover `Sliding` over two
+        axes with zero borders and stride 1, and are fastest with a multiple of 128 images on each
+        chip. They have not been timed on hardware yet, so "auto" does not pick them;
+        `python -m benchmarks.tpu.hardware` compares both.
 
     Returns:
-      `[B, H, W, C]` in the common dtype of `x` and `weights`.
+      `[B, *spatial, C]` in the common dtype of `x` and `weights`.
 
     Raises:
       ValueError: if the shapes do not fit, or where `lowering="pallas"` has no kernel for the
@@ -117,11 +108,12 @@ def pallas_mix(
     Raises:
       UserError: where there are none.
     """
-    mix = strategy_of(connectivity).pallas
+    mix = strategy_of(connectivity).pallas(connectivity)
     if mix is None or (per_position and not dynamic):
         raise UserError(
-            "lowering='pallas' has kernels for sliding connectivity, with dynamic weights or "
-            f"static ones that positions share, got {connectivity} with "
+            "lowering='pallas' has kernels for sliding connectivity over two axes with zero "
+            "borders and stride 1, with dynamic weights or static ones that positions share, got "
+            f"{connectivity} with "
             f"{'dynamic' if dynamic else 'static'} weights"
             f"{' of each position' if per_position else ''}; use lowering='auto'"
         )
@@ -132,20 +124,21 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Connectivity) -> jax.Array:
     """Products of each query with the keys that it sees.
 
     Args:
-      q: `[B, H, W, heads, D]`.
-      k: `[B, H, W, heads, D]`.
-      connectivity: which keys a query sees; keys outside the map are zero.
+      q: `[B, *spatial, heads, D]`.
+      k: `[B, *spatial, heads, D]`.
+      connectivity: which keys a query sees. Products with keys that it does not see
+        (`connectivity.hidden`) mean nothing.
 
     Returns:
       `[B, N, heads, Q, K]`.
     """
     compute = functools.partial(strategy_of(connectivity).logits, connectivity=connectivity)
-    batch, _, _, heads, _ = split_of(q)
+    batch, *_, heads, _ = split_of(q)
     return by_xla(compute, q, k, split=(batch, None, heads, None, None))
 
 
 def partition(x: jax.Array, connectivity: Connectivity) -> jax.Array:
-    """`[B, H, W, ...]` to the outputs of each block, `[B, N, Q, ...]`, zero in padding."""
+    """`[B, *spatial, C]` to the outputs of each block, `[B, N, Q, C]`, zero in padding."""
     cut = functools.partial(strategy_of(connectivity).partition, connectivity=connectivity)
-    batch, _, _, *rest = split_of(x)
-    return by_xla(cut, x, split=(batch, None, None, *rest))
+    batch, *_, channels = split_of(x)
+    return by_xla(cut, x, split=(batch, None, None, channels))

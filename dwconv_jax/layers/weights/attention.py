@@ -9,6 +9,7 @@ from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.dense import linear
 from dwconv_jax.layers.weights.position_bias import RelativePositionBias
 from dwconv_jax.layers.weights.source import SourceSpec, Traits
+from dwconv_jax.ops.connectivity import Size
 from dwconv_jax.ops.dispatch import logits
 
 # Swin's value across the seam of a shifted window. Padding must not leak at all.
@@ -32,16 +33,17 @@ class AttentionWeights(nnx.Module):
     def __call__(
         self, x: jax.Array, train: bool | None, canvas: Canvas
     ) -> tuple[jax.Array, jax.Array]:
-        """Weights `[B, N, Q, K, heads]` and values `[B, H, W, C]`."""
+        """Weights `[B, N, Q, K, heads]` and values `[B, *spatial, C]`."""
         q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
-        heads = (*x.shape[:3], self.num_heads, -1)
+        size = x.shape[1:-1]
+        heads = (*x.shape[:-1], self.num_heads, -1)
         q, k = (q * (x.shape[-1] // self.num_heads) ** -0.5).reshape(heads), k.reshape(heads)
         scores = logits(q, k, canvas.rolled(self.connectivity)).astype(jnp.float32)
-        scores = scores + self.position_bias(*x.shape[1:3])
-        weights = jax.nn.softmax(self._mask(scores, canvas, (x.shape[1], x.shape[2])), axis=-1)
+        scores = scores + self.position_bias(*size)
+        weights = jax.nn.softmax(self._mask(scores, canvas, size), axis=-1)
         return jnp.moveaxis(weights.astype(v.dtype), 2, -1), v
 
-    def _mask(self, scores: jax.Array, canvas: Canvas, map_size: tuple[int, int]) -> jax.Array:
+    def _mask(self, scores: jax.Array, canvas: Canvas, map_size: Size) -> jax.Array:
         """Adds what hides keys to scores `[B, N, heads, Q, K]`."""
         across = canvas.across_seam(self.connectivity, map_size)
         hidden = canvas.hidden(self.connectivity, map_size)

@@ -32,10 +32,10 @@ class CentreWeights(nnx.Module):
     def __call__(
         self, x: jax.Array, train: bool | None, canvas: Canvas
     ) -> tuple[jax.Array, jax.Array]:
-        """Weights `[B, N, Q, K, G]`, and `x[B, H, W, C]` as values."""
+        """Weights `[B, N, Q, K, G]`, and `x[B, *spatial, C]` as values."""
         hidden = jax.nn.relu(self.norm(self.squeeze(x), train, canvas.valid(x)))
-        weights = self.predict(hidden).reshape(*x.shape[:3], *self.shape)
-        return partition(weights, canvas.rolled(self.connectivity)), x
+        weights = partition(self.predict(hidden), canvas.rolled(self.connectivity))
+        return weights.reshape(*weights.shape[:-1], *self.shape), x
 
     def fold_norms(self) -> None:
         """Makes the norm part of the layer before it; for inference alone."""

@@ -32,7 +32,7 @@ class PooledWeights(nnx.Module):
     def __call__(
         self, x: jax.Array, train: bool | None, canvas: Canvas
     ) -> tuple[jax.Array, jax.Array]:
-        """Weights `[B, N or 1, Q, K, G]`, and `x[B, H, W, C]` as values."""
+        """Weights `[B, N or 1, Q, K, G]`, and `x[B, *spatial, C]` as values."""
         hidden = jax.nn.relu(self.norm(self.squeeze(canvas.mean(x)), train))
         return self.predict(hidden).reshape(-1, *self.shape), x
 

@@ -18,12 +18,12 @@ class RelativePositionBias(nnx.Module):
 
     def __init__(self, spec: SourceSpec, *, rngs: nnx.Rngs):
         self.connectivity = spec.connectivity
-        rows = self.connectivity.num_relative_positions(spec.map_size or (1, 1))
+        rows = self.connectivity.num_relative_positions(*spec.any_size)
         table = linear_init(rngs.params(), (rows, spec.groups), spec.param_dtype)
         self.table = nnx.Param(table)
 
-    def __call__(self, height: int, width: int) -> jax.Array:
-        """The biases on a map of `height` x `width`: float32 `[1, 1, heads, Q, K]`."""
-        index = self.connectivity.relative_positions(height, width)
+    def __call__(self, *size: int) -> jax.Array:
+        """The biases on a map of that size: float32 `[1, N or 1, heads, Q, K]`."""
+        index = self.connectivity.relative_positions(*size)
         rows = self.table[...].astype(np.float32)[index.reshape(-1)]
-        return rows.reshape(*index.shape, -1).transpose(2, 0, 1)[None, None]
+        return rows.reshape(*index.shape, -1).transpose(0, 3, 1, 2)[None]

@@ -10,7 +10,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.initializers import Initializer
-from dwconv_jax.ops.connectivity import Connectivity, Pair
+from dwconv_jax.ops.connectivity import Connectivity, Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class WeightSource(Protocol):
         """Weights and values.
 
         Args:
-          x: features, `[B, H, W, C]`; zero where they do not count.
+          x: features, `[B, *spatial, C]`; zero where they do not count.
           train: whether to use batch statistics, if there are any; to pass on to norms and dropout.
             None follows the mode of the model.
           canvas: which part of each map counts: `canvas.mean(x)` is the pooled feature. `x` is
@@ -53,7 +53,7 @@ class WeightSource(Protocol):
 
         Returns:
           The weights `[B or 1, N or 1, Q, K, G]` of `ops.locally_connected`, and the values that
-          they mix, `[B, H, W, C]`: `x` itself, or a projection of it.
+          they mix, `[B, *spatial, C]`: `x` itself, or a projection of it.
         """
         ...
 
@@ -67,7 +67,7 @@ class SourceSpec:
       groups: `G`.
       connectivity: which positions connect.
       share_positions: whether blocks share weights; None for True.
-      map_size: `(H, W)` of the input; None where nothing depends on it.
+      map_size: of the input, one int for each axis; None where nothing depends on it.
       reduction: how much narrower the hidden layer that predicts weights is.
       batch_norm_group_size: see `BatchNorm`.
       dtype: of the computation; None keeps the input's.
@@ -79,7 +79,7 @@ class SourceSpec:
     groups: int
     connectivity: Connectivity
     share_positions: bool | None
-    map_size: Pair | None
+    map_size: Size | None
     reduction: int
     batch_norm_group_size: int | None
     dtype: Any
@@ -117,8 +117,13 @@ class SourceSpec:
             )
         return blocks, outputs, seen, self.groups
 
+    @property
+    def any_size(self) -> Size:
+        """`map_size`, or some size where nothing depends on it."""
+        return self.map_size or (1,) * (self.connectivity.num_axes or 2)
+
     def _block_shape(self) -> tuple[int, int, int]:
-        return self.connectivity.block_shape(*(self.map_size or (1, 1)))
+        return self.connectivity.block_shape(*self.any_size)
 
 
 BuildSource = Callable[..., nnx.Module]

@@ -21,7 +21,7 @@ class StaticWeights(nnx.Module):
     def __call__(
         self, x: jax.Array, train: bool | None, canvas: Canvas
     ) -> tuple[jax.Array, jax.Array]:
-        """The kernel `[1, N or 1, Q, K, G]`, and `x[B, H, W, C]` as values."""
+        """The kernel `[1, N or 1, Q, K, G]`, and `x[B, *spatial, C]` as values."""
         return self.kernel[...].astype(self.dtype or x.dtype)[None], x
 
     def scale_channels(self, scale: jax.Array) -> bool:

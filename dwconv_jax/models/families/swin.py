@@ -85,7 +85,7 @@ def attention_layout(mixer: LocallyConnected, name: str) -> Layout:
             )
     window: Any = mixer.connectivity
     yield raw(mixer.source.position_bias.table, f"{name}.relative_position_bias_table")
-    index = Window(window.window_size).relative_positions(*window.window_size)
+    (index,) = Window(window.window_size).relative_positions(*window.window_size)
     yield Buffer(f"{name}.relative_position_index", index, checked=True)
     yield from linear(mixer.source.qkv, f"{name}.qkv")
     yield from linear(mixer.proj, f"{name}.proj")

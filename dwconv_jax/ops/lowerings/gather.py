@@ -4,6 +4,8 @@ Slower than the lowerings of the library's own connectivities, and as general as
 Where all outputs of a block see the same positions, a block is a matrix product.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,48 +15,55 @@ from dwconv_jax.ops.connectivity import Connectivity
 
 
 def partition(x: jax.Array, connectivity: Connectivity) -> jax.Array:
-    """`[B, H, W, ...]` to the outputs of each block, `[B, N, Q, ...]`, zero in padding."""
-    return _take(x, connectivity.outputs(*x.shape[1:3]))
+    """`[B, *spatial, C]` to the outputs of each block, `[B, N, Q, C]`, zero in padding."""
+    return _take(x, connectivity.outputs(*x.shape[1:-1]))
+
+
+def merge(blocks: jax.Array, connectivity: Connectivity, size: tuple[int, ...]) -> jax.Array:
+    """The outputs of blocks, `[B, N, Q, C]`, to their places on the map, `[B, *size, C]`."""
+    batch, *_, channels = blocks.shape
+    outputs = connectivity.outputs(*size)
+    place = np.argsort(np.where(outputs < 0, outputs.size, outputs), axis=None)
+    flat = blocks.reshape(batch, -1, channels)[:, place[: math.prod(size)]]
+    return flat.reshape(batch, *size, channels)
 
 
 def mix(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> jax.Array:
-    """`[B, H, W, C]` by weights `[B or 1, N or 1, Q, K, G]`; see `ops.locally_connected`."""
-    keys = _common_keys(connectivity, *x.shape[1:3])
+    """`[B, *spatial, C]` by weights `[B or 1, N or 1, Q, K, G]`; see `ops.locally_connected`."""
+    batch, *size, channels = x.shape
+    keys = _common_keys(connectivity, *size)
     if keys is None:
         return definition.locally_connected(x, weights, connectivity)
-    batch, height, width, channels = x.shape
     groups = weights.shape[-1]
     seen = _take(x, keys)  # [B, N, K, C]
     seen = seen.reshape(*seen.shape[:3], groups, channels // groups)
     shape = (batch, len(keys), *weights.shape[2:])
     mixed = jnp.einsum("bnqkg,bnkgd->bnqgd", jnp.broadcast_to(weights, shape), seen)
-    outputs = connectivity.outputs(height, width)
-    inside = outputs >= 0
-    y = jnp.zeros((batch, height * width, channels), mixed.dtype)
-    y = y.at[:, outputs[inside]].set(mixed.reshape(*mixed.shape[:3], channels)[:, inside])
-    return y.reshape(x.shape)
+    return merge(mixed.reshape(*mixed.shape[:3], channels), connectivity, tuple(size))
 
 
 def logits(q: jax.Array, k: jax.Array, connectivity: Connectivity) -> jax.Array:
-    """Products of queries and keys `[B, H, W, heads, D]`: `[B, N, heads, Q, K]`."""
-    size = (q.shape[1], q.shape[2])
+    """Products of queries and keys `[B, *spatial, heads, D]`: `[B, N, heads, Q, K]`."""
+    size, heads = q.shape[1:-2], q.shape[-2:]
+    q, k = (a.reshape(*a.shape[:-2], -1) for a in (q, k))
     queries = partition(q, connectivity)
-    keys = _common_keys(connectivity, *size)
-    if keys is None:
-        seen = _take(k, connectivity.neighbours(*size))
-        return jnp.einsum("bnqhd,bnqkhd->bnhqk", queries, seen)
-    return jnp.einsum("bnqhd,bnkhd->bnhqk", queries, _take(k, keys))
+    queries = queries.reshape(*queries.shape[:-1], *heads)
+    common = _common_keys(connectivity, *size)
+    seen = _take(k, connectivity.neighbours(*size) if common is None else common)
+    seen = seen.reshape(*seen.shape[:-1], *heads)
+    keys = "bnqkhd" if common is None else "bnkhd"
+    return jnp.einsum(f"bnqhd,{keys}->bnhqk", queries, seen)
 
 
-def _common_keys(connectivity: Connectivity, height: int, width: int) -> np.ndarray | None:
+def _common_keys(connectivity: Connectivity, *size: int) -> np.ndarray | None:
     """`[N, K]` where all outputs of a block see the same positions, else None."""
-    neighbours = connectivity.neighbours(height, width)
+    neighbours = connectivity.neighbours(*size)
     return neighbours[:, 0] if (neighbours == neighbours[:, :1]).all() else None
 
 
 def _take(x: jax.Array, positions: np.ndarray) -> jax.Array:
-    """`[B, H, W, ...]` at flat positions, zero where they are -1: `[B, *positions.shape, ...]`."""
-    batch, height, width, *rest = x.shape
-    taken = x.reshape(batch, height * width, *rest)[:, np.maximum(positions, 0)]
-    inside = (positions >= 0).reshape(1, *positions.shape, *(1,) * len(rest))
+    """`[B, *spatial, C]` at flat positions, zero where they are -1: `[B, *positions.shape, C]`."""
+    batch, *_, channels = x.shape
+    taken = x.reshape(batch, -1, channels)[:, np.maximum(positions, 0)]
+    inside = (positions >= 0)[None, ..., None]
     return taken if inside.all() else jnp.where(inside, taken, jnp.zeros((), x.dtype))

@@ -1,0 +1,95 @@
+"""Sliding kernels with any border and stride, tap by tap.
+
+A tap is a view of the map with one position for each block. The neighborhoods of all positions,
+`K` times the map, are never in memory, and neither are they for gradients: a step of the loop over
+taps takes its view again.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.lowerings import gather
+from dwconv_jax.ops.lowerings.convolution import extend
+
+
+def partition(x: jax.Array, connectivity: Sliding) -> jax.Array:
+    """`[B, *spatial, C]` to `[B, N, Q, C]`; with stride 1 every position is a block."""
+    if max(connectivity.stride) > 1:
+        return gather.partition(x, connectivity)
+    return x.reshape(x.shape[0], -1, 1, x.shape[-1])
+
+
+def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
+    """Mixes `x` `[B, *spatial, C]` by `weights` `[B or 1, N or 1, Q, K, G]`."""
+    batch, *size, channels = x.shape
+    groups = weights.shape[-1]
+    hidden = connectivity.hidden(*size)
+    if hidden is not None and hidden.shape[1] > 1:  # keys that only some queries of a block see
+        weights = jnp.where(hidden[None, ..., None], jnp.zeros((), weights.dtype), weights)
+    views = _Views(x, connectivity)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+
+    @jax.checkpoint
+    def add(total: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        tap, shares = step
+        seen = views(tap).reshape(batch, -1, 1, groups, channels // groups)
+        return total + shares[..., None].astype(wide) * seen.astype(wide), None
+
+    blocks, outputs, seen = connectivity.block_shape(*size)
+    total = jnp.zeros((batch, blocks, outputs, groups, channels // groups), wide)
+    steps = (np.arange(seen), jnp.moveaxis(weights, 3, 0))
+    total = lax.scan(add, total, steps)[0].astype(x.dtype)
+    total = total.reshape(batch, blocks, outputs, channels)
+    if outputs == 1:
+        return total.reshape(x.shape)
+    return gather.merge(total, connectivity, tuple(size))
+
+
+def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:
+    """Products of queries and keys `[B, *spatial, heads, D]`: `[B, N, heads, Q, K]`."""
+    batch, *size, heads, width = q.shape
+    q, k = (a.reshape(batch, *size, heads * width) for a in (q, k))
+    blocks, outputs, seen = connectivity.block_shape(*size)
+    queries = partition(q, connectivity).reshape(batch, blocks, outputs, heads, width)
+    views = _Views(k, connectivity)
+
+    @jax.checkpoint
+    def product(tap: jax.Array) -> jax.Array:
+        keys = views(tap).reshape(batch, blocks, 1, heads, width)
+        return (queries * keys).sum(-1)
+
+    return jnp.moveaxis(lax.map(product, np.arange(seen)), (0, 4), (4, 2))
+
+
+class _Views:
+    """What the blocks see at each tap."""
+
+    def __init__(self, x: jax.Array, connectivity: Sliding):
+        size = x.shape[1:-1]
+        self.kernel_size = connectivity.kernel_size
+        self.places: list[tuple[str, int, np.ndarray | int]] = []
+        for i, axis in enumerate(connectivity.along):
+            if axis.at_fixed_offsets:
+                x = extend(x, i + 1, axis)
+                self.places.append(("slice", size[i], axis.dilation))
+            else:
+                seen = axis.index(size[i]).seen.max(1)  # [n, k]
+                self.places.append(("take", size[i], np.where(seen < 0, size[i], seen).T))
+        self.x = x
+
+    def __call__(self, tap: jax.Array) -> jax.Array:
+        """`[B, *blocks, C]`, zero beyond the map, at a flat tap."""
+        x = self.x
+        for i, (kind, size, where) in enumerate(self.places):
+            inner = math.prod(self.kernel_size[i + 1 :])
+            own = tap // inner % self.kernel_size[i]
+            if kind == "slice":
+                x = lax.dynamic_slice_in_dim(x, own * where, size, i + 1)
+            else:
+                x = jnp.take(x, jnp.asarray(where)[own], axis=i + 1, mode="fill", fill_value=0)
+        return x
