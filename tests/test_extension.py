@@ -103,12 +103,23 @@ def test_layers_of_them_equal_the_definition(connectivity, dynamic, rng):
         assert_close(a, e, 1e-5)
 
 
-@pytest.mark.parametrize("connectivity", [ops.Sliding((3, 5), 2), ops.Window(4, 1), ops.Global()])
+@pytest.mark.parametrize(
+    "connectivity",
+    [
+        ops.Sliding((3, 5), 2),
+        ops.Sliding(3, stride=2, border=("clamp", "wrap"), causal=(True, False)),
+        ops.Window(4, 1),
+        ops.Grid(2),
+        ops.Global(),
+    ],
+    ids=str,
+)
 def test_gathering_is_any_lowering(connectivity, rng):
     q, k = features(rng).reshape(2, *MAP, 2, 4), features(rng).reshape(2, *MAP, 2, 4)
     own = dispatch.strategy_of(connectivity)
     assert_close(gather.logits(q, k, connectivity), own.logits(q, k, connectivity), 1e-5)
-    assert_close(gather.partition(q, connectivity), own.partition(q, connectivity), 0)
+    flat = q.reshape(2, *MAP, CHANNELS)
+    assert_close(gather.partition(flat, connectivity), own.partition(flat, connectivity), 0)
     _, outputs, seen = connectivity.block_shape(*MAP)
     weights = jnp.array(rng.normal(size=(2, 1, outputs, seen, 4)), jnp.float32)
     x = features(rng)

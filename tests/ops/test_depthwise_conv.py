@@ -31,6 +31,24 @@ def test_it_is_the_grouped_convolution(rng):
     assert_close(ops.depthwise_conv(x, kernel, (2, 1)), native(x, kernel, (2, 1)), 1e-6)
 
 
+def test_sequences_and_volumes(rng):
+    x = jnp.array(rng.normal(size=(2, 3, 6, 5, 4)), jnp.float32)
+    kernel = jnp.array(rng.normal(size=(3, 1, 5, 4)), jnp.float32)
+    middle = sum(native(x[:, t], kernel[t]) for t in range(3))
+    assert_close(ops.depthwise_conv(x, kernel)[:, 1], middle, 1e-6)
+    sequence = x.reshape(2, 90, 4)
+    padded = jnp.pad(sequence, ((0, 0), (2, 0), (0, 0)))
+    expected = sum(padded[:, t : t + 90] * kernel[None, t, 0, :1] for t in range(3))
+    assert_close(ops.depthwise_conv(sequence, kernel[:, 0, 0], causal=True), expected, 1e-6)
+
+
+def test_cyclic_maps(rng):
+    x, kernel = (jnp.array(rng.normal(size=s), jnp.float32) for s in ((2, 6, 7, 4), (3, 5, 4)))
+    around = jnp.pad(x, ((0, 0), (1, 1), (2, 2), (0, 0)), mode="wrap")
+    cyclic = ops.depthwise_conv(x, kernel, border="wrap")
+    assert_close(cyclic, native(around, kernel)[:, 1:-1, 2:-2], 1e-6)
+
+
 def test_sequences_are_maps_of_height_one(rng):
     x = jnp.array(rng.normal(size=(2, 9, 4)), jnp.float32)
     shift = jnp.zeros((3, 4)).at[2].set(1)
@@ -43,7 +61,6 @@ def test_sequences_are_maps_of_height_one(rng):
     [
         ((3, 3, 5), 1, r"kernel must be \[kh, kw, 4\], got shape \(3, 3, 5\)"),
         ((3, 4), 1, r"kernel must be \[kh, kw, 4\]"),
-        ((2, 2, 4), 1, "has no center"),
         ((3, 3, 4), 0, "dilation must be an int >= 1"),
     ],
 )

@@ -28,12 +28,30 @@ SLIDING = [
     ops.Sliding((5, 3), dilation=(1, 2)),
     ops.Sliding(4, 2),
 ]
+# Beside plain kernels on maps of two axes: each with the size of a map.
+OTHERS = [
+    (ops.Sliding((4,), causal=True), (9,)),
+    (ops.Sliding((4,), 2, border="wrap"), (9,)),
+    (ops.Sliding(4), (5, 6)),
+    (ops.Sliding(3, (1, 2), border="clamp"), (5, 7)),
+    (ops.Sliding((3, 5), border=("wrap", "clamp")), (4, 6)),
+    (ops.Sliding(5, stride=2, border="clamp"), (7, 6)),
+    (ops.Sliding(6, stride=4), (7, 9)),  # blocks of 4 with a halo of 1
+    (ops.Sliding(3, (1, 2), stride=(2, 3), causal=(True, False)), (5, 11)),
+    (ops.Sliding((3, 2, 3), border=("zero", "wrap", "zero")), (4, 3, 5)),
+    (ops.Sliding((2, 3, 3), causal=(True, False, False), border="clamp"), (3, 4, 5)),
+    (ops.Window((None, 3)), (4, 5)),
+    (ops.Window((2, 3, 2), shift=(1, 0, 1)), (3, 5, 4)),
+    (ops.Grid(3), (7, 6)),
+    (ops.Grid((2,)), (5,)),
+    (ops.Global(), (2, 3, 2)),
+]
 WINDOWS = [ops.Window(4), ops.Window(4, shift=1), ops.Window((2, 3), shift=(1, 0)), ops.Window(9)]
 
 
 def operands(rng, connectivity, shape, groups, batched, per_block, dtype):
-    batch, height, width, _ = shape
-    blocks, outputs, seen = connectivity.block_shape(height, width)
+    batch, *size, _ = shape
+    blocks, outputs, seen = connectivity.block_shape(*size)
     weights = (batch if batched else 1, blocks if per_block else 1, outputs, seen, groups)
     return tuple(jnp.array(rng.normal(size=s), dtype) for s in (shape, weights, shape))
 
@@ -59,6 +77,24 @@ def check(operator, connectivity, x, weights, cotangent, tolerance):
 @pytest.mark.parametrize("connectivity", [*SLIDING, *WINDOWS, ops.Global()], ids=str)
 def test_lowerings_equal_the_definition(rng, connectivity, batched, per_block, dtype):
     args = operands(rng, connectivity, (2, 5, 7, 6), 3, batched, per_block, dtype)
+    check(ops.locally_connected, connectivity, *args, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(("connectivity", "size"), OTHERS, ids=str)
+def test_one_to_three_axes_with_borders_strides_and_causality(rng, connectivity, size, dynamic):
+    """Static weights that blocks share, and dynamic weights that they do not."""
+    args = operands(rng, connectivity, (2, *size, 6), 3, dynamic, dynamic, jnp.float32)
+    check(ops.locally_connected, connectivity, *args, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize(("batched", "per_block"), [(False, True), (True, False), (True, True)])
+@pytest.mark.parametrize(("connectivity", "size"), OTHERS, ids=str)
+def test_all_weights_of_them(rng, connectivity, size, batched, per_block, groups, dtype):
+    args = operands(rng, connectivity, (2, *size, 6), groups, batched, per_block, dtype)
     check(ops.locally_connected, connectivity, *args, TOLERANCE[dtype])
 
 
@@ -125,6 +161,8 @@ def test_the_operator_vmaps(rng):
             ops.Sliding(3),
             r"x must be floating \[B, H, W, C\].*\[4, 4, 2\]",
         ),
+        ((2, 4, 4, 2), (1, 1, 1, 3, 2), ops.Sliding((3,)), r"floating \[B, L, C\].*\[2, 4, 4, 2\]"),
+        ((2, 4, 2), (1, 1, 1, 5, 2), ops.Sliding((5,), border="clamp"), "on an axis of 4"),
         ((1, 0, 4, 2), (1, 1, 1, 9, 2), ops.Sliding(3), "no empty axis"),
         ((2, 4, 4, 2), (1, 9, 2), ops.Sliding(3), r"must be \[2 or 1, 16 or 1, 1, 9, G\]"),
         ((2, 4, 4, 2), (3, 1, 1, 9, 2), ops.Sliding(3), r"got shape \(3, 1, 1, 9, 2\)"),
