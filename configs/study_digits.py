@@ -6,7 +6,7 @@ Small models on 8x8 pixels show how a study runs and reads. The results say noth
 """
 
 from configs import digits
-from dwconv_jax.study import paper_grid, study_config
+from dwconv_jax.study import attention_grid, paper_grid, study_config
 
 
 def get_config():
@@ -19,4 +19,5 @@ def get_config():
     base.eval_every_steps = base.checkpoint_every_steps = 264
     base.keep_checkpoints = 1
     cells, questions = paper_grid(kernel_sizes=(3, 7), window_size=4, heads=(4, 8), image_size=8)
-    return study_config(base, cells, questions, seeds=(0, 1, 2))
+    more_cells, more_questions = attention_grid(window_size=4, heads=(4, 8))
+    return study_config(base, cells | more_cells, questions | more_questions, seeds=(0, 1, 2))

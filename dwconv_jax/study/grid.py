@@ -124,3 +124,30 @@ def paper_grid(
         ],
     }  # fmt: skip
     return cells, questions
+
+
+def attention_grid(
+    *, window_size: int, heads: Sequence[int]
+) -> tuple[dict[str, Overrides], dict[str, list[str]]]:
+    """Makes the cells and the question of where attention looks, in DWNet's block.
+
+    Every query sees `window_size ** 2` keys: those of its window, those around it (NAT), those
+    around its block of `window_size / 2` (HaloNet), or as many over the whole map (MaxViT).
+
+    Args:
+      window_size: even.
+      heads: attention heads at each stage.
+    """
+    attention: dict[str, Any] = dict(
+        dynamic="attention", groups=tuple(heads), kernel_size=window_size
+    )
+    connectivities: dict[str, dict[str, Any]] = {
+        "dw_window_attention": dict(connectivity="window"),
+        "dw_neighborhood_attention": dict(connectivity="sliding", border="clamp"),
+        "dw_halo_attention": dict(connectivity="sliding", stride=window_size // 2),
+        "dw_grid_attention": dict(connectivity="grid"),
+    }
+    cells = {
+        name: dict(name=_DW, mixer=attention | flags) for name, flags in connectivities.items()
+    }
+    return cells, {"Where does attention look?": list(cells)}

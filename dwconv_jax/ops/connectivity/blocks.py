@@ -94,8 +94,9 @@ class Window(Blocks):
         Args:
           window_size: along each axis; None for the whole axis.
           shift: positions to roll each axis by; smaller than the window.
-          shrink: whether a map no larger than the window has smaller windows, as large as its
-            shortest side, and no shift: Swin's rule for classification.
+          shrink: whether windows shrink, and do not shift, where the map is no larger than they
+            are. Two axes shrink together, to the shorter side of the map, as in Swin's classifiers;
+            other numbers of axes each for itself, as in Video Swin.
 
         Raises:
           UserError: for a shift that is not smaller than the window.
@@ -124,10 +125,12 @@ class Window(Blocks):
 
     def cuts(self, *size: int) -> list[Cut]:
         """How each axis is cut."""
-        side, cuts = min(size), []
         spans = [w or n for w, n in zip(self.window_size, size, strict=True)]
-        shrinks = self.shrink and side <= max(spans)
+        together = len(size) == 2
+        cuts = []
         for n, span, shift in zip(size, spans, self.shift, strict=True):
+            side, most = (min(size), max(spans)) if together else (n, span)
+            shrinks = self.shrink and side <= most
             length = min(span, side) if shrinks else span
             cuts.append(Cut(-(-n // length), length, span, 0 if shrinks else shift))
         return cuts
