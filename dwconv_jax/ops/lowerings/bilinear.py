@@ -83,7 +83,7 @@ class Bilinear(Generic[Static]):
             jnp.moveaxis(a, axis, 0) if m else a[None]
             for a, axis, m in zip(arrays, axes, mapped, strict=True)
         )
-        return self._vmap(len(x if mapped[0] else y), x, y, *static), 0
+        return self._vmap((x if mapped[0] else y).shape[0], x, y, *static), 0
 
     def _vmap_images(
         self, size: int, x: jax.Array, y: jax.Array, *args: Static.args, **kwargs: Static.kwargs

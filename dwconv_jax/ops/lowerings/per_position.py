@@ -149,7 +149,7 @@ def _taps_in_turn(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Slid
         products = jnp.dot(shifted * g, members, precision=lax.Precision.HIGHEST)
         return lax.dynamic_update_index_in_dim(out, products, tap, axis=3)
 
-    out = jnp.zeros((*x.shape[:3], kh * kw, groups), x.dtype)
+    out = jnp.zeros_like(x, shape=(*x.shape[:3], kh * kw, groups))
     return lax.fori_loop(0, kh * kw, write_tap, out)
 
 
