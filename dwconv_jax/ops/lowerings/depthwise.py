@@ -1,6 +1,6 @@
 """Sliding weights that all positions share: depth-wise convolution, static or per image.
 
-The convolution and its kernel gradient are each other's derivatives. Autodiff would derive slow
+The convolution and its kernel gradient are each other's transposes. Autodiff would derive slow
 forms on CPU, so both are defined here, with a lowering per platform, or by Pallas on request.
 """
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import export, lax
 
 from dwconv_jax.ops.connectivity import Pair, Sliding
+from dwconv_jax.ops.lowerings.bilinear import Bilinear, merge_batches
 from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.ops.lowerings.cpu.shifted_sums import shifted_kernel_gradient, shifted_sum
 from dwconv_jax.ops.lowerings.native_conv import native_conv
@@ -21,7 +22,7 @@ from dwconv_jax.ops.lowerings.tpu import dynamic as pallas_dynamic
 from dwconv_jax.ops.lowerings.tpu.platform import by_pallas
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@Bilinear
 def depthwise(
     x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowering = "auto"
 ) -> jax.Array:
@@ -43,18 +44,23 @@ def depthwise(
         on_tpu = functools.partial(_convolve_by_pallas, dilation=dilation)
         return by_pallas(on_tpu, lambda x, kernel: depthwise(x, kernel, dilation), x, kernel)
 
-    # A symbolic batch size means export: the program must run without the compiled kernel, and a
-    # grouped convolution cannot have a symbolic number of groups, which images with their own
-    # kernels would need.
-    any_batch = export.is_symbolic_dim(x.shape[0])
-
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        compiled = cpu_kernel.is_usable(x.dtype) and not any_batch
-        return (cpu_kernel.convolve if compiled else shifted_sum)(x, kernel, dilation)
+        return (cpu_kernel.convolve if _compiled(x) else shifted_sum)(x, kernel, dilation)
 
-    grouped = not any_batch or kernel.shape[0] == 1
-    elsewhere = functools.partial(native_conv if grouped else shifted_sum, dilation=dilation)
+    form = native_conv if _grouped(x, kernel.shape[0]) else shifted_sum
+    elsewhere = functools.partial(form, dilation=dilation)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+# A symbolic batch size means export: the program must run without the compiled kernel, and a
+# grouped convolution cannot have a symbolic number of groups, which images with their own kernels
+# would need.
+def _compiled(x: jax.Array) -> bool:
+    return cpu_kernel.is_usable(x.dtype) and not export.is_symbolic_dim(x.shape[0])
+
+
+def _grouped(x: jax.Array, copies: int) -> bool:
+    return copies == 1 or not export.is_symbolic_dim(x.shape[0])
 
 
 def _convolve_by_pallas(x: jax.Array, kernel: jax.Array, *, dilation: Pair) -> jax.Array:
@@ -64,7 +70,7 @@ def _convolve_by_pallas(x: jax.Array, kernel: jax.Array, *, dilation: Pair) -> j
     return pallas_dynamic.mix(x, weights, Sliding((kernel.shape[1], kernel.shape[2]), dilation))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+@Bilinear
 def kernel_gradient(
     x: jax.Array,
     g: jax.Array,
@@ -90,16 +96,16 @@ def kernel_gradient(
     copies, kernel_size = shape[0], shape[1:]
 
     def on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
-        by_kernel = cpu_kernel.is_usable(x.dtype)
-        gradient = cpu_kernel.kernel_gradient if by_kernel else shifted_kernel_gradient
+        gradient = cpu_kernel.kernel_gradient if _compiled(x) else shifted_kernel_gradient
         per_image = gradient(x, g, kernel_size, dilation)
-        return (per_image if copies == len(x) else _sum_images(per_image)).astype(x.dtype)
+        return (per_image if copies == x.shape[0] else _sum_images(per_image)).astype(x.dtype)
 
     def native(x: jax.Array, g: jax.Array) -> jax.Array:
-        kernel = jax.ShapeDtypeStruct((*shape, x.shape[-1]), x.dtype)
+        kernel = jnp.zeros_like(x, shape=(*shape, x.shape[-1]))  # only its type matters
         return jax.linear_transpose(lambda k: native_conv(x, k, dilation), kernel)(g)[0]
 
-    return lax.platform_dependent(x, g, cpu=on_cpu, default=native)
+    elsewhere = native if _grouped(x, copies) else on_cpu
+    return lax.platform_dependent(x, g, cpu=on_cpu, default=elsewhere)
 
 
 def _gradient_by_pallas(
@@ -116,7 +122,7 @@ def _gradient_by_pallas(
 
 def _sum_images(per_image: jax.Array) -> jax.Array:
     """Sums `[B, kh, kw, C]` to `[1, kh, kw, C]`, 50 times faster than XLA:CPU's own sum."""
-    ones = jnp.ones(len(per_image), per_image.dtype)
+    ones = jnp.ones(per_image.shape[0], per_image.dtype)
     return jnp.einsum("b,bijc->ijc", ones, per_image, precision=lax.Precision.HIGHEST)[None]
 
 
@@ -124,34 +130,30 @@ def _flip(kernel: jax.Array) -> jax.Array:
     return kernel[:, ::-1, ::-1]
 
 
-def _depthwise_forward(x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowering):
-    return depthwise(x, kernel, dilation, lowering), (x, kernel)
+depthwise.def_transposes(
+    lambda t, x, kernel, dilation, lowering: depthwise(t, _flip(kernel), dilation, lowering),
+    lambda t, x, kernel, dilation, lowering: kernel_gradient(
+        x, t, kernel.shape[:3], dilation, lowering
+    ),
+)
+kernel_gradient.def_transposes(
+    lambda t, x, g, shape, dilation, lowering: depthwise(g, _flip(t), dilation, lowering),
+    lambda t, x, g, shape, dilation, lowering: depthwise(x, t, dilation, lowering),
+)
 
 
-def _depthwise_backward(
-    dilation: Pair, lowering: Lowering, residuals: tuple[jax.Array, jax.Array], g: jax.Array
-):
-    x, kernel = residuals
-    kernel_cotangent = kernel_gradient(x, g, kernel.shape[:3], dilation, lowering)
-    return depthwise(g, _flip(kernel), dilation, lowering), kernel_cotangent
-
-
-def _gradient_forward(
-    x: jax.Array, g: jax.Array, shape: tuple[int, int, int], dilation: Pair, lowering: Lowering
-):
-    return kernel_gradient(x, g, shape, dilation, lowering), (x, g)
-
-
-def _gradient_backward(
+@kernel_gradient.def_vmap
+def _gradient_of_each_example(
+    size: int,
+    x: jax.Array,
+    g: jax.Array,
     shape: tuple[int, int, int],
     dilation: Pair,
     lowering: Lowering,
-    residuals: tuple[jax.Array, jax.Array],
-    t: jax.Array,
-):
-    x, g = residuals
-    return depthwise(g, _flip(t), dilation, lowering), depthwise(x, t, dilation, lowering)
-
-
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-kernel_gradient.defvjp(_gradient_forward, _gradient_backward)
+) -> jax.Array:
+    """Sums over the images of an example, not over examples."""
+    batch, (copies, *kernel_size) = x.shape[1], shape
+    x, g = merge_batches(x, size, batch), merge_batches(g, size, batch)
+    gradient = kernel_gradient(x, g, (size * batch, *kernel_size), dilation, lowering)
+    gradient = gradient.reshape(size, batch, *gradient.shape[1:])
+    return gradient if copies == batch else jax.vmap(_sum_images)(gradient)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.lowerings.bilinear import Bilinear, merge_batches
 from dwconv_jax.ops.lowerings.cpu.fusions import compute_once
 from dwconv_jax.ops.lowerings.selection import Lowering
 from dwconv_jax.ops.lowerings.tpu import dynamic as pallas_dynamic
@@ -45,7 +46,7 @@ def _spread(weights: jax.Array, channels: int) -> jax.Array:
     return jnp.broadcast_to(weights[..., None], shape).reshape(*weights.shape[:-1], channels)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@Bilinear
 def per_position(
     x: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering = "auto"
 ) -> jax.Array:
@@ -84,7 +85,7 @@ def _mix(x: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Arra
     return _sum_over_taps(product, connectivity, like=x)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+@Bilinear
 def tap_products(
     x: jax.Array,
     g: jax.Array,
@@ -148,11 +149,11 @@ def _taps_in_turn(x: jax.Array, g: jax.Array, *, groups: int, connectivity: Slid
         products = jnp.dot(shifted * g, members, precision=lax.Precision.HIGHEST)
         return lax.dynamic_update_index_in_dim(out, products, tap, axis=3)
 
-    out = jnp.zeros((*x.shape[:3], kh * kw, groups), x.dtype)
+    out = jnp.zeros_like(x, shape=(*x.shape[:3], kh * kw, groups))
     return lax.fori_loop(0, kh * kw, write_tap, out)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@Bilinear
 def seen_by(
     g: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering = "auto"
 ) -> jax.Array:
@@ -193,56 +194,38 @@ def _seen_by(g: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.
     return _sum_over_taps(product, connectivity, like=g)
 
 
-# Each of the three functions is linear in both arrays; the other two are its derivatives.
-Two = tuple[jax.Array, jax.Array]
-
-
 def _weight_gradient(
-    x: jax.Array, g: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering
+    x: jax.Array,
+    g: jax.Array,
+    shape: tuple[int, ...],
+    connectivity: Sliding,
+    lowering: Lowering,
 ) -> jax.Array:
-    gradient = tap_products(x, g, weights.shape[-1], connectivity, lowering)
-    return gradient if len(weights) == len(x) else gradient.sum(0, keepdims=True)
+    gradient = tap_products(x, g, shape[-1], connectivity, lowering)
+    return gradient if shape[0] == x.shape[0] else gradient.sum(0, keepdims=True)
 
 
-def _per_position_fwd(
-    x: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering
-) -> tuple[jax.Array, Two]:
-    return per_position(x, weights, connectivity, lowering), (x, weights)
+# The transposes of each of the three functions are the other two.
+per_position.def_transposes(
+    lambda t, x, weights, *static: seen_by(t, weights, *static),
+    lambda t, x, weights, *static: _weight_gradient(x, t, weights.shape, *static),
+)
+seen_by.def_transposes(
+    lambda t, g, weights, *static: per_position(t, weights, *static),
+    lambda t, g, weights, *static: _weight_gradient(t, g, weights.shape, *static),
+)
+tap_products.def_transposes(
+    lambda t, x, g, groups, *static: seen_by(g, t, *static),
+    lambda t, x, g, groups, *static: per_position(x, t, *static),
+)
 
 
-def _per_position_bwd(
-    connectivity: Sliding, lowering: Lowering, residuals: Two, g: jax.Array
-) -> Two:
-    x, weights = residuals
-    x_gradient = seen_by(g, weights, connectivity, lowering)
-    return x_gradient, _weight_gradient(x, g, weights, connectivity, lowering)
-
-
-def _seen_by_fwd(
-    g: jax.Array, weights: jax.Array, connectivity: Sliding, lowering: Lowering
-) -> tuple[jax.Array, Two]:
-    return seen_by(g, weights, connectivity, lowering), (g, weights)
-
-
-def _seen_by_bwd(connectivity: Sliding, lowering: Lowering, residuals: Two, t: jax.Array) -> Two:
-    g, weights = residuals
-    g_gradient = per_position(t, weights, connectivity, lowering)
-    return g_gradient, _weight_gradient(t, g, weights, connectivity, lowering)
-
-
-def _tap_products_fwd(
-    x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding, lowering: Lowering
-) -> tuple[jax.Array, Two]:
-    return tap_products(x, g, groups, connectivity, lowering), (x, g)
-
-
-def _tap_products_bwd(
-    groups: int, connectivity: Sliding, lowering: Lowering, residuals: Two, t: jax.Array
-) -> Two:
-    x, g = residuals
-    return seen_by(g, t, connectivity, lowering), per_position(x, t, connectivity, lowering)
-
-
-per_position.defvjp(_per_position_fwd, _per_position_bwd)
-seen_by.defvjp(_seen_by_fwd, _seen_by_bwd)
-tap_products.defvjp(_tap_products_fwd, _tap_products_bwd)
+@tap_products.def_vmap
+def _tap_products_of_all(
+    size: int, x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding, lowering: Lowering
+) -> jax.Array:
+    """Images of one array share none of the other, even if there is one."""
+    batch = x.shape[1]
+    x, g = merge_batches(x, size, batch), merge_batches(g, size, batch)
+    products = tap_products(x, g, groups, connectivity, lowering)
+    return products.reshape(size, batch, *products.shape[1:])

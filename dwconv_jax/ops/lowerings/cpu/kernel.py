@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -56,7 +55,7 @@ def convolve(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
     Returns:
       float32 `[B, H, W, C]`.
     """
-    return _call_images("DwconvConvolve", x.shape[1:3], dilation)(x, kernel)
+    return _call_images(x, kernel, "DwconvConvolve", x.shape[1:3], dilation)
 
 
 def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
@@ -71,38 +70,14 @@ def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pai
     Returns:
       float32 `[B, kh, kw, C]`.
     """
-    return _call_images("DwconvKernelGradient", kernel_size, dilation)(x, g)
-
-
-@functools.cache
-def _call_images(target: str, result_size: Pair, dilation: Pair) -> custom_vmap:
-    """Maps `[B, H, W, C]` and `[B or 1, ., ., C]` to `[B, *result_size, C]`; vmap adds images."""
-
-    @custom_vmap
-    def call(x: jax.Array, other: jax.Array) -> jax.Array:
-        return _partitioned(x, other, target, result_size, dilation)
-
-    @call.def_vmap
-    def call_mapped(size: int, mapped: list[bool], x: jax.Array, other: jax.Array):
-        batch = x.shape[1] if mapped[0] else x.shape[0]
-
-        def merged(array: jax.Array, is_mapped: bool) -> jax.Array:
-            images = array.shape[-4:]
-            array = jnp.broadcast_to(array if is_mapped else array[None], (size, *images))
-            array = jnp.broadcast_to(array, (size, batch, *images[1:]))
-            return array.reshape(size * batch, *images[1:])
-
-        static = not mapped[1] and len(other) == 1
-        result = call(merged(x, mapped[0]), other if static else merged(other, mapped[1]))
-        return result.reshape(size, batch, *result.shape[1:]), True
-
-    return call
+    return _call_images(x, g, "DwconvKernelGradient", kernel_size, dilation)
 
 
 @functools.partial(custom_partitioning, static_argnums=(2, 3, 4))
-def _partitioned(
+def _call_images(
     x: jax.Array, other: jax.Array, target: str, result_size: Pair, dilation: Pair
 ) -> jax.Array:
+    """Maps `[B, H, W, C]` and `[B or 1, ., ., C]` to `[B, *result_size, C]`."""
     result = jax.ShapeDtypeStruct((x.shape[0], *result_size, x.shape[3]), x.dtype)
     call = jax.ffi.ffi_call(target, result)
     return call(x, other, dilation_h=dilation[0], dilation_w=dilation[1])
@@ -124,9 +99,9 @@ def _partition(target: str, result_size: Pair, dilation: Pair, mesh: Any, argume
         return NamedSharding(mesh, PartitionSpec(images, None, None, channels))
 
     def local(x: jax.Array, other: jax.Array) -> jax.Array:
-        return _partitioned(x, other, target, result_size, dilation)
+        return _call_images(x, other, target, result_size, dilation)
 
     return mesh, local, split(result), tuple(split(a) for a in arguments)
 
 
-_partitioned.def_partition(_partition, sharding_rule=_sharding_rule)
+_call_images.def_partition(_partition, sharding_rule=_sharding_rule)

@@ -74,7 +74,7 @@ def shifted_sum(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
         sums = (kernel_row(seen[:, r], taps[:, i]) for i, r in enumerate(rows))
         return total + functools.reduce(jnp.add, sums)
 
-    total = jnp.zeros(x.shape, wide)
+    total = jnp.zeros_like(x, wide)
     return lax.fori_loop(0, kernel.shape[1] // rows_at_once, add_rows, total).astype(x.dtype)
 
 
@@ -120,7 +120,7 @@ def shifted_kernel_gradient(
             total = total + functools.reduce(jnp.add, products)
         return total
 
-    total = jnp.zeros((batch, kh, kw, channels), wide)
+    total = jnp.zeros_like(padded, shape=(batch, kh, kw, channels))
     return lax.fori_loop(0, g.shape[1] // rows * parts, add_rows, total)
 
 
