@@ -126,14 +126,16 @@ class Window(Blocks):
     def cuts(self, *size: int) -> list[Cut]:
         """How each axis is cut."""
         spans = [w or n for w, n in zip(self.window_size, size, strict=True)]
-        together = len(size) == 2
-        cuts = []
-        for n, span, shift in zip(size, spans, self.shift, strict=True):
-            side, most = (min(size), max(spans)) if together else (n, span)
-            shrinks = self.shrink and side <= most
-            length = min(span, side) if shrinks else span
-            cuts.append(Cut(-(-n // length), length, span, 0 if shrinks else shift))
-        return cuts
+        lengths, shifts = list(spans), list(self.shift)
+        if self.shrink:
+            for i, (n, span) in enumerate(zip(size, spans, strict=True)):
+                side, most = (min(size), max(spans)) if len(size) == 2 else (n, span)
+                if side <= most:
+                    lengths[i], shifts[i] = min(span, side), 0
+        return [
+            Cut(-(-n // length), length, span, shift)
+            for n, length, span, shift in zip(size, lengths, spans, shifts, strict=True)
+        ]
 
     def across_seam(self, *size: int) -> np.ndarray | None:
         """Which queries and keys lie on different sides of the roll's seam: bool `[N, Q, K]`."""
