@@ -4,7 +4,8 @@ Beside it are the operators of detection, each in a module of its own: `boxes`, 
 `roi_align`, `nms`, `matching`, `sampling` and `masks`.
 """
 
-from dwconv_jax.ops import definition
+from dwconv_jax.ops import attention, definition
+from dwconv_jax.ops.attention import neighborhood_attention
 from dwconv_jax.ops.connectivity import Connectivity, Global, Grid, Sliding, Window
 from dwconv_jax.ops.depthwise_conv import depthwise_conv
 from dwconv_jax.ops.dispatch import locally_connected
@@ -16,8 +17,10 @@ __all__ = [
     "Grid",
     "Sliding",
     "Window",
+    "attention",
     "definition",
     "depthwise_conv",
     "describe_lowerings",
     "locally_connected",
+    "neighborhood_attention",
 ]

@@ -77,17 +77,20 @@ class Product(Connectivity, abc.ABC):
     def relative_positions(self, *size: int) -> np.ndarray:
         """The row of the table for each query and key: int `[N or 1, Q, K]`."""
         differences = tuple(axis.differences for axis in self.axis_shapes(*size))
-        return combine([axis.relative for axis in self.axes(*size)], differences)
+        relative = [axis.relative for axis in self.axes(*size)]
+        return combine(self._spread_alike(relative, *size), differences)
 
     def _seen(self, *size: int) -> np.ndarray:
         """`neighbours`, or `[N, 1, K]` where all outputs of a block see the same positions."""
-        seen = [axis.seen for axis in self.axes(*size)]
-        if any(positions.shape[1] > 1 for positions in seen):
-            outputs = [axis.outputs for axis in self.axis_shapes(*size)]
-            seen = [
-                np.repeat(p, q // p.shape[1], axis=1) for p, q in zip(seen, outputs, strict=True)
-            ]
-        return combine(seen, size)
+        return combine(self._spread_alike([axis.seen for axis in self.axes(*size)], *size), size)
+
+    def _spread_alike(self, axes: list[np.ndarray], *size: int) -> list[np.ndarray]:
+        """Index arrays `[n or 1, q or 1, k]`, spread over blocks and outputs if one of them is."""
+        spread = [any(axis.shape[i] > 1 for axis in axes) for i in range(3)]
+        return [
+            np.broadcast_to(axis, [n if s else 1 for n, s in zip(shape[:3], spread, strict=True)])
+            for axis, shape in zip(axes, self.axis_shapes(*size), strict=True)
+        ]
 
 
 def combine(axes: list[np.ndarray], size: Size) -> np.ndarray:

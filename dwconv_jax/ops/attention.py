@@ -1,0 +1,246 @@
+"""Neighborhood attention: every query attends to the keys around it (Hassani et al., 2023).
+
+The semantics are NATTEN's, on every platform: strides, dilation, causal axes, more keys for every
+query, log-sum-exp. Beyond it: position biases, masks, cyclic maps, and the weights themselves.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dwconv_jax.errors import UserError
+from dwconv_jax.ops import dispatch
+from dwconv_jax.ops.checks import check_map
+from dwconv_jax.ops.connectivity import Border, Size, Sliding
+from dwconv_jax.ops.lowerings import gather
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        *("kernel_size", "dilation", "stride", "is_causal", "border", "scale", "return_lse"),
+    ),
+)
+def neighborhood_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    kernel_size: int | Size,
+    *,
+    dilation: int | Size = 1,
+    stride: int | Size = 1,
+    is_causal: bool | tuple[bool, ...] = False,
+    border: Border | tuple[Border, ...] = "clamp",
+    scale: float | None = None,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    additional_keys: jax.Array | None = None,
+    additional_values: jax.Array | None = None,
+    return_lse: bool = False,
+) -> Any:
+    """Attention of every query to the keys of its neighborhood, over one to three axes.
+
+    Args:
+      query: `[B, *spatial, heads, D]`.
+      key: `[B, *spatial, kv_heads, D]`; `kv_heads` divides `heads`.
+      value: `[B, *spatial, kv_heads, Dv]`.
+      kernel_size: keys along each axis, an int or a tuple, as the following.
+      dilation: positions between the keys.
+      stride: queries that share the neighborhood of their leader.
+      is_causal: whether queries see only keys up to themselves.
+      border: "clamp" keeps neighborhoods inside the map, as NATTEN does; "zero" cuts them off where
+        it ends; "wrap" is for cyclic axes. See `Sliding`.
+      scale: of the products; None for `D ** -0.5`.
+      bias: added to the products, `[heads, 2 * kernel_size - 1, ...]` with one such axis for each
+        of the map, at key minus query in steps of the dilation, plus `kernel_size - 1`.
+      mask: which keys each query sees (bool), or what is added to its products (floating);
+        broadcasts to `[B, N, heads, Q, K]`, see `Sliding.block_shape`.
+      additional_keys: `[B, M, kv_heads, D]`, which every query sees.
+      additional_values: `[B, M, kv_heads, Dv]`.
+      return_lse: whether to return the log-sum-exp of the products too.
+
+    Returns:
+      `[B, *spatial, heads, Dv]` in the dtype of `value`, zero for queries that see no key. With
+      `return_lse`, also the float32 `[B, *spatial, heads]`.
+
+    Raises:
+      ValueError: if shapes do not fit, or an argument is illegal.
+    """
+    _check(query, key, value, additional_keys, additional_values)
+    num_axes = query.ndim - 3
+    if not isinstance(kernel_size, tuple):
+        kernel_size = (kernel_size,) * num_axes
+    connectivity = Sliding(kernel_size, dilation, stride=stride, border=border, causal=is_causal)
+    connectivity.check(*query.shape[1:-2])
+    heads = query.shape[-2]
+    scores = logits(query, key, connectivity, scale=scale, bias=bias)
+    scores = scores if mask is None else _masked(scores, mask)
+    if additional_keys is None or additional_values is None:
+        weights, lse = softmax(scores)
+        out = mix(weights, value, connectivity)
+    else:
+        queries = _blocks(query, connectivity)
+        more_keys, more_values = (
+            _for_each_head(a, heads) for a in (additional_keys, additional_values)
+        )
+        more = jnp.einsum("bnqhd,bmhd->bnhqm", *_wide(queries, more_keys)) * _scale(query, scale)
+        weights, lse = softmax(jnp.concatenate([scores, more], axis=-1))
+        inside, beside = jnp.split(weights, [scores.shape[-1]], axis=-1)
+        beside = jnp.einsum("bnhqm,bmhd->bnqhd", *_wide(beside, more_values))
+        out = mix(inside, value, connectivity)
+        out = out + _on_map(beside.astype(out.dtype), connectivity, query.shape[1:-2])
+    if not return_lse:
+        return out
+    return out, _on_map(lse.swapaxes(2, 3)[..., None], connectivity, query.shape[1:-2])[..., 0]
+
+
+def logits(
+    query: jax.Array,
+    key: jax.Array,
+    connectivity: Sliding,
+    *,
+    scale: float | None = None,
+    bias: jax.Array | None = None,
+) -> jax.Array:
+    """Scaled products of every query with the keys that it sees, plus the position bias.
+
+    Args:
+      query: `[B, *spatial, heads, D]`.
+      key: `[B, *spatial, kv_heads, D]`.
+      connectivity: which keys a query sees.
+      scale: of the products; None for `D ** -0.5`.
+      bias: see `neighborhood_attention`.
+
+    Returns:
+      float32 `[B, N, heads, Q, K]`, `-inf` for keys that the query does not see.
+    """
+    size = query.shape[1:-2]
+    query, key = _wide(query, _for_each_head(key, query.shape[-2]))
+    scores = dispatch.logits(query * _scale(query, scale), key, connectivity)
+    if bias is not None:
+        scores = scores + _relative_bias(bias, query.shape[-2], connectivity, size)
+    hidden = connectivity.hidden(*size)
+    return scores if hidden is None else jnp.where(hidden[None, :, None], -jnp.inf, scores)
+
+
+def softmax(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The softmax over the last axis, zero where no key is seen, and the log-sum-exp."""
+    top = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    terms = jnp.exp(scores - top)
+    total = terms.sum(-1, keepdims=True)
+    some = jnp.where(total > 0, total, 1)
+    lse = jnp.where(total > 0, jnp.log(some) + top, -jnp.inf)
+    return terms / some, lse[..., 0]
+
+
+def mix(weights: jax.Array, value: jax.Array, connectivity: Sliding) -> jax.Array:
+    """Sums the values that each query sees.
+
+    Args:
+      weights: `[B, N, heads, Q, K]`.
+      value: `[B, *spatial, kv_heads, Dv]`.
+      connectivity: which keys a query sees.
+
+    Returns:
+      `[B, *spatial, heads, Dv]` in the dtype of `value`.
+    """
+    value = _for_each_head(value, weights.shape[2])
+    flat = value.reshape(*value.shape[:-2], -1)
+    weights = jnp.moveaxis(weights, 2, -1).astype(value.dtype)
+    return dispatch.locally_connected(flat, weights, connectivity).reshape(value.shape)
+
+
+def _relative_bias(bias: jax.Array, heads: int, connectivity: Sliding, size: Size) -> jax.Array:
+    """Biases of query and key, float32 `[1, N or 1, heads, Q, K]`."""
+    wanted = (heads, *(2 * k - 1 for k in connectivity.kernel_size))
+    if bias.shape != wanted:
+        raise UserError(f"bias must be {[*wanted]} for {connectivity}, got {[*bias.shape]}")
+    for i, axis in enumerate(connectivity.along, start=1):
+        if axis.at_fixed_offsets:  # only these differences occur, in the order of the taps
+            first = axis.kernel_size - 1 - axis.reach[0] // axis.dilation
+            bias = jax.lax.slice_in_dim(bias, first, first + axis.kernel_size, axis=i)
+    index = connectivity.relative_positions(*size)
+    return jnp.moveaxis(bias.reshape(heads, -1).astype(jnp.float32)[:, index], 0, 1)[None]
+
+
+def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
+    fits = mask.ndim == 5 and all(
+        n in (1, wanted) for n, wanted in zip(mask.shape, scores.shape, strict=True)
+    )
+    if not fits:
+        raise UserError(
+            f"mask must broadcast to [B, N, heads, Q, K] = {[*scores.shape]}, got {[*mask.shape]}"
+        )
+    if mask.dtype == jnp.bool_:
+        return jnp.where(mask, scores, -jnp.inf)
+    return scores + mask.astype(scores.dtype)
+
+
+def _blocks(query: jax.Array, connectivity: Sliding) -> jax.Array:
+    """`[B, *spatial, heads, D]` to `[B, N, Q, heads, D]`."""
+    flat = dispatch.partition(query.reshape(*query.shape[:-2], -1), connectivity)
+    return flat.reshape(*flat.shape[:-1], *query.shape[-2:])
+
+
+def _on_map(blocks: jax.Array, connectivity: Sliding, size: Size) -> jax.Array:
+    """`[B, N, Q, heads, D]` to `[B, *spatial, heads, D]`."""
+    batch, _, outputs, *rest = blocks.shape
+    if outputs > 1:
+        flat = blocks.reshape(*blocks.shape[:3], -1)
+        blocks = gather.merge(flat, connectivity, size)
+    return blocks.reshape(batch, *size, *rest)
+
+
+def _scale(query: jax.Array, scale: float | None) -> float:
+    return query.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _for_each_head(array: jax.Array, heads: int) -> jax.Array:
+    """Keys or values `[..., kv_heads, D]` for each head of the queries that share them."""
+    return jnp.repeat(array, heads // array.shape[-2], axis=-2)
+
+
+def _wide(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Float32 at least: products of bfloat16 are summed, and softened, in float32."""
+    return tuple(a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in arrays)
+
+
+def _check(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    additional_keys: jax.Array | None,
+    additional_values: jax.Array | None,
+) -> None:
+    """Raises a UserError unless the shapes fit."""
+    if not 4 <= query.ndim <= 6:
+        raise UserError(f"query must be [B, *spatial, heads, D], got shape {[*query.shape]}")
+    check_map(query.reshape(*query.shape[:-2], -1), "query", num_axes=None)
+    *outer, heads, width = query.shape
+    for name, array in dict(key=key, value=value).items():
+        if array.ndim != query.ndim or [*array.shape[:-2]] != outer or heads % array.shape[-2]:
+            raise UserError(
+                f"{name} must be [{', '.join(map(str, outer))}, kv_heads, D] with kv_heads "
+                f"dividing the {heads} heads of query, got shape {[*array.shape]}"
+            )
+    if key.shape[-1] != width or key.shape[-2] != value.shape[-2]:
+        raise UserError(
+            f"key must be as wide as query ({width}) and have as many heads as value "
+            f"({value.shape[-2]}), got shape {[*key.shape]}"
+        )
+    if (additional_keys is None) != (additional_values is None):
+        raise UserError("additional_keys and additional_values go together, got one of them")
+    for name, own, like in (
+        ("additional_keys", additional_keys, key),
+        ("additional_values", additional_values, value),
+    ):
+        if own is None:
+            continue
+        batch, *_, kv_heads, depth = like.shape
+        if own.ndim != 4 or (own.shape[0], *own.shape[2:]) != (batch, kv_heads, depth):
+            raise UserError(
+                f"{name} must be [{batch}, M, {kv_heads}, {depth}], got shape {[*own.shape]}"
+            )
