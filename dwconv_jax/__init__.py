@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from dwconv_jax import convert, layers, linen, models, ops
+from dwconv_jax import convert, layers, linen, models, natten, ops
 from dwconv_jax.errors import MissingPackageError
 from dwconv_jax.layers import DepthwiseConv, LocallyConnected
 from dwconv_jax.models import create_model, list_models
@@ -22,6 +22,7 @@ __all__ = [
     "list_models",
     "load",
     "models",
+    "natten",
     "ops",
 ]
 

@@ -74,26 +74,60 @@ def neighborhood_attention(
         kernel_size = (kernel_size,) * num_axes
     connectivity = Sliding(kernel_size, dilation, stride=stride, border=border, causal=is_causal)
     connectivity.check(*query.shape[1:-2])
-    heads = query.shape[-2]
+    out, lse = attend(query, key, value, connectivity, scale=scale, bias=bias, mask=mask)
+    if additional_keys is not None and additional_values is not None:
+        more = _attend_to_all(query, additional_keys, additional_values, scale)
+        out, lse = merge((out, lse), more)
+    return (out, lse) if return_lse else out
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    connectivity: Sliding,
+    *,
+    scale: float | None = None,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """`neighborhood_attention` over a connectivity: the output, and the log-sum-exp."""
     scores = logits(query, key, connectivity, scale=scale, bias=bias)
-    scores = scores if mask is None else _masked(scores, mask)
-    if additional_keys is None or additional_values is None:
-        weights, lse = softmax(scores)
-        out = mix(weights, value, connectivity)
-    else:
-        queries = _blocks(query, connectivity)
-        more_keys, more_values = (
-            _for_each_head(a, heads) for a in (additional_keys, additional_values)
-        )
-        more = jnp.einsum("bnqhd,bmhd->bnhqm", *_wide(queries, more_keys)) * _scale(query, scale)
-        weights, lse = softmax(jnp.concatenate([scores, more], axis=-1))
-        inside, beside = jnp.split(weights, [scores.shape[-1]], axis=-1)
-        beside = jnp.einsum("bnhqm,bmhd->bnqhd", *_wide(beside, more_values))
-        out = mix(inside, value, connectivity)
-        out = out + _on_map(beside.astype(out.dtype), connectivity, query.shape[1:-2])
-    if not return_lse:
-        return out
-    return out, _on_map(lse.swapaxes(2, 3)[..., None], connectivity, query.shape[1:-2])[..., 0]
+    weights, lse = softmax(scores if mask is None else _masked(scores, mask))
+    lse = lse.swapaxes(2, 3)  # [B, N, Q, heads]
+    if lse.shape[2] > 1:
+        lse = gather.merge(lse, connectivity, query.shape[1:-2])
+    return mix(weights, value, connectivity), lse.reshape(query.shape[:-1])
+
+
+def merge(
+    one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Joins the attention of the same queries to two sets of keys under one softmax.
+
+    Args:
+      one: output `[..., heads, Dv]` and float32 log-sum-exp `[..., heads]`.
+      other: those of the other keys.
+
+    Returns:
+      The output and the log-sum-exp of both.
+    """
+    lse = jnp.logaddexp(one[1], other[1])
+    some = jnp.where(jnp.isneginf(lse), 0, lse)
+    wide = (out.astype(jnp.float32) * jnp.exp(own - some)[..., None] for out, own in (one, other))
+    return sum(wide).astype(one[0].dtype), lse
+
+
+def _attend_to_all(
+    query: jax.Array, keys: jax.Array, values: jax.Array, scale: float | None
+) -> tuple[jax.Array, jax.Array]:
+    """Every query `[B, *spatial, heads, D]` attends to all keys `[B, M, kv_heads, D]`."""
+    batch, *size, heads, width = query.shape
+    keys, values = (_for_each_head(a, heads) for a in (keys, values))
+    flat = query.reshape(batch, -1, heads, width) * _scale(query, scale)
+    weights, lse = softmax(jnp.einsum("bqhd,bmhd->bqhm", *_wide(flat, keys)))
+    out = jnp.einsum("bqhm,bmhd->bqhd", weights.astype(values.dtype), values)
+    return out.reshape(batch, *size, heads, -1), lse.reshape(batch, *size, heads)
 
 
 def logits(
@@ -177,21 +211,6 @@ def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
     if mask.dtype == jnp.bool_:
         return jnp.where(mask, scores, -jnp.inf)
     return scores + mask.astype(scores.dtype)
-
-
-def _blocks(query: jax.Array, connectivity: Sliding) -> jax.Array:
-    """`[B, *spatial, heads, D]` to `[B, N, Q, heads, D]`."""
-    flat = dispatch.partition(query.reshape(*query.shape[:-2], -1), connectivity)
-    return flat.reshape(*flat.shape[:-1], *query.shape[-2:])
-
-
-def _on_map(blocks: jax.Array, connectivity: Sliding, size: Size) -> jax.Array:
-    """`[B, N, Q, heads, D]` to `[B, *spatial, heads, D]`."""
-    batch, _, outputs, *rest = blocks.shape
-    if outputs > 1:
-        flat = blocks.reshape(*blocks.shape[:3], -1)
-        blocks = gather.merge(flat, connectivity, size)
-    return blocks.reshape(batch, *size, *rest)
 
 
 def _scale(query: jax.Array, scale: float | None) -> float:
