@@ -119,7 +119,7 @@ def inside(extent: jax.Array, map_size: tuple[int, ...]) -> jax.Array:
     return rows[:, :, None, None] & cols[:, None, :, None]
 
 
-def roll_inside(x: jax.Array, shift: Pair, extent: jax.Array) -> jax.Array:
+def roll_inside(x: jax.Array, shift: Size, extent: jax.Array) -> jax.Array:
     """`jnp.roll` by `(rows, columns)` of the part of each map `[B, H, W, C]` within the extent."""
     for axis in (1, 2):
         if not shift[axis - 1]:

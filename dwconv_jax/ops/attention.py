@@ -114,8 +114,11 @@ def merge(
     """
     lse = jnp.logaddexp(one[1], other[1])
     some = jnp.where(jnp.isneginf(lse), 0, lse)
-    wide = (out.astype(jnp.float32) * jnp.exp(own - some)[..., None] for out, own in (one, other))
-    return sum(wide).astype(one[0].dtype), lse
+
+    def share(out: jax.Array, own: jax.Array) -> jax.Array:
+        return out.astype(jnp.float32) * jnp.exp(own - some)[..., None]
+
+    return (share(*one) + share(*other)).astype(one[0].dtype), lse
 
 
 def _attend_to_all(

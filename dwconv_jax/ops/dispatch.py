@@ -36,9 +36,9 @@ _GATHER = Strategy(gather.mix, gather.logits, gather.partition)
 _STRATEGIES: dict[type, Strategy] = {}
 
 
-def register(connectivity: type[Connectivity], strategy: Strategy) -> None:
+def register(kind: type, strategy: Strategy) -> None:
     """Gives a class of connectivities, and its subclasses, lowerings of its own."""
-    _STRATEGIES[connectivity] = strategy
+    _STRATEGIES[kind] = strategy
 
 
 register(Blocks, Strategy(blocks.mix, blocks.logits, blocks.partition))

@@ -147,7 +147,7 @@ def attention_grid(
         "dw_halo_attention": dict(connectivity="sliding", stride=window_size // 2),
         "dw_grid_attention": dict(connectivity="grid"),
     }
-    cells = {
+    cells: dict[str, Overrides] = {
         name: dict(name=_DW, mixer=attention | flags) for name, flags in connectivities.items()
     }
     return cells, {"Where does attention look?": list(cells)}

@@ -7,7 +7,7 @@ import numpy as np
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity.product import AxisIndex, AxisShape, Product
-from dwconv_jax.ops.connectivity.sizes import Size, entries, num_axes_of, per_axis
+from dwconv_jax.ops.connectivity.sizes import Pair, Size, entries, num_axes_of, per_axis
 
 Border = Literal["zero", "clamp", "wrap"]
 BORDERS: tuple[str, ...] = get_args(Border)
@@ -168,9 +168,10 @@ class Sliding(Product):
         return [SlidingAxis(*axis) for axis in each]
 
     @property
-    def padding(self) -> Size:
-        """Positions beyond each side of the map that kernels of odd size reach."""
-        return tuple(axis.reach[0] for axis in self.along)
+    def padding(self) -> Pair:
+        """Rows and columns of zeros on each side of the map, if the kernel is plain."""
+        (rows, _), (columns, _) = (axis.reach for axis in self.along)
+        return rows, columns
 
     @property
     def is_plain(self) -> bool:
