@@ -14,7 +14,6 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.ops import dispatch
 from dwconv_jax.ops.checks import check_map
 from dwconv_jax.ops.connectivity import Border, Size, Sliding
-from dwconv_jax.ops.lowerings import gather
 
 
 @functools.partial(
@@ -94,10 +93,8 @@ def attend(
     """`neighborhood_attention` over a connectivity: the output, and the log-sum-exp."""
     scores = logits(query, key, connectivity, scale=scale, bias=bias)
     weights, lse = softmax(scores if mask is None else _masked(scores, mask))
-    lse = lse.swapaxes(2, 3)  # [B, N, Q, heads]
-    if lse.shape[2] > 1:
-        lse = gather.merge(lse, connectivity, query.shape[1:-2])
-    return mix(weights, value, connectivity), lse.reshape(query.shape[:-1])
+    lse = dispatch.merge(lse.swapaxes(2, 3), connectivity, query.shape[1:-2])
+    return mix(weights, value, connectivity), lse
 
 
 def merge(
@@ -125,12 +122,10 @@ def _attend_to_all(
     query: jax.Array, keys: jax.Array, values: jax.Array, scale: float | None
 ) -> tuple[jax.Array, jax.Array]:
     """Every query `[B, *spatial, heads, D]` attends to all keys `[B, M, kv_heads, D]`."""
-    batch, *size, heads, width = query.shape
-    keys, values = (_for_each_head(a, heads) for a in (keys, values))
-    flat = query.reshape(batch, -1, heads, width) * _scale(query, scale)
-    weights, lse = softmax(jnp.einsum("bqhd,bmhd->bqhm", *_wide(flat, keys)))
-    out = jnp.einsum("bqhm,bmhd->bqhd", weights.astype(values.dtype), values)
-    return out.reshape(batch, *size, heads, -1), lse.reshape(batch, *size, heads)
+    keys, values = (_for_each_head(a, query.shape[-2]) for a in (keys, values))
+    products = jnp.einsum("b...hd,bmhd->b...hm", *_wide(query * _scale(query, scale), keys))
+    weights, lse = softmax(products)
+    return jnp.einsum("b...hm,bmhd->b...hd", weights.astype(values.dtype), values), lse
 
 
 def logits(

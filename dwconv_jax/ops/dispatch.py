@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice, check_operands
-from dwconv_jax.ops.connectivity import Blocks, Connectivity, Sliding
+from dwconv_jax.ops.connectivity import Blocks, Connectivity, Size, Sliding
 from dwconv_jax.ops.lowerings import blocks, gather, sliding, taps
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
 from dwconv_jax.ops.lowerings.tpu.platform import check_chip
@@ -23,16 +23,18 @@ class Strategy(NamedTuple):
       mix: `(x, weights, connectivity) -> y`, with the shapes of `locally_connected`.
       logits: `(q, k, connectivity)`, `[B, *spatial, heads, D]` each, to `[B, N, heads, Q, K]`.
       partition: `(x, connectivity)`, `[B, *spatial, C]` to the outputs of blocks, `[B, N, Q, C]`.
+      merge: its inverse, `(blocks, connectivity, size)`.
       pallas: `connectivity` to `mix` by this project's TPU kernels, None where they have none.
     """
 
     mix: Callable[..., jax.Array]
     logits: Callable[..., jax.Array]
     partition: Callable[..., jax.Array]
+    merge: Callable[..., jax.Array]
     pallas: Callable[..., Callable[..., jax.Array] | None] = lambda connectivity: None
 
 
-_GATHER = Strategy(gather.mix, gather.logits, gather.partition)
+_GATHER = Strategy(gather.mix, gather.logits, gather.partition, gather.merge)
 _STRATEGIES: dict[type, Strategy] = {}
 
 
@@ -41,8 +43,8 @@ def register(kind: type, strategy: Strategy) -> None:
     _STRATEGIES[kind] = strategy
 
 
-register(Blocks, Strategy(blocks.mix, blocks.logits, blocks.partition))
-register(Sliding, Strategy(sliding.mix, sliding.logits, taps.partition, sliding.pallas))
+register(Blocks, Strategy(blocks.mix, blocks.logits, blocks.partition, blocks.merge))
+register(Sliding, Strategy(sliding.mix, sliding.logits, taps.partition, taps.merge, sliding.pallas))
 
 
 def strategy_of(connectivity: Connectivity) -> Strategy:
@@ -142,3 +144,10 @@ def partition(x: jax.Array, connectivity: Connectivity) -> jax.Array:
     cut = functools.partial(strategy_of(connectivity).partition, connectivity=connectivity)
     batch, *_, channels = split_of(x)
     return by_xla(cut, x, split=(batch, None, None, channels))
+
+
+def merge(blocks: jax.Array, connectivity: Connectivity, size: Size) -> jax.Array:
+    """The inverse of `partition`: `[B, N, Q, C]` to `[B, *size, C]`."""
+    place = functools.partial(strategy_of(connectivity).merge, connectivity=connectivity, size=size)
+    batch, *_, channels = split_of(blocks)
+    return by_xla(place, blocks, split=(batch, *(None for _ in size), channels))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.connectivity import Size, Sliding
 from dwconv_jax.ops.lowerings import gather
 from dwconv_jax.ops.lowerings.convolution import extend
 
@@ -22,6 +22,13 @@ def partition(x: jax.Array, connectivity: Sliding) -> jax.Array:
     if max(connectivity.stride) > 1:
         return gather.partition(x, connectivity)
     return x.reshape(x.shape[0], -1, 1, x.shape[-1])
+
+
+def merge(blocks: jax.Array, connectivity: Sliding, size: Size) -> jax.Array:
+    """The inverse of `partition`: `[B, N, Q, C]` to `[B, *size, C]`."""
+    if max(connectivity.stride) > 1:
+        return gather.merge(blocks, connectivity, size)
+    return blocks.reshape(blocks.shape[0], *size, blocks.shape[-1])
 
 
 def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
@@ -44,10 +51,7 @@ def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
     total = jnp.zeros((batch, blocks, outputs, groups, channels // groups), wide)
     steps = (np.arange(seen), jnp.moveaxis(weights, 3, 0))
     total = lax.scan(add, total, steps)[0].astype(x.dtype)
-    total = total.reshape(batch, blocks, outputs, channels)
-    if outputs == 1:
-        return total.reshape(x.shape)
-    return gather.merge(total, connectivity, tuple(size))
+    return merge(total.reshape(batch, blocks, outputs, channels), connectivity, tuple(size))
 
 
 def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:
