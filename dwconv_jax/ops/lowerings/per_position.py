@@ -39,7 +39,7 @@ def _sum_over_taps(
     return compute_once(total, like)
 
 
-def _spread(weights: jax.Array, channels: int) -> jax.Array:
+def spread(weights: jax.Array, channels: int) -> jax.Array:
     """Repeats the weights of groups, `[..., G]`, for their channels: `[..., C]`."""
     groups = weights.shape[-1]
     shape = (*weights.shape, channels // groups)
@@ -80,7 +80,7 @@ def _mix(x: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.Arra
 
     def product(tap: int, row: int, column: int) -> jax.Array:
         seen = padded[:, row : row + height, column : column + width]
-        return seen * _spread(weights[:, :, :, tap], channels)
+        return seen * spread(weights[:, :, :, tap], channels)
 
     return _sum_over_taps(product, connectivity, like=x)
 
@@ -187,7 +187,7 @@ def _seen_by(g: jax.Array, weights: jax.Array, *, connectivity: Sliding) -> jax.
 
     def product(tap: int, row: int, column: int) -> jax.Array:
         down, right = row - ph, column - pw
-        sent = wide_g * _spread(weights[:, :, :, tap], channels)
+        sent = wide_g * spread(weights[:, :, :, tap], channels)
         shift = ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
         return lax.pad(sent, jnp.zeros((), sent.dtype), shift)
 

@@ -5,6 +5,7 @@ A tap is a view of the map with one position for each block. The neighborhoods o
 taps takes its view again.
 """
 
+import functools
 import math
 
 import jax
@@ -15,6 +16,10 @@ from jax import lax
 from dwconv_jax.ops.connectivity import Size, Sliding
 from dwconv_jax.ops.lowerings import gather
 from dwconv_jax.ops.lowerings.convolution import extend
+from dwconv_jax.ops.lowerings.per_position import spread
+
+# So few taps, as of a causal convolution, are one fusion of XLA, several times as fast as a loop.
+_MOST_UNROLLED = 9
 
 
 def partition(x: jax.Array, connectivity: Sliding) -> jax.Array:
@@ -34,24 +39,29 @@ def merge(blocks: jax.Array, connectivity: Sliding, size: Size) -> jax.Array:
 def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
     """Mixes `x` `[B, *spatial, C]` by `weights` `[B or 1, N or 1, Q, K, G]`."""
     batch, *size, channels = x.shape
-    groups = weights.shape[-1]
     hidden = connectivity.hidden(*size)
     if hidden is not None and hidden.shape[1] > 1:  # keys that only some queries of a block see
         weights = jnp.where(hidden[None, ..., None], jnp.zeros((), weights.dtype), weights)
     views = _Views(x, connectivity)
     wide = jnp.promote_types(x.dtype, jnp.float32)
 
+    def product(tap: jax.Array | int, shares: jax.Array) -> jax.Array:
+        seen = views(tap).reshape(batch, -1, 1, channels)
+        return spread(shares.astype(wide), channels) * seen.astype(wide)
+
     @jax.checkpoint
     def add(total: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        tap, shares = step
-        seen = views(tap).reshape(batch, -1, 1, groups, channels // groups)
-        return total + shares[..., None].astype(wide) * seen.astype(wide), None
+        return total + product(*step), None
 
     blocks, outputs, seen = connectivity.block_shape(*size)
-    total = jnp.zeros((batch, blocks, outputs, groups, channels // groups), wide)
-    steps = (np.arange(seen), jnp.moveaxis(weights, 3, 0))
-    total = lax.scan(add, total, steps)[0].astype(x.dtype)
-    return merge(total.reshape(batch, blocks, outputs, channels), connectivity, tuple(size))
+    if seen <= _MOST_UNROLLED:
+        products = (product(tap, weights[:, :, :, tap]) for tap in range(seen))
+        total = functools.reduce(jnp.add, products)
+    else:
+        total = jnp.zeros((batch, blocks, outputs, channels), wide)
+        steps = (np.arange(seen), jnp.moveaxis(weights, 3, 0))
+        total, _ = lax.scan(add, total, steps)
+    return merge(total.astype(x.dtype), connectivity, tuple(size))
 
 
 def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:
@@ -86,7 +96,7 @@ class _Views:
                 self.places.append(("take", size[i], np.where(seen < 0, size[i], seen).T))
         self.x = x
 
-    def __call__(self, tap: jax.Array) -> jax.Array:
+    def __call__(self, tap: jax.Array | int) -> jax.Array:
         """`[B, *blocks, C]`, zero beyond the map, at a flat tap."""
         x = self.x
         for i, (kind, size, where) in enumerate(self.places):
