@@ -1,6 +1,7 @@
 """Checkpoints of a run, written with Orbax: the newest ones and the best."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -193,12 +194,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _naming_what_failed(self) -> Iterator[None]:
+        handled = sys.exception()  # such as what ended the run that closes its checkpoints
         try:
             yield
         except Exception as error:  # Orbax raises almost anything.
             raise CheckpointError(
-                f"could not save step {self._saving} in {self._directory}: {first_reason(error)}; "
-                f"{self.latest_in_words}"
+                f"could not save step {self._saving} in {self._directory}: "
+                f"{first_reason(error, handled)}; {self.latest_in_words}"
             ) from error
 
 

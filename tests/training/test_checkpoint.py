@@ -260,6 +260,18 @@ def test_a_full_disk_keeps_the_checkpoint_before(small_disk):
 
 
 @failing_in_orbax
+def test_the_reason_of_a_failed_save_is_its_own(tmp_path, small_files):
+    def fail():
+        with open_checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(state_of(2))
+            raise ValueError("of the run")
+
+    small_files()
+    with pytest.raises(CheckpointError, match=r"could not save step 2 in .*: .*File too large"):
+        fail()
+
+
+@failing_in_orbax
 def test_metrics_that_cannot_be_added_keep_the_step(small_disk):
     save_all(small_disk, state_of(2))
     message = r"could not save step 2 in .*: .*No space left on device.* is that of step 2"
