@@ -3,11 +3,27 @@
 import re
 import sys
 import traceback
+from typing import Any
 
 from absl import flags
 from ml_collections.config_flags import config_flags
 
 from dwconv_jax.errors import UserError
+
+
+class _NumberParser(flags.ArgumentParser):
+    """Parses what `float` does, `inf` included, and None, which some fields may be."""
+
+    def parse(self, argument: Any) -> float | None:
+        """See the base class."""
+        return None if argument in (None, "None") else float(argument)
+
+    def flag_type(self) -> str:
+        """See the base class."""
+        return "float"
+
+
+config_flags.register_flag_parser_for_type(float, _NumberParser())
 
 
 def parse_flags(argv: list[str]) -> list[str]:

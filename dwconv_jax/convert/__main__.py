@@ -18,6 +18,7 @@ from flax import nnx
 
 from dwconv_jax.command_line import shown_errors
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
+from dwconv_jax.convert.overrides import check_overrides
 from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
 from dwconv_jax.convert.weights import load_torch, to_torch
 from dwconv_jax.errors import UserError
@@ -93,11 +94,9 @@ def _load(source: Path, name: str, overrides: dict[str, Any]) -> Model:
         found = read_state_dict(source)
     num_classes = find_variant(name)[1].HEAD.count_classes(found)
     overrides = {"num_classes": num_classes, **overrides}
+    check_overrides(name, overrides)
     # Abstract: every array comes from the file, and a file that lies about shapes costs nothing.
-    try:
-        model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
-    except TypeError as error:  # such as --override=depths=3
-        raise UserError(f"--override={overrides} does not make a {name}: {error}") from error
+    model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **overrides))
     try:
         return load(model, found)
     except ValueError as error:

@@ -1,7 +1,6 @@
 """Weights as Orbax checkpoints, and weights from the checkpoints of training runs."""
 
 import os
-import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -30,15 +29,17 @@ def save_weights(path: str | os.PathLike[str], model: nnx.Module) -> None:
     Raises:
       FileExistsError: if `path` exists.
       CheckpointError: if it cannot be written, for example on a full disk; there is then nothing at
-        `path`. Threads of TensorStore that still write can leave a hidden directory beside it.
+        `path`. Threads of TensorStore that still write can leave a hidden directory beside it,
+        which the next attempt replaces.
     """
     directory = absolute_path(path, "the path of a checkpoint")
     if directory.exists():
         raise FileExistsError(f"{directory} exists already; name a new directory")
     parts = {part: nnx.to_pure_dict(nnx.state(model, kind)) for part, kind in _PARTS.items()}
     # Orbax would leave an unfinished directory beside the path.
-    folder = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")
+    folder = directory.with_name(f".{directory.name}.unfinished")
     try:
+        folder.rmtree(missing_ok=True)
         folder.mkdir(parents=True)
         ocp.save(folder / "weights", parts)
         write_checksums(folder / "weights")

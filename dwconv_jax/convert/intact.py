@@ -76,8 +76,13 @@ def newest_intact(folder: epath.Path) -> epath.Path:
     raise FileNotFoundError(f"{folder} holds no finished checkpoint")
 
 
-def first_reason(error: BaseException) -> str:
-    """Returns the first line of the error that started a chain: Orbax wraps some in others."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+def first_reason(error: BaseException, handled: BaseException | None = None) -> str:
+    """Returns the first line of the error that started a chain: Orbax wraps some in others.
+
+    Args:
+      error: the last of the chain.
+      handled: an earlier error, during whose handling the chain started.
+    """
+    while (earlier := error.__cause__ or error.__context__) and earlier is not handled:
+        error = earlier
     return str(error).strip().split("\n")[0]

@@ -13,6 +13,7 @@ from dwconv_jax.data.image.content import SUFFIXES
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path
 from dwconv_jax.inference.trained import TrainedModel, load_trained
+from dwconv_jax.tasks.pictures import output_names
 from dwconv_jax.tasks.task import Prediction
 
 _log = logging.getLogger("dwconv_jax")
@@ -65,7 +66,7 @@ def _predictions(
     trained: TrainedModel, folder: epath.Path, names: list[str], unreadable: list[UserError]
 ) -> Iterator[Prediction]:
     """Predicts the pictures of a folder; adds the errors of those that cannot be read to a list."""
-    for name in names:
+    for name, output_name in zip(names, output_names(names), strict=True):
         path = folder / name
         try:
             batch = trained.task.read_picture(path)
@@ -74,7 +75,8 @@ def _predictions(
             unreadable.append(error)
             continue
         outputs = trained.predict(batch)
-        yield Prediction(name, path, batch, jax.tree.map(lambda x: np.asarray(x[0]), outputs))
+        output = jax.tree.map(lambda x: np.asarray(x[0]), outputs)
+        yield Prediction(name, output_name, path, batch, output)
 
 
 def _pictures(folder: epath.Path, out: epath.Path) -> list[str]:

@@ -1,12 +1,40 @@
-"""Writes pictures of predictions."""
+"""Pictures of predictions: their files, and the names of these."""
 
+import collections
 import io
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 from PIL import Image
 
 from dwconv_jax.files import write_atomically
+
+_OVERLAY = "_overlay"
+
+
+def output_names(names: Sequence[str]) -> list[str]:
+    """Names what is written about pictures, so that no two of them share a file.
+
+    Args:
+      names: of the pictures, all different, such as "cats/1.jpg".
+
+    Returns:
+      Each name without its suffix, such as "cats/1", unless that could mean another picture:
+      "1.jpg" and "1.png" keep theirs, as does "1_overlay.jpg".
+    """
+    stems = [pathlib.PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    counts = collections.Counter([*names, *stems])
+    return [
+        name if counts[stem] > 1 or stem.endswith(_OVERLAY) else stem
+        for name, stem in zip(names, stems, strict=True)
+    ]
+
+
+def write_overlay(out: epath.Path, name: str, pixels: np.ndarray) -> None:
+    """Writes what is drawn over a picture; see `write_png`."""
+    write_png(out / f"{name}{_OVERLAY}.png", pixels)
 
 
 def write_png(path: epath.Path, pixels: np.ndarray) -> None:

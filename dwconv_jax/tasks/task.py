@@ -31,12 +31,14 @@ class Prediction(NamedTuple):
 
     Attributes:
       name: of the picture: its path below the folder of pictures, such as "cats/1.jpg".
+      output_name: begins the names of files about this picture alone, such as "cats/1".
       path: of the picture.
       batch: what `Task.read_picture` returns.
       output: one row of what `Task.predict` returns.
     """
 
     name: str
+    output_name: str
     path: epath.Path
     batch: Batch
     output: Any

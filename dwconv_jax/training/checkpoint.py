@@ -1,7 +1,8 @@
 """Checkpoints of a run, written with Orbax: the newest ones and the best."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.training.state import TrainState
 
 _DIRECTORY = "checkpoints"
-_SET_ASIDE = "damaged_"
+_DAMAGED, _REPLACED = "damaged_", "replaced_"  # prefixes of what has been set aside
 
 
 class Checkpoints:
@@ -45,9 +46,12 @@ class Checkpoints:
         self._directory = workdir / _DIRECTORY
         self._best_metric = best_metric
         self._saving: int | None = None
+        if not read_only:
+            _settle_replacements(self._directory)
         self._damaged = find_damaged(self._directory)
         if self._damaged and not read_only:
-            _set_aside(self._directory, self._damaged)
+            _set_aside(self._directory, self._damaged, _DAMAGED)
+            self._damaged = set()
         policies = ocp.training.preservation_policies
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[best_metric],
@@ -103,7 +107,7 @@ class Checkpoints:
         """Saves the state under its step, with evaluation metrics if given.
 
         Returns as soon as the state may change; the files are written in the background. Replaces
-        a checkpoint of the same step only to add metrics to it.
+        a checkpoint of the same step only to add metrics to it, once the new one is written.
 
         Raises:
           CheckpointError: if this or the previous save failed; earlier checkpoints stay intact.
@@ -113,14 +117,13 @@ class Checkpoints:
         if exists and (not metrics or self.is_evaluated(step)):
             return
         self.wait()
-        with self._naming_what_failed():
+        with (
+            self._naming_what_failed(),
+            self._replacing(step) if exists else contextlib.nullcontext(),
+        ):
             self._saving = step
             self._checkpointer.save_async(
-                step,
-                state,
-                force=True,
-                overwrite=exists,
-                metrics=dict(metrics) if metrics else None,
+                step, state, force=True, metrics=dict(metrics) if metrics else None
             )
 
     def wait(self) -> None:
@@ -178,13 +181,26 @@ class Checkpoints:
         write_checksums(next(iter(unfinished), self._directory / str(self._saving)))
 
     @contextlib.contextmanager
+    def _replacing(self, step: int) -> Iterator[None]:
+        """Keeps a checkpoint under another name until the one that replaces it is written."""
+        _set_aside(self._directory, {step}, _REPLACED)
+        try:
+            self._checkpointer.reload()
+            yield
+            self._checkpointer.wait()
+        finally:
+            _settle_replacements(self._directory)
+            self._checkpointer.reload()
+
+    @contextlib.contextmanager
     def _naming_what_failed(self) -> Iterator[None]:
+        handled = sys.exception()  # such as what ended the run that closes its checkpoints
         try:
             yield
         except Exception as error:  # Orbax raises almost anything.
             raise CheckpointError(
-                f"could not save step {self._saving} in {self._directory}: {first_reason(error)}; "
-                f"{self.latest_in_words}"
+                f"could not save step {self._saving} in {self._directory}: "
+                f"{first_reason(error, handled)}; {self.latest_in_words}"
             ) from error
 
 
@@ -215,13 +231,32 @@ def abstract(state: Any, shardings: Any) -> Any:
     )
 
 
-def _set_aside(directory: epath.Path, steps: set[int]) -> None:
-    """Renames damaged checkpoints once all processes have found them."""
-    multihost_utils.sync_global_devices("damaged checkpoints are found")
-    if jax.process_index() == 0:
+def _set_aside(directory: epath.Path, steps: set[int], prefix: str) -> None:
+    """Renames checkpoints."""
+
+    def rename() -> None:
         for step in steps:
-            aside = directory / f"{_SET_ASIDE}{step}"
+            aside = directory / f"{prefix}{step}"
             aside.rmtree(missing_ok=True)
             (directory / str(step)).rename(aside)
-    multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-    steps.clear()
+
+    _in_first_process(rename)
+
+
+def _settle_replacements(directory: epath.Path) -> None:
+    """Removes checkpoints that have been replaced, and puts back those that have not."""
+
+    def settle() -> None:
+        for aside in directory.glob(f"{_REPLACED}*"):
+            path = directory / aside.name.removeprefix(_REPLACED)
+            aside.rmtree() if path.exists() else aside.rename(path)
+
+    _in_first_process(settle)
+
+
+def _in_first_process(change: Callable[[], None]) -> None:
+    """Changes files that all processes read, none of them before or meanwhile."""
+    multihost_utils.sync_global_devices("before files change")
+    if jax.process_index() == 0:
+        change()
+    multihost_utils.sync_global_devices("after files have changed")

@@ -29,8 +29,10 @@ def _defaults(settings: type[Settings]) -> dict[str, Any]:
 def _default(field: dataclasses.Field) -> Any:
     if group := group_of(field):
         return _defaults(group)
-    # A placeholder of the field's own type could not be set to None on the command line.
-    return placeholder(object) if field.default is None else field.default
+    if field.default is not None:
+        return field.default
+    # Only for floats is there a parser (`flags.py`) that knows None; others are parsed as literals.
+    return placeholder(float if field.type == float | None else object)
 
 
 def validate(config: ConfigDict) -> None:

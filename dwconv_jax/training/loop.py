@@ -38,6 +38,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       Preempted: after a SIGTERM or SIGINT; the state of the current step is saved.
     """
     run = prepare(config, workdir)
+    _name_missing_kernel()
     with (
         workdir_lock(run.workdir),
         jax.set_mesh(run.mesh),
@@ -168,6 +169,14 @@ def _stopped(watch: PreemptionWatch, step: int, checkpoints: Checkpoints) -> Pre
     return watch.stop()
 
 
+def _name_missing_kernel() -> None:
+    lowerings = ops.describe_lowerings()
+    if lowerings["platform"] == "cpu" and not lowerings["cpu_kernel"]:
+        log.info(
+            "the compiled CPU kernel is not built: `pip install -e .` in the checkout builds it"
+        )
+
+
 def _announce(run: Run, first_step: int, metric_log: MetricLog) -> None:
     """Says what is about to run: model, devices, data, and every parameter with its shape."""
     paths = jax.tree_util.tree_leaves_with_path(run.abstract_state.params)
@@ -180,11 +189,6 @@ def _announce(run: Run, first_step: int, metric_log: MetricLog) -> None:
         f"{run.mesh.size} {jax.devices()[0].device_kind} device(s); {run.task.num_train:,} "
         f"training examples, {run.num_steps} steps of {run.config.batch_size}"
     )
-    lowerings = ops.describe_lowerings()
-    if lowerings["platform"] == "cpu" and not lowerings["cpu_kernel"]:
-        log.info(
-            "the compiled CPU kernel is not built: `pip install -e .` in the checkout builds it"
-        )
     if first_step:
         log.info(f"resuming {run.workdir} from step {first_step}")
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from clu import metric_writers
 from etils import epath
 
+from dwconv_jax.data.unreadable import reason
 from dwconv_jax.files import write_atomically
 from dwconv_jax.training.logs import log
 
@@ -75,9 +76,8 @@ class MetricLog:
         try:
             yield
         except tf.errors.OpError as error:
-            reason = error.message.splitlines()[0]
             raise OSError(
-                f"cannot write the TensorBoard file of {self._workdir}: {reason}"
+                f"cannot write the TensorBoard file of {self._workdir}: {reason(error)}"
             ) from error
 
 

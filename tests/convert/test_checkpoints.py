@@ -1,7 +1,6 @@
 """Checkpoints of weights: written once, read on other devices, refused where damaged."""
 
 import logging
-import pathlib
 import re
 import subprocess
 import sys
@@ -120,9 +119,15 @@ def test_a_full_disk_leaves_nothing_at_the_destination(saved, name):
     assert result.returncode == 1
     assert re.search(rf"error: .*{saved.parent / name}", result.stderr), result.stderr
     assert not (saved.parent / name).exists()  # the same command works once there is room
-    if pathlib.Path(name).suffix:
-        assert "Traceback" not in result.stderr
-        assert list(saved.parent.iterdir()) == [saved]
+    assert "Traceback" not in result.stderr
+    left = {path.name for path in saved.parent.iterdir()}
+    assert left - {f".{name}.unfinished"} == {saved.name}
+
+
+def test_what_a_failed_attempt_has_left_is_replaced(tmp_path):
+    (tmp_path / ".weights.unfinished" / "weights").mkdir(parents=True)
+    save_weights(tmp_path / "weights", filled_model(NAME))
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
 
 
 def test_a_head_of_other_classes(saved, state_dict, caplog):

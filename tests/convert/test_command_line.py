@@ -2,6 +2,7 @@
 
 import pytest
 
+from dwconv_jax.convert import __main__ as command
 from dwconv_jax.convert import read_state_dict, write_state_dict
 from dwconv_jax.convert.__main__ import main
 from tests.convert.released import assert_same, random_state_dict, small_model
@@ -89,9 +90,22 @@ def test_missing_sources_and_empty_ones(tmp_path, capsys):
         ("--override=depths", "'depths' is not NAME=VALUE, a Python value"),
         ("--override=depths=one", "'depths=one' is not NAME=VALUE, a Python value"),
         ("--override=depth=3", "error: unknown override 'depth'; did you mean 'depths'?"),
-        ("--override=depths=3", "error: "),
+        ("--override=depths=3", "error: --override=depths=3 must be of type Sequence[int]"),
+        ("--override=depths=(1, 'a')", "error: --override=depths=(1, 'a') must be of type"),
+        ("--override=embed_dim=8.0", "error: --override=embed_dim=8.0 must be of type int"),
+        ("--override=num_heads='a'", "must be of type int | Sequence[int] | None"),
+        ("--override=image_size=(8,)", "must be of type int | tuple[int, int] | None"),
     ],
 )
 def test_wrong_arguments(tmp_path, source, capsys, argument, message):
     assert message in error(capsys, source, tmp_path / "weights", *SWIN, argument)
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_bug_keeps_its_traceback(tmp_path, source, monkeypatch):
+    def broken(*args, **kwargs):
+        raise TypeError("of the package")
+
+    monkeypatch.setattr(command, "create_model", broken)
+    with pytest.raises(TypeError, match="of the package"):
+        main([str(source), str(tmp_path / "weights"), *SWIN])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from dwconv_jax.training import checkpoint
 from dwconv_jax.training.checkpoint import CheckpointError, Checkpoints, abstract
 from dwconv_jax.training.mesh import make_mesh, state_sharding
 from dwconv_jax.training.state import TrainState
@@ -186,6 +187,24 @@ def test_metrics_are_added_to_a_checkpoint(copy):
         assert_same(restore(checkpoints, 8), state_of(8))
 
 
+def test_a_crash_while_metrics_are_added_keeps_the_step(copy, tmp_path, monkeypatch):
+    crashed = tmp_path / "crashed"
+
+    def write_checksums(path):
+        shutil.copytree(copy, crashed)  # what a crash would leave
+
+    with open_checkpoints(copy) as checkpoints:
+        checkpoints.save(state_of(8))
+        checkpoints.wait()
+        monkeypatch.setattr(checkpoint, "write_checksums", write_checksums)
+        checkpoints.save(state_of(8), {"accuracy": 0.9})
+    with open_checkpoints(crashed) as checkpoints:
+        assert checkpoints.latest_step == 8 and not checkpoints.is_evaluated(8)
+        assert_same(restore(checkpoints, 8), state_of(8))
+    assert {path.name for path in (crashed / "checkpoints").iterdir()} == {"2", "6", "8"}
+    assert {path.name for path in (copy / "checkpoints").iterdir()} == {"6", "8"}
+
+
 def test_no_intact_checkpoint_is_an_error_every_time(copy):
     for step in (2, 4, 6):
         cut(copy / "checkpoints" / str(step))
@@ -237,6 +256,31 @@ def test_a_full_disk_keeps_the_checkpoint_before(small_disk):
         save_all(small_disk, state_of(2), state_of(4), state_of(6))
     with open_checkpoints(small_disk) as checkpoints:
         assert checkpoints.latest_step == 2
+        assert_same(restore(checkpoints, 2), state_of(2))
+
+
+@failing_in_orbax
+def test_the_reason_of_a_failed_save_is_its_own(tmp_path, small_files):
+    def fail():
+        with open_checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(state_of(2))
+            raise ValueError("of the run")
+
+    small_files()
+    with pytest.raises(CheckpointError, match=r"could not save step 2 in .*: .*File too large"):
+        fail()
+
+
+@failing_in_orbax
+def test_metrics_that_cannot_be_added_keep_the_step(small_disk):
+    save_all(small_disk, state_of(2))
+    message = r"could not save step 2 in .*: .*No space left on device.* is that of step 2"
+    with (
+        pytest.raises(CheckpointError, match=message),
+        open_checkpoints(small_disk) as checkpoints,
+    ):
+        checkpoints.save(state_of(2), {"accuracy": 0.9})
+    with open_checkpoints(small_disk) as checkpoints:
         assert_same(restore(checkpoints, 2), state_of(2))
 
 

@@ -3,12 +3,14 @@
 import copy
 import functools
 import json
+import math
 
 import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import coco
+from dwconv_jax import flags as _flags  # noqa: F401 (registers how numbers are parsed)
 from dwconv_jax.errors import UserError
 from dwconv_jax.training import base_config, loop
 from dwconv_jax.training.config import differences, validate
@@ -119,10 +121,11 @@ def test_every_field_refuses_a_wrong_type(task):
             assert "\n" not in str(raised.value)
 
 
-def test_optional_fields_take_none_on_the_command_line():
+def test_optional_fields_take_none_and_infinity_on_the_command_line():
     """Where a config file gives a number: its own placeholder would refuse None."""
     argv = ["program", "--config.dataset.num_classes=None", "--config.ema_decay=0.9"]
     argv += ["--config.init_from=a/b.pth", "--config.dataset.data_dir=coco"]
+    argv += ["--config.eval_every_epochs=inf", "--config.checkpoint_every_epochs=None"]
     flag_values = flags.FlagValues()
     config = config_flags.DEFINE_config_dict(
         "config", coco.get_config(), flag_values=flag_values, sys_argv=argv
@@ -130,6 +133,8 @@ def test_optional_fields_take_none_on_the_command_line():
     flag_values(argv)
     assert config.value.dataset.num_classes is None
     assert config.value.ema_decay == 0.9
+    assert config.value.eval_every_epochs == math.inf
+    assert config.value.checkpoint_every_epochs is None
     assert (config.value.init_from, config.value.dataset.data_dir) == ("a/b.pth", "coco")
     validate(config.value)
 

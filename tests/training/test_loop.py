@@ -1,21 +1,12 @@
 """Real runs of `main.py`: killed, resumed, joined, evaluated."""
 
-import json
-import os
-import random
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
-import warnings
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dwconv_jax.convert.checkpoints import read_weights
@@ -24,82 +15,16 @@ from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import loop
 from dwconv_jax.training.preemption import Preempted
 from dwconv_jax.training.run import NonFiniteError, Run
-
-REPOSITORY = Path(__file__).parents[2]
-NUM_STEPS = 12
-
-
-def start(data_dir, workdir, *arguments, devices=1):
-    command = [
-        sys.executable, "main.py", "--config=tests/training/tiny.py", f"--workdir={workdir}",
-        f"--config.dataset.data_dir={data_dir}", *arguments,
-    ]  # fmt: skip
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        # Programs are compiled once for all runs; their bits are the same.
-        "JAX_COMPILATION_CACHE_DIR": f"{data_dir}/compiled",
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    return subprocess.Popen(
-        command,
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process, code=0):
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == code, output
-    return output
-
-
-def wait_for_step(process, workdir, step):
-    """Returns once a run has logged a step."""
-    while not any(e["step"] >= step for e in entries(workdir)):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-
-
-def join(count, data_dir, workdir, *arguments):
-    """Starts one run in several processes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"--coordinator=localhost:{free.getsockname()[1]}"
-    return [
-        start(
-            data_dir,
-            workdir,
-            address,
-            f"--num_processes={count}",
-            f"--process_id={i}",
-            *arguments,
-        )
-        for i in range(count)
-    ]
-
-
-def entries(workdir):
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def without_speed(workdir):
-    return [{k: v for k, v in e.items() if k != "images_per_second"} for e in entries(workdir)]
-
-
-def evaluations(workdir):
-    return {e["step"]: e for e in entries(workdir) if e["split"] == "eval"}
-
-
-def final_state(workdir, step=NUM_STEPS):
-    with warnings.catch_warnings(), ocp.training.Checkpointer(workdir / "checkpoints") as reader:
-        warnings.filterwarnings("ignore", message="Sharding info not provided")
-        return reader.load(step)
+from tests.training.processes import (
+    entries,
+    evaluations,
+    final_state,
+    finish,
+    join,
+    start,
+    wait_for_step,
+    without_speed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -156,38 +81,6 @@ def test_a_finished_run_is_evaluated(undisturbed, data_dir, config, caplog):
     assert "using the latest checkpoint" in evaluated and accuracy in evaluated
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_twenty_kills_at_random_moments(tmp_path, data_dir):
-    """While it starts, steps, evaluates, saves: the end is that of a run that was left alone."""
-    steps, kills = 160, 20
-    flags = [
-        f"--config.num_steps={steps}",
-        "--config.checkpoint_every_steps=4",
-        "--config.eval_every_steps=32",
-        "--config.model.name=dwnet_tiny",
-        "--config.model.depths=(1,)",
-    ]
-    finish(start(data_dir, tmp_path / "undisturbed", *flags))
-    moments, workdir = random.Random(0), tmp_path / "killed"
-    for kill in range(kills):
-        process = start(data_dir, workdir, *flags)
-        if kill % 4:
-            newest = max((int(p.name) for p in workdir.glob("checkpoints/[0-9]*[0-9]")), default=0)
-            # Often beyond the next checkpoint, so that slow machines get on as well.
-            wait_for_step(process, workdir, newest + moments.randint(1, 6))
-            time.sleep(moments.uniform(0, 0.5))
-        else:
-            time.sleep(moments.uniform(0, 10))
-        process.send_signal(signal.SIGKILL)
-        output, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, output
-    assert "resuming" in finish(start(data_dir, workdir, *flags))
-    assert without_speed(workdir) == without_speed(tmp_path / "undisturbed")
-    ends = [final_state(tmp_path / name, steps) for name in ("killed", "undisturbed")]
-    jax.tree.map(np.testing.assert_array_equal, *ends)
-
-
 @pytest.mark.parametrize(
     ("devices", "fsdp", "fewer"),
     [
@@ -224,14 +117,19 @@ def test_processes_agree_with_one(count, tmp_path, data_dir, undisturbed):
 
 
 @pytest.mark.slow
-def test_processes_stop_at_the_same_step(tmp_path, data_dir, undisturbed):
-    """One of them is told to stop; damage to what they save is seen by all."""
+@pytest.mark.parametrize(("sent", "receivers"), [(signal.SIGTERM, [1]), (signal.SIGINT, [0, 1])])
+def test_processes_stop_at_the_same_step(sent, receivers, tmp_path, data_dir, undisturbed):
+    """One is told to stop, or Ctrl-C reaches all; damage to what they save is seen by all."""
     workdir, flags = tmp_path / "joined", ["--config.log_every_steps=1", "--config.mesh.fsdp=2"]
     processes = join(2, data_dir, workdir, *flags)
     wait_for_step(processes[0], workdir, 3)
-    processes[1].send_signal(signal.SIGTERM)
+    for i in receivers:
+        processes[i].send_signal(sent)
     outputs = [finish(process, code=143) for process in processes]
     (step,) = re.findall(r"stopped at step (\d+)", outputs[0])
+    saved = {path.name for path in (workdir / "checkpoints").iterdir()}
+    assert step in saved and max(map(int, saved)) == int(step)
+    assert not any("Traceback" in output for output in outputs)
     (workdir / "checkpoints" / step / "state" / "manifest.ocdbt").write_bytes(b"")
     outputs = [finish(process) for process in join(2, data_dir, workdir, *flags)]
     assert f"skipping the damaged checkpoint {workdir}/checkpoints/{step}" in outputs[0]
@@ -283,6 +181,23 @@ def test_a_failed_start_leaves_the_description_of_another_run(config, tmp_path, 
     with pytest.raises(UserError, match="weights do not fit"):
         loop.train(config, str(tmp_path))
     assert (tmp_path / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize("is_built", [False, True])
+def test_a_missing_kernel_is_the_first_that_is_said(
+    is_built, config, tmp_path, monkeypatch, caplog
+):
+    def fails(run):
+        raise UserError("weights do not fit")
+
+    lowerings = {"platform": "cpu", "cpu_kernel": is_built}
+    monkeypatch.setattr(loop.ops, "describe_lowerings", lambda: lowerings)
+    monkeypatch.setattr(Run, "initial_state", fails)
+    with caplog.at_level("INFO", "dwconv_jax"), pytest.raises(UserError, match="do not fit"):
+        loop.train(config, str(tmp_path))
+    said = [record.message for record in caplog.records if record.name == "dwconv_jax"]
+    assert len(said) == (0 if is_built else 1)
+    assert all("kernel is not built: `pip install -e .`" in line for line in said)
 
 
 def test_nothing_to_evaluate_is_said(config, tmp_path):

@@ -99,7 +99,7 @@ class Classification(Task):
         ranks = range(1, min(_MOST_GUESSES, self.num_classes) + 1)
         columns = (name for k in ranks for name in (f"class_{k}", f"probability_{k}"))
         rows, sheets = [["picture", *columns]], SheetWriter(out)
-        for name, _, batch, logits in predictions:
+        for name, _, _, batch, logits in predictions:
             probabilities = np.asarray(jax.nn.softmax(logits))
             best = np.argsort(-probabilities)[: len(ranks)]
             guesses = [(self.class_names[k], probabilities[k]) for k in best]

@@ -12,7 +12,7 @@ from dwconv_jax.data.detection.masks import Json
 from dwconv_jax.drawing import draw_objects, make_palette
 from dwconv_jax.files import write_atomically
 from dwconv_jax.tasks.detection.metrics import to_results
-from dwconv_jax.tasks.pictures import write_png
+from dwconv_jax.tasks.pictures import write_overlay
 from dwconv_jax.tasks.task import Prediction
 
 # Detections with lower scores are written but not drawn.
@@ -59,12 +59,12 @@ def write_detections(
     ids, names = list(categories), list(categories.values())
     images: list[Json] = []
     annotations: list[Json] = []
-    for name, path, batch, output in predictions:
+    for name, output_name, path, batch, output in predictions:
         size = batch["original_size"][0]
         found = to_results(output, len(images) + 1, size)
         with path.open("rb") as file, Image.open(file) as picture:
             overlay = draw_annotations(np.asarray(picture.convert("RGB")), found, names)
-        write_png(out / f"{epath.Path(name).with_suffix('')}_overlay.png", overlay)
+        write_overlay(out, output_name, overlay)
         height, width = map(int, size)
         images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
         annotations += [

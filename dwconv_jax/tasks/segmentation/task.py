@@ -18,7 +18,7 @@ from dwconv_jax.data.picture import read_picture
 from dwconv_jax.data.segmentation.preprocess import picture
 from dwconv_jax.drawing import add_legend, label_overlay, make_palette, tile
 from dwconv_jax.models import UPerNet
-from dwconv_jax.tasks.pictures import write_png
+from dwconv_jax.tasks.pictures import write_overlay, write_png
 from dwconv_jax.tasks.segmentation.inference import mean_probabilities
 from dwconv_jax.tasks.segmentation.losses import segmentation_loss
 from dwconv_jax.tasks.segmentation.metrics import (
@@ -104,7 +104,7 @@ class Segmentation(Task):
 
         With `zero_is_ignored`, label maps count from 1 too.
         """
-        for name, path, batch, output in predictions:
+        for _, name, path, batch, output in predictions:
             height, width = batch["size"][0]
             labels = output[:height, :width]
             with path.open("rb") as file, Image.open(file) as picture:
@@ -116,9 +116,8 @@ class Segmentation(Task):
                 self._palette,
             )
             stored = labels + np.uint8(self._config.dataset.zero_is_ignored)
-            stem = epath.Path(name).with_suffix("")
-            write_png(out / f"{stem}.png", stored)
-            write_png(out / f"{stem}_overlay.png", overlay)
+            write_png(out / f"{name}.png", stored)
+            write_overlay(out, name, overlay)
 
     @property
     def _palette(self) -> np.ndarray:

@@ -29,7 +29,7 @@ def prediction(tmp_path):
         "classes": np.int32([1, 0, -1]),
         "masks": np.ones((3, 28, 28), np.float32),
     }
-    return Prediction(path.name, path, {"original_size": np.int32([[400, 500]])}, output)
+    return Prediction(path.name, path.stem, path, {"original_size": np.int32([[400, 500]])}, output)
 
 
 def test_what_is_written(prediction, tmp_path):

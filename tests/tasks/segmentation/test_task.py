@@ -63,11 +63,12 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
 
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     pictures.mkdir()
-    for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40))):
+    for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40)), ("b.png", (40, 40))):
         Image.new("RGB", size, (9, 99, 9)).save(pictures / name)
     predict(str(tmp_path), str(pictures), str(out), "best")
     assert sorted(path.name for path in out.iterdir()) == [
-        "a.png", "a_overlay.png", "b.png", "b_overlay.png",
+        "a.png", "a_overlay.png",
+        "b.jpg.png", "b.jpg_overlay.png", "b.png.png", "b.png_overlay.png",
     ]  # fmt: skip
     labels = np.asarray(Image.open(out / "a.png"))
     assert (labels.shape, labels.dtype) == ((48, 64), np.uint8) and labels.max() <= 10
