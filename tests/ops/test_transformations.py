@@ -159,3 +159,25 @@ def test_gradients_for_any_number_of_images(rng, kind):
     exported = jax.export.export(gradients)(*arguments)
     for a, e in zip(exported.call(x, weights), gradients(x, weights), strict=True):
         assert_close(a, e, 1e-6)
+
+
+def test_maps_of_any_size_for_a_fixed_number_of_images(rng):
+    x, weights = operands(rng, "static")
+    height, width = jax.export.symbolic_shape("height, width")
+    maps = jax.ShapeDtypeStruct((2, height, width, 2), x.dtype)
+    exported = jax.export.export(jax.jit(fast))(maps, weights)
+    assert_close(exported.call(x, weights), fast(x, weights), 1e-6)
+
+
+def test_taps_that_never_meet_the_map_cost_nothing(rng):
+    x, kernel = (jnp.array(rng.normal(size=s), jnp.float32) for s in ((1, 4, 5, 2), (3, 7, 2)))
+    convolve = functools.partial(ops.depthwise_conv, dilation=(10**6, 2))
+    program = jax.jit(
+        lambda x, k: (convolve(x, k), *jax.grad(lambda *a: convolve(*a).sum(), (0, 1))(x, k))
+    )
+    compiled = program.lower(x, kernel).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 10**5
+    y, _, gradient = compiled(x, kernel)
+    assert_close(y, ops.depthwise_conv(x, kernel[1:2], (1, 2)), 1e-6)
+    assert not gradient[0].any() and not gradient[2].any() and not gradient[:, 0].any()
+    assert gradient[1, 1:6].all()
