@@ -144,14 +144,6 @@ def test_mixed_dtypes_promote(rng):
     assert y.dtype == jnp.float32
 
 
-def test_the_operator_vmaps(rng):
-    x, weights, _ = operands(rng, ops.Sliding(3), (3, 4, 5, 2), 2, True, False, jnp.float32)
-    together = ops.locally_connected(x, weights, ops.Sliding(3))
-    one = functools.partial(ops.locally_connected, connectivity=ops.Sliding(3))
-    apart = jax.vmap(one)(x[:, None], weights[:, None])[:, 0]
-    assert_close(apart, together, 1e-6)
-
-
 @pytest.mark.parametrize(
     ("x_shape", "weight_shape", "connectivity", "message"),
     [

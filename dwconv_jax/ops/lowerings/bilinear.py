@@ -38,7 +38,9 @@ class Bilinear(Generic[Static]):
         self._vmap: BatchingRule[Static] = self._vmap_images
         self._primitive = core.Primitive(compute.__name__)
         self._primitive.def_impl(self._run)
-        self._primitive.def_abstract_eval(lambda x, y, *, static, program: program.out_avals[0])
+        self._primitive.def_effectful_abstract_eval(
+            lambda x, y, *, static, program: (program.out_avals[0], program.effects)
+        )
         lowering = mlir.lower_fun(self._run, multiple_results=False)
         mlir.register_lowering(self._primitive, lowering)
         batching.primitive_batchers[self._primitive] = self._batch

@@ -22,7 +22,6 @@ from dwconv_jax.ops.lowerings.tpu import dynamic as pallas_dynamic
 from dwconv_jax.ops.lowerings.tpu.platform import by_pallas
 
 
-@Bilinear
 def depthwise(
     x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowering = "auto"
 ) -> jax.Array:
@@ -40,9 +39,26 @@ def depthwise(
     Raises:
       UserError: if `lowering="pallas"` has no kernel for these arrays.
     """
+    rows, columns = map(_taps_that_see, kernel.shape[1:3], dilation, x.shape[1:3])
+    return _convolve(x, kernel[:, rows, columns], dilation, lowering)
+
+
+def _taps_that_see(taps: int, dilation: int, size: int) -> slice:
+    """The taps that ever meet a map of that size; the others would only add padding to it."""
+    if export.is_symbolic_dim(size):
+        return slice(taps)
+    outside = (dilation * (taps - 1) // 2 - size) // dilation + 1  # on either side
+    outside = min(max(outside, 0), (taps - 1) // 2)
+    return slice(outside, taps - outside)
+
+
+@Bilinear
+def _convolve(x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowering) -> jax.Array:
     if lowering == "pallas":
         on_tpu = functools.partial(_convolve_by_pallas, dilation=dilation)
-        return by_pallas(on_tpu, lambda x, kernel: depthwise(x, kernel, dilation), x, kernel)
+        return by_pallas(
+            on_tpu, lambda x, kernel: _convolve(x, kernel, dilation, "auto"), x, kernel
+        )
 
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return (cpu_kernel.convolve if _compiled(x) else shifted_sum)(x, kernel, dilation)
@@ -52,14 +68,13 @@ def depthwise(
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
-# A symbolic batch size means export: the program must run without the compiled kernel, and a
-# grouped convolution cannot have a symbolic number of groups, which images with their own kernels
-# would need.
 def _compiled(x: jax.Array) -> bool:
-    return cpu_kernel.is_usable(x.dtype) and not export.is_symbolic_dim(x.shape[0])
+    # Symbolic sizes mean export: the program must run without the compiled kernel.
+    return cpu_kernel.is_usable(x.dtype) and not any(map(export.is_symbolic_dim, x.shape))
 
 
 def _grouped(x: jax.Array, copies: int) -> bool:
+    # Images with kernels of their own are groups, whose number cannot be symbolic.
     return copies == 1 or not export.is_symbolic_dim(x.shape[0])
 
 
@@ -130,15 +145,13 @@ def _flip(kernel: jax.Array) -> jax.Array:
     return kernel[:, ::-1, ::-1]
 
 
-depthwise.def_transposes(
-    lambda t, x, kernel, dilation, lowering: depthwise(t, _flip(kernel), dilation, lowering),
-    lambda t, x, kernel, dilation, lowering: kernel_gradient(
-        x, t, kernel.shape[:3], dilation, lowering
-    ),
+_convolve.def_transposes(
+    lambda t, x, kernel, *static: _convolve(t, _flip(kernel), *static),
+    lambda t, x, kernel, *static: kernel_gradient(x, t, kernel.shape[:3], *static),
 )
 kernel_gradient.def_transposes(
-    lambda t, x, g, shape, dilation, lowering: depthwise(g, _flip(t), dilation, lowering),
-    lambda t, x, g, shape, dilation, lowering: depthwise(x, t, dilation, lowering),
+    lambda t, x, g, shape, *static: _convolve(g, _flip(t), *static),
+    lambda t, x, g, shape, *static: _convolve(x, t, *static),
 )
 
 

@@ -1,4 +1,4 @@
-"""The compiled kernel where it was built: against XLA's lowering, float64, devices and vmap."""
+"""The compiled kernel where it was built: against XLA's lowering and float64, and on devices."""
 
 import importlib.util
 
@@ -90,33 +90,6 @@ def test_devices_share_the_images_without_gathering_them(rng, per_image):
     assert not any(op in text for op in ("all-gather", "all-to-all", "collective-permute"))
     for actual, wanted in zip(compiled(*arguments), expected, strict=True):
         assert_close(actual, wanted, 1e-6)
-
-
-@pytest.mark.parametrize("mapped", [(0, 0), (0, None), (None, 0)])
-@pytest.mark.parametrize("per_image", [False, True])
-def test_it_vmaps(rng, per_image, mapped):
-    x, weights = normal(rng, 3, 2, 4, 5, 6), normal(rng, 3, 2 if per_image else 1, 1, 1, 9, 6)
-    x, weights = (a if axis == 0 else a[0] for a, axis in zip((x, weights), mapped, strict=True))
-    together = jax.vmap(value_and_gradients, in_axes=mapped)(x, weights)
-    for i in range(3):
-        one = (a[i] if axis == 0 else a for a, axis in zip((x, weights), mapped, strict=True))
-        for actual, expected in zip(together, value_and_gradients(*one), strict=True):
-            assert_close(actual[i], expected, 1e-6)
-
-
-def test_gradients_have_gradients(rng):
-    x, weights = normal(rng, 2, 4, 5, 3), normal(rng, 1, 1, 1, 9, 3)
-
-    def penalty(operator):
-        def loss(x, w):
-            return (operator(x, w, ops.Sliding(3)) ** 2).sum()
-
-        return lambda x, w: (jax.grad(loss, argnums=1)(x, w) ** 2).sum()
-
-    actual = jax.grad(penalty(ops.locally_connected), argnums=(0, 1))(x, weights)
-    expected = jax.grad(penalty(ops.definition.locally_connected), argnums=(0, 1))(x, weights)
-    for a, e in zip(actual, expected, strict=True):
-        assert_close(a, e, 1e-5)
 
 
 @needs_kernel
