@@ -5,6 +5,7 @@ Beside it are the operators of detection, each in a module of its own: `boxes`, 
 """
 
 from dwconv_jax.ops import definition
+from dwconv_jax.ops.causal_conv1d import causal_conv1d
 from dwconv_jax.ops.connectivity import Connectivity, Global, Sliding, Window
 from dwconv_jax.ops.depthwise_conv import depthwise_conv
 from dwconv_jax.ops.dispatch import locally_connected
@@ -15,6 +16,7 @@ __all__ = [
     "Global",
     "Sliding",
     "Window",
+    "causal_conv1d",
     "definition",
     "depthwise_conv",
     "describe_lowerings",
