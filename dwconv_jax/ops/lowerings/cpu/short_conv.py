@@ -40,7 +40,7 @@ def gradients(inputs: Inputs, g: jax.Array, visible: jax.Array | None, silu: boo
 
 
 def _operands(inputs: Inputs, visible: jax.Array | None) -> Arrays:
-    """The arrays that the kernel takes: the bias is one more tap, and every token has its number."""
+    """The arrays that the kernel takes: the bias is one more tap, `visible` is always an array."""
     x, kernel, taps = inputs.x, inputs.kernel[:, 0], inputs.kernel.shape[2]
     bias = jnp.broadcast_to(inputs.bias, (len(kernel), 1, x.shape[-1]))
     kernel = jnp.concatenate([kernel, bias], axis=1)
