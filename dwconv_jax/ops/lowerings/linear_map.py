@@ -12,25 +12,40 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-# `(residuals, inputs) -> outputs`, linear in the inputs; sequences of arrays.
-LinearFunction = Callable[[Sequence[jax.Array], Sequence[jax.Array]], Sequence[jax.Array]]
+# `(residuals, inputs) -> outputs`, linear in the inputs; trees of arrays.
+LinearFunction = Callable[[Any, Any], Any]
 Arrays = Sequence[Any]
 
 
 def linear_map(
-    function: LinearFunction,
-    transpose: LinearFunction,
-    residuals: Sequence[jax.Array],
-    inputs: Sequence[jax.Array],
-) -> list[jax.Array]:
+    function: LinearFunction, transpose: LinearFunction, residuals: Any, inputs: Any
+) -> Any:
     """Calls `function(residuals, inputs)`; transposing calls `transpose(residuals, cotangents)`.
 
     Args:
-      function: linear in `inputs`, and differentiable in `residuals`.
-      transpose: its transpose in `inputs`, and differentiable in `residuals`.
-      residuals: arrays that both functions use.
-      inputs: arrays in which the function is linear.
+      function: linear in `inputs` and differentiable in `residuals`.
+      transpose: its transpose in `inputs`, differentiable in `residuals`.
+      residuals: what both functions use.
+      inputs: what the function is linear in.
     """
+    shared, taken = jax.tree.structure(residuals), jax.tree.structure(inputs)
+    given = jax.tree.structure(jax.eval_shape(function, residuals, inputs))
+
+    def on_leaves(function: LinearFunction, tree: jax.tree_util.PyTreeDef) -> LinearFunction:
+        def call(residuals: Arrays, inputs: Arrays) -> Arrays:
+            arguments = jax.tree.unflatten(shared, residuals), jax.tree.unflatten(tree, inputs)
+            return jax.tree.leaves(function(*arguments))
+
+        return call
+
+    functions = on_leaves(function, taken), on_leaves(transpose, given)
+    outputs = _bind(*functions, jax.tree.leaves(residuals), jax.tree.leaves(inputs))
+    return jax.tree.unflatten(given, outputs)
+
+
+def _bind(
+    function: LinearFunction, transpose: LinearFunction, residuals: Arrays, inputs: Arrays
+) -> Arrays:
     # JAX looks for what it must prepare in the jaxprs among a primitive's parameters.
     jaxpr = jax.make_jaxpr(function)(list(residuals), list(inputs))
     return _linear_p.bind(
@@ -53,16 +68,16 @@ def _abstract(*avals: Any, jaxpr: ClosedJaxpr, **_: Any) -> Arrays:
 
 def _jvp(primals: Arrays, tangents: Arrays, *, jaxpr, function, transpose, count):
     residuals, inputs = primals[:count], primals[count:]
-    outputs = linear_map(function, transpose, residuals, inputs)
+    outputs = _bind(function, transpose, residuals, inputs)
     changes = map(ad.instantiate_zeros, tangents[count:])
-    output_tangents = linear_map(function, transpose, residuals, [*changes])
+    output_tangents = _bind(function, transpose, residuals, [*changes])
     moving = [i for i, t in enumerate(tangents[:count]) if type(t) is not ad.Zero]
     if not moving:
         return outputs, output_tangents
 
-    def of_residuals(*moved: jax.Array) -> list[jax.Array]:
+    def of_residuals(*moved: jax.Array) -> Arrays:
         at = dict(zip(moving, moved, strict=True))
-        return list(function([at.get(i, r) for i, r in enumerate(residuals)], inputs))
+        return function([at.get(i, r) for i, r in enumerate(residuals)], inputs)
 
     at, toward = ([arrays[i] for i in moving] for arrays in (residuals, tangents))
     _, more = jax.jvp(of_residuals, at, toward)
@@ -71,7 +86,7 @@ def _jvp(primals: Arrays, tangents: Arrays, *, jaxpr, function, transpose, count
 
 def _transpose(cotangents: Arrays, *arrays: Any, jaxpr, function, transpose, count):
     cotangents = [*map(ad.instantiate_zeros, cotangents)]
-    results = linear_map(transpose, function, arrays[:count], cotangents)
+    results = _bind(transpose, function, arrays[:count], cotangents)
     # An input that is known, such as a zero tangent, adds a constant, which has no cotangent.
     unknown = map(ad.is_undefined_primal, arrays[count:])
     return [None] * count + [r if u else None for r, u in zip(results, unknown, strict=True)]
@@ -85,7 +100,7 @@ def _vmap(arrays: Arrays, axes: Arrays, *, jaxpr, function, transpose, count):
         for a, axis in zip(arrays[count:], axes[count:], strict=True)
     ]
     mapped = [jax.vmap(f, in_axes=(list(axes[:count]), 0)) for f in (function, transpose)]
-    outputs = linear_map(*mapped, list(arrays[:count]), inputs)
+    outputs = _bind(*mapped, list(arrays[:count]), inputs)
     return outputs, [0] * len(outputs)
 
 

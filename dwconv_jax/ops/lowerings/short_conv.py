@@ -4,7 +4,6 @@ The backward pass recomputes the convolution from its inputs, so that training k
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -52,32 +51,22 @@ def short_conv(inputs: Inputs, visible: jax.Array | None, silu: bool) -> jax.Arr
 
 @short_conv.defjvp
 def _short_conv_jvp(silu: bool, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    inputs, visible = primals
-    residuals = [*inputs] if visible is None else [*inputs, visible]
     push_forward, pull_back = (functools.partial(f, silu=silu) for f in (_push_forward, _pull_back))
-    (tangent,) = linear_map(push_forward, pull_back, residuals, [*tangents[0]])
-    return short_conv(inputs, visible, silu), tangent
+    tangent = linear_map(push_forward, pull_back, primals, tangents[0])
+    return short_conv(*primals, silu), tangent
 
 
-def _push_forward(
-    residuals: Sequence[jax.Array], tangents: Sequence[jax.Array], *, silu: bool
-) -> tuple[jax.Array]:
+def _push_forward(primals: tuple, tangents: Inputs, *, silu: bool) -> jax.Array:
     """Maps tangents of the inputs to that of the result."""
-    inputs, visible = _unpack(residuals)
+    inputs, visible = primals
     shifted = functools.partial(_shifted_sum, visible=visible, silu=silu)
-    return (jax.jvp(shifted, (inputs,), (Inputs(*tangents),))[1],)
+    return jax.jvp(shifted, (inputs,), (tangents,))[1]
 
 
-def _pull_back(
-    residuals: Sequence[jax.Array], cotangents: Sequence[jax.Array], *, silu: bool
-) -> Inputs:
+def _pull_back(primals: tuple, g: jax.Array, *, silu: bool) -> Inputs:
     """Maps the cotangent of the result to those of the inputs."""
-    inputs, visible = _unpack(residuals)
-    return _gradients(inputs, cotangents[0], visible, silu)
-
-
-def _unpack(residuals: Sequence[jax.Array]) -> tuple[Inputs, jax.Array | None]:
-    return Inputs(*residuals[:4]), (residuals[4] if len(residuals) > 4 else None)
+    inputs, visible = primals
+    return _gradients(inputs, g, visible, silu)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
@@ -116,10 +105,10 @@ def _shifted_sum(inputs: Inputs, visible: jax.Array | None, *, silu: bool) -> ja
     x, kernel, bias, state = inputs
     wide = jnp.promote_types(x.dtype, jnp.float32)
     (_, length, channels), taps = x.shape, kernel.shape[2]
-    seen = jnp.concatenate([state, x], axis=1)
     total = bias[None, None].astype(wide)
     for tap in range(taps):
-        token = seen[:, tap : tap + length].astype(wide)
+        # Concatenating anew for each tap lets XLA fuse it: no padded copy of `x` in memory.
+        token = jnp.concatenate([state[:, tap:], x], axis=1)[:, :length].astype(wide)
         if visible is not None:
             token = jnp.where(visible[..., None] >= taps - tap, token, 0)
         total += _spread(kernel[:, :, tap].astype(wide), channels) * token
