@@ -16,7 +16,7 @@ cpu_kernel = Extension(
     sources=sorted(glob("dwconv_jax/ops/lowerings/cpu/*.cc")),
     depends=sorted(glob("dwconv_jax/ops/lowerings/cpu/*.h")),
     include_dirs=include_dirs,
-    extra_compile_args=["-std=c++17", "-O3"],
+    extra_compile_args=["-std=c++17", "-O3", "-Wno-psabi"],
     language="c++",
     optional=True,
 )

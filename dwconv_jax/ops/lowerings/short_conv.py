@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import export, lax
 
+from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.ops.lowerings.cpu import short_conv as cpu_short_conv
 from dwconv_jax.ops.lowerings.linear_map import linear_map
 
@@ -45,7 +46,10 @@ def short_conv(inputs: Inputs, visible: jax.Array | None, silu: bool) -> jax.Arr
     shifted = functools.partial(_shifted_sum, silu=silu)
     if not _by_cpu_kernel(inputs):
         return shifted(inputs, visible)
-    compiled = functools.partial(cpu_short_conv.convolve, silu=silu)
+
+    def compiled(inputs: Inputs, visible: jax.Array | None) -> jax.Array:
+        return cpu_short_conv.convolve(*inputs, visible, silu=silu)
+
     return lax.platform_dependent(inputs, visible, cpu=compiled, default=shifted)
 
 
@@ -76,7 +80,7 @@ def _gradients(inputs: Inputs, g: jax.Array, visible: jax.Array | None, silu: bo
         return derived(inputs, g, visible)
 
     def compiled(inputs: Inputs, g: jax.Array, visible: jax.Array | None) -> Inputs:
-        return Inputs(*cpu_short_conv.gradients(inputs, g, visible, silu))
+        return Inputs(*cpu_short_conv.gradients(*inputs, visible, g, silu=silu))
 
     return lax.platform_dependent(inputs, g, visible, cpu=compiled, default=derived)
 
@@ -97,7 +101,7 @@ def _by_cpu_kernel(inputs: Inputs) -> bool:
     x, kernel = inputs.x, inputs.kernel
     symbolic = any(export.is_symbolic_dim(size) for size in x.shape)
     by_position = kernel.shape[1] != 1 or kernel.shape[-1] != x.shape[-1]
-    return not symbolic and not by_position and cpu_short_conv.is_usable(x.dtype)
+    return not symbolic and not by_position and cpu_kernel.is_usable(x.dtype)
 
 
 def _shifted_sum(inputs: Inputs, visible: jax.Array | None, *, silu: bool) -> jax.Array:

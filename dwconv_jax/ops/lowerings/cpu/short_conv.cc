@@ -145,7 +145,8 @@ ffi::Error ShortConvGradients(ffi::ThreadPool pool, Array x, Array weights, Arra
                  state_gradient->typed_data());
   });
   ParallelFor(pool, sizes.batch, [&](int64_t b) {
-    float* to = std::fill_n(total + b * size, size, 0.0f) - size;
+    float* to = total + b * size;
+    std::fill_n(to, size, 0.0f);
     for (int64_t i = 0; i < sizes.chunks(); ++i) {
       const float* from = sums + (b * sizes.chunks() + i) * size;
       for (int64_t k = 0; k < size; ++k) to[k] += from[k];

@@ -123,7 +123,7 @@ template <int kLanes, int kCount, int kTaps>
 DWCONV_INLINE void PullBackLanes(const Tokens& at, const Cotangents& to, int64_t c, int64_t count) {
   using Vector = typename Floats<kLanes>::Vector;
   const int64_t taps = kTaps ? kTaps : at.taps;
-  Vector u[kCount];  // the gradient before the activation
+  Vector u[kCount] = {};  // the gradient before the activation
   if (at.silu) SumTaps<kLanes, kCount>(at, c, count, u);
 #pragma GCC unroll 4
   for (int t = 0; t < kCount; ++t) {

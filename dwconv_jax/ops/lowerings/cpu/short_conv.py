@@ -1,7 +1,7 @@
 """Causal short convolution and its gradients by the compiled kernel (`short_conv.cc`)."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,44 +9,73 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dwconv_jax.ops.lowerings.cpu.kernel import is_usable as is_usable
-
 Arrays = tuple[jax.Array, ...]
 _FORWARD, _GRADIENTS = "DwconvShortConv", "DwconvShortConvGradients"
 
 
-class Inputs(Protocol):
-    """The inputs of `short_conv.short_conv`, float32, with a kernel `[1 or B, 1, K, C]`."""
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    state: jax.Array,
+    visible: jax.Array | None,
+    *,
+    silu: bool,
+) -> jax.Array:
+    """Computes `short_conv.short_conv`.
 
-    x: jax.Array
-    kernel: jax.Array
-    bias: jax.Array
-    state: jax.Array
+    Args:
+      x: float32 `[B, L, C]`.
+      kernel: float32 `[1 or B, 1, K, C]`.
+      bias: float32 `[C]`.
+      state: float32 `[B, K - 1, C]`.
+      visible: int32 `[B, L]` or None.
+      silu: whether to apply SiLU.
 
-
-def convolve(inputs: Inputs, visible: jax.Array | None, *, silu: bool) -> jax.Array:
-    """Computes `short_conv.short_conv`."""
-    (y,) = _call(_FORWARD, silu)(*_operands(inputs, visible))
+    Returns:
+      float32 `[B, L, C]`.
+    """
+    (y,) = _call(_FORWARD, silu)(x, _taps(x, kernel, bias), state, _counts(x, kernel, visible))
     return y
 
 
-def gradients(inputs: Inputs, g: jax.Array, visible: jax.Array | None, silu: bool) -> Arrays:
-    """Computes the gradients of `convolve` with respect to its inputs, given that of its result."""
-    x_gradient, taps, state = _call(_GRADIENTS, silu)(*_operands(inputs, visible), g)
-    kernel, bias = taps[:, None, :-1], taps[:, -1]  # of each sequence
-    if len(inputs.kernel) == 1:
-        kernel = kernel.sum(0, keepdims=True)
-    return x_gradient, kernel, bias.sum(0), state
+def gradients(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    state: jax.Array,
+    visible: jax.Array | None,
+    g: jax.Array,
+    *,
+    silu: bool,
+) -> Arrays:
+    """Computes the gradients of `convolve` in `x`, `kernel`, `bias` and `state`, in one pass.
+
+    Args:
+      x: as for `convolve`.
+      kernel: as for `convolve`.
+      bias: as for `convolve`.
+      state: as for `convolve`.
+      visible: as for `convolve`.
+      g: float32 `[B, L, C]`, the cotangent of its result.
+      silu: as for `convolve`.
+    """
+    operands = x, _taps(x, kernel, bias), state, _counts(x, kernel, visible), g
+    x_gradient, taps_gradient, state_gradient = _call(_GRADIENTS, silu)(*operands)
+    kernel_gradient, bias_gradient = taps_gradient[:, None, :-1], taps_gradient[:, -1].sum(0)
+    if len(kernel) == 1:
+        kernel_gradient = kernel_gradient.sum(0, keepdims=True)
+    return x_gradient, kernel_gradient, bias_gradient, state_gradient
 
 
-def _operands(inputs: Inputs, visible: jax.Array | None) -> Arrays:
-    """The arrays that the kernel takes: the bias is one more tap, `visible` is always an array."""
-    x, kernel, taps = inputs.x, inputs.kernel[:, 0], inputs.kernel.shape[2]
-    bias = jnp.broadcast_to(inputs.bias, (len(kernel), 1, x.shape[-1]))
-    kernel = jnp.concatenate([kernel, bias], axis=1)
-    if visible is None:
-        visible = jnp.full(x.shape[:2], taps, jnp.int32)
-    return x, kernel, inputs.state, visible
+def _taps(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """`[1 or B, K + 1, C]`: the bias is one more tap."""
+    bias = jnp.broadcast_to(bias, (len(kernel), 1, x.shape[-1]))
+    return jnp.concatenate([kernel[:, 0], bias], axis=1)
+
+
+def _counts(x: jax.Array, kernel: jax.Array, visible: jax.Array | None) -> jax.Array:
+    return jnp.full(x.shape[:2], kernel.shape[2], jnp.int32) if visible is None else visible
 
 
 @functools.cache
