@@ -13,10 +13,10 @@ except ImportError:  # no FFI headers: skip the kernel, XLA does the same work
 
 cpu_kernel = Extension(
     "dwconv_jax.ops.lowerings.cpu._kernel",
-    sources=["dwconv_jax/ops/lowerings/cpu/kernel.cc"],
+    sources=sorted(glob("dwconv_jax/ops/lowerings/cpu/*.cc")),
     depends=sorted(glob("dwconv_jax/ops/lowerings/cpu/*.h")),
     include_dirs=include_dirs,
-    extra_compile_args=["-std=c++17", "-O3"],
+    extra_compile_args=["-std=c++17", "-O3", "-Wno-psabi"],
     language="c++",
     optional=True,
 )

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,40 +9,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from benchmarks.cpu import growth
+from benchmarks.cpu import growth, short
+from benchmarks.cpu.calls import WHAT, compiled_timer, normal, passes
 from benchmarks.session import Session, parser, session
 from benchmarks.stages import GROUPS, KERNEL, STAGES, TAPS, weight_shape
-from benchmarks.timing import Timer, compile_function, timer
+from benchmarks.timing import Timer
 from dwconv_jax import ops
 
 BATCH = 8
 HEADS = (3, 6, 12, 24)  # Swin's, stage by stage
 CONNECTIVITY = ops.Sliding(KERNEL)
-WHAT = ("forward", "forward + gradients")  # index: train
-
-
-def normal(*shape: int) -> jax.Array:
-    """Normal numbers; always the same."""
-    return jax.random.normal(jax.random.key(0), shape)
-
-
-def passes(
-    function: Callable[..., jax.Array], inputs: tuple[Any, ...], train: bool
-) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """A call and its arguments: the function, or with `train` its value and all gradients."""
-
-    def with_gradients(cotangent: jax.Array, *inputs: Any) -> Any:
-        y, pullback = jax.vjp(function, *inputs)
-        return y, pullback(cotangent)
-
-    cotangent = inputs[0]  # every operator here keeps the shape of its first input
-    return (with_gradients, (cotangent, *inputs)) if train else (function, inputs)
-
-
-def compiled_timer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Timer:
-    """Times a peer that runs in this process."""
-    compiled, _ = compile_function(function, *arguments)
-    return timer(lambda: compiled(*arguments))
 
 
 def mix(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -207,8 +182,9 @@ def cost_growth(run: Session) -> None:
 CASES = {
     "windows": windows,
     "issue 23713": issue_23713,
-    "issue 13800": issue_13800,
-    "issue 26266": issue_26266,
+    "short convolution": short.short_convolution,
+    "short, issue 13800": issue_13800,
+    "short, issue 26266": issue_26266,
     "growth": cost_growth,
 }
 

@@ -92,6 +92,22 @@ def sequence_layers(batch, length, channels, kernel, layers, train) -> Call:
     return _forward_or_training(stack, [x, *weights], train)
 
 
+def short_conv(batch, length, channels, kernel, train, channels_last=False) -> Call:
+    """A causal short convolution with bias and SiLU; channels-last as maps of height 1."""
+    flat = (1,) if channels_last else ()
+    x = _random(batch, channels, *flat, length, channels_last=channels_last, grad=train)
+    weight = _random(channels, 1, *flat, kernel, grad=train)
+    bias = _random(channels, grad=train)
+    convolve = functional.conv2d if channels_last else functional.conv1d
+    padding = (0, kernel - 1) if channels_last else kernel - 1
+
+    def short(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        y = convolve(x, weight, bias, padding=padding, groups=channels)
+        return functional.silu(y[..., :length])
+
+    return _forward_or_training(short, [x, weight, bias], train)
+
+
 def model(name, batch, size, train, compiled=False) -> Call:
     """A whole model: evaluation, or a training step with AdamW."""
     module = torch_models.create(name)
@@ -135,7 +151,17 @@ def input_pipeline(folder, size, batch, workers, full) -> Call:
     return functools.partial(next, torch_input.batches(folder, size, batch, workers, full))
 
 
-_FUNCTIONS = (static, pooled, centre, sequence_layers, model, roi_align, nms, input_pipeline)
+_FUNCTIONS = (
+    static,
+    pooled,
+    centre,
+    sequence_layers,
+    short_conv,
+    model,
+    roi_align,
+    nms,
+    input_pipeline,
+)
 CASES = {f.__name__: f for f in _FUNCTIONS}
 
 

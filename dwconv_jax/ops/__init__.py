@@ -6,6 +6,7 @@ Beside it are the operators of detection, each in a module of its own: `boxes`, 
 
 from dwconv_jax.ops import attention, definition
 from dwconv_jax.ops.attention import neighborhood_attention
+from dwconv_jax.ops.causal_conv1d import causal_conv1d
 from dwconv_jax.ops.connectivity import Connectivity, Global, Grid, Sliding, Window
 from dwconv_jax.ops.depthwise_conv import depthwise_conv
 from dwconv_jax.ops.dispatch import locally_connected
@@ -18,6 +19,7 @@ __all__ = [
     "Sliding",
     "Window",
     "attention",
+    "causal_conv1d",
     "definition",
     "depthwise_conv",
     "describe_lowerings",

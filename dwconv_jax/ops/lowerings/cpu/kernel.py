@@ -1,4 +1,4 @@
-"""The optional compiled kernel for depth-wise convolution on CPU (`kernel.cc`).
+"""The optional compiled kernels for CPU: loads them, and depth-wise convolution (`kernel.cc`).
 
 pip builds it if there is a C++ compiler. Without it, or with `DWCONV_JAX_CPU_KERNEL=0` in the
 environment, XLA does the same work.
@@ -17,7 +17,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from dwconv_jax.ops.connectivity import Pair
 
-_TARGETS = ("DwconvConvolve", "DwconvKernelGradient")
+_TARGETS = (
+    "DwconvConvolve",
+    "DwconvKernelGradient",
+    "DwconvShortConv",
+    "DwconvShortConvGradients",
+)
 
 
 @functools.cache
