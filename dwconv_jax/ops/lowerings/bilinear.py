@@ -1,8 +1,8 @@
 """Functions that are linear in each of two arrays, as primitives of JAX.
 
-Autodiff of a fast form is slow, and a custom VJP would forbid forward mode. Of a primitive, JAX
-knows that it is its own derivative in either array; its transposes are given, and are primitives
-themselves, so that both modes work to any order.
+JAX's autodiff would derive slow gradients from the fast forms, and a custom VJP rules out forward
+mode. A bilinear primitive is its own derivative in either array, and its transposes are bilinear
+primitives too: both modes work, to any order.
 """
 
 import functools
@@ -17,17 +17,18 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 Static = ParamSpec("Static")
-# `(cotangent, x, y, *static)` to a cotangent; the array that it belongs to is given by its type.
-Transpose = Callable[Concatenate[jax.Array, Any, Any, Static], jax.Array]
+# `(cotangent, x, y, *static)` to the cotangent of `x` or `y`, of which only the type is given.
+Transpose = Callable[..., jax.Array]
 # `(size, x, y, *static)`, `[size or 1, B, ...]` and `[size or 1, B or 1, ...]`, to `[size, ...]`.
-BatchingRule = Callable[Concatenate[int, jax.Array, jax.Array, Static], jax.Array]
+BatchingRule = Callable[..., jax.Array]
 
 
 class Bilinear(Generic[Static]):
     """Decorates `compute(x, y, *static)`, which is linear in `x` and in `y`.
 
-    `static` are hashable. The first axis of `x` and of the result counts images; so does that of
-    `y`, or it is 1 if they share it. `vmap` adds images; see `def_vmap` for other functions.
+    `static` must be hashable. The first axis of `x` and of the result holds images. So does that of
+    `y`, unless it is 1: then all images share it. Under `vmap`, the mapped axis joins the images;
+    functions that differ set a rule with `def_vmap`.
     """
 
     def __init__(self, compute: Callable[Concatenate[jax.Array, jax.Array, Static], jax.Array]):
@@ -35,10 +36,10 @@ class Bilinear(Generic[Static]):
         self._signature = inspect.signature(compute)
         static = range(2, len(self._signature.parameters))
         self._compute = jax.jit(compute, static_argnums=tuple(static))
-        self._vmap: BatchingRule[Static] = self._vmap_images
-        self._primitive = core.Primitive(compute.__name__)
+        self._vmap: BatchingRule = self._vmap_images
+        self._primitive = core.Primitive(compute.__name__.lstrip("_"))
         self._primitive.def_impl(self._run)
-        self._primitive.def_effectful_abstract_eval(
+        self._primitive.def_effectful_abstract_eval(  # Pallas's interpreter has effects
             lambda x, y, *, static, program: (program.out_avals[0], program.effects)
         )
         lowering = mlir.lower_fun(self._run, multiple_results=False)
@@ -48,16 +49,16 @@ class Bilinear(Generic[Static]):
     def __call__(
         self, x: jax.Array, y: jax.Array, *args: Static.args, **kwargs: Static.kwargs
     ) -> jax.Array:
-        """Computes it."""
+        """Binds the primitive, for `x` and `y` of the same dtype."""
         arguments = self._signature.bind(*_equally_varying(x, y), *args, **kwargs)
         arguments.apply_defaults()
         x, y, *static = arguments.args
-        # What walks a traced program, to count operations say, looks for programs in parameters.
+        # As a parameter, the program can be found by code that walks jaxprs to count operations.
         program = self._compute.trace(x, y, *static).jaxpr
         return self._primitive.bind(x, y, static=tuple(static), program=program)
 
-    def def_transposes(self, in_x: Transpose[Static], in_y: Transpose[Static]) -> None:
-        """Defines the cotangents of `x` and `y`; see `Transpose`."""
+    def def_transposes(self, in_x: Transpose, in_y: Transpose) -> None:
+        """Sets the transposes in `x` and in `y`; see `Transpose`."""
 
         def to_x(cotangent: jax.Array, x: Any, y: Any, *, static: Any, program: Any) -> jax.Array:
             del program
@@ -69,8 +70,8 @@ class Bilinear(Generic[Static]):
 
         ad.defbilinear(self._primitive, to_x, to_y)
 
-    def def_vmap(self, rule: BatchingRule[Static]) -> BatchingRule[Static]:
-        """Decorates the rule for `vmap`; see `BatchingRule`."""
+    def def_vmap(self, rule: BatchingRule) -> BatchingRule:
+        """Decorates a batching rule; see `BatchingRule`."""
         self._vmap = rule
         return rule
 
@@ -103,7 +104,7 @@ def merge_batches(array: jax.Array, size: int, batch: int) -> jax.Array:
 
 
 def _equally_varying(*arrays: jax.Array) -> list[jax.Array]:
-    """Marks arrays in `shard_map` as varying over the same axes, so that cotangents are summed."""
+    """Casts arrays to vary over the same axes of `shard_map`, so that cotangents are summed."""
     varying = [jax.typeof(array).mat.varying for array in arrays]
     union = frozenset().union(*varying)
     return [

@@ -116,7 +116,7 @@ def kernel_gradient(
         return (per_image if copies == x.shape[0] else _sum_images(per_image)).astype(x.dtype)
 
     def native(x: jax.Array, g: jax.Array) -> jax.Array:
-        kernel = jnp.zeros_like(x, shape=(*shape, x.shape[-1]))  # only its type matters
+        kernel = jnp.zeros_like(x, shape=(*shape, x.shape[-1]))  # for its type
         return jax.linear_transpose(lambda k: native_conv(x, k, dilation), kernel)(g)[0]
 
     elsewhere = native if _grouped(x, copies) else on_cpu
@@ -164,9 +164,9 @@ def _gradient_of_each_example(
     dilation: Pair,
     lowering: Lowering,
 ) -> jax.Array:
-    """Sums over the images of an example, not over examples."""
-    batch, (copies, *kernel_size) = x.shape[1], shape
+    """Sums a shared kernel's gradient over the images of each example, not over examples."""
+    batch, (copies, kh, kw) = x.shape[1], shape
     x, g = merge_batches(x, size, batch), merge_batches(g, size, batch)
-    gradient = kernel_gradient(x, g, (size * batch, *kernel_size), dilation, lowering)
+    gradient = kernel_gradient(x, g, (size * batch, kh, kw), dilation, lowering)
     gradient = gradient.reshape(size, batch, *gradient.shape[1:])
     return gradient if copies == batch else jax.vmap(_sum_images)(gradient)

@@ -224,7 +224,7 @@ tap_products.def_transposes(
 def _tap_products_of_all(
     size: int, x: jax.Array, g: jax.Array, groups: int, connectivity: Sliding, lowering: Lowering
 ) -> jax.Array:
-    """Images of one array share none of the other, even if there is one."""
+    """Merges both batches: unlike weights, neither `x` nor `g` is ever shared by images."""
     batch = x.shape[1]
     x, g = merge_batches(x, size, batch), merge_batches(g, size, batch)
     products = tap_products(x, g, groups, connectivity, lowering)

@@ -68,6 +68,10 @@ void ConvolveStrip(const Shape& shape, int64_t channels, const float* x, const L
   }
 }
 
+// Columns that a partial sum of the kernel gradient takes at most, for the same reason as
+// `kPartialSum`; wide enough to leave pictures whole.
+constexpr int64_t kMostColumns = 512;
+
 // The kernel gradient of one channel block of one image, at which all pointers start.
 void KernelGradientBlock(const Shape& shape, int64_t channels, const float* x, const float* g,
                          float* gradient) {
@@ -94,13 +98,16 @@ void KernelGradientBlock(const Shape& shape, int64_t channels, const float* x, c
       const int64_t first = std::max(begin, shape.first_seen(i));
       const int64_t last = std::min(end, shape.last_seen(i));
       const int64_t seen = first + i * shape.dilation_h - shape.pad_h() - top;
-      Sum sum{packed_x + seen * line_width, line_width, 1, shape.dilation_w,
-              packed_g + (first - begin) * shape.width, shape.width, last - first, shape.width,
-              total[i * total_width].value, kBlock, true};
-      for (int64_t j = 0; j < total_width; j += pieces.size) {
-        kCorrelate[pieces.size - 1](sum);
-        sum.x += pieces.size * shape.dilation_w;
-        sum.out += pieces.size * kBlock;
+      for (int64_t left = 0; left < shape.width; left += kMostColumns) {
+        Sum sum{packed_x + seen * line_width + left, line_width, 1, shape.dilation_w,
+                packed_g + (first - begin) * shape.width + left, shape.width, last - first,
+                std::min(kMostColumns, shape.width - left),
+                total[i * total_width].value, kBlock, true};
+        for (int64_t j = 0; j < total_width; j += pieces.size) {
+          kCorrelate[pieces.size - 1](sum);
+          sum.x += pieces.size * shape.dilation_w;
+          sum.out += pieces.size * kBlock;
+        }
       }
     }
   }

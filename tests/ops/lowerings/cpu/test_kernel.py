@@ -57,13 +57,14 @@ def test_it_equals_the_lowering_of_xla(rng, shape, kernel_size, dilation, per_im
 
 
 @needs_kernel
-def test_kernel_gradients_over_large_maps_keep_their_precision(rng):
+@pytest.mark.parametrize(("height", "width"), [(112, 112), (1, 200_000)])
+def test_kernel_gradients_over_large_maps_keep_their_precision(rng, height, width):
     """A single float32 accumulator over 12,544 positions would err by 5e-6."""
-    x, g = normal(rng, 1, 112, 112, 16), normal(rng, 1, 112, 112, 16)
+    x, g = normal(rng, 1, height, width, 16), normal(rng, 1, height, width, 16)
     padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     expected = np.stack(
         [
-            (padded[:, i : i + 112, j : j + 112] * np.asarray(g, np.float64)).sum((1, 2))
+            (padded[:, i : i + height, j : j + width] * np.asarray(g, np.float64)).sum((1, 2))
             for i in range(3)
             for j in range(3)
         ],
