@@ -34,11 +34,17 @@ class Session:
         return ["XLA", "kernel"] if cpu_kernel.is_built() else ["XLA"]
 
     def against_torch(
-        self, label: Label, call: Callable, arguments: tuple, case: str, details: dict[str, Any]
+        self,
+        label: Label,
+        call: Callable,
+        arguments: tuple,
+        case: str,
+        details: dict[str, Any],
+        peer_name: str = "PyTorch",
     ) -> None:
         """Adds a row: jitted `call(*arguments)` against a case of the PyTorch peer."""
         ours, seconds = self._compile(label, call, arguments)
-        self.measure_against_torch(label, seconds, ours, case, details)
+        self.measure_against_torch(label, seconds, ours, case, details, peer_name)
 
     def against(
         self, label: Label, call: Callable, arguments: tuple, peer_name: str, peer: Timer

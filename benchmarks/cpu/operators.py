@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from benchmarks.cpu import growth
+from benchmarks.cpu import attention, growth
 from benchmarks.session import Session, parser, session
 from benchmarks.stages import GROUPS, KERNEL, STAGES, TAPS, weight_shape
 from benchmarks.timing import Timer, compile_function, timer
@@ -205,6 +205,7 @@ def cost_growth(run: Session) -> None:
 
 
 CASES = {
+    "attention": attention.measure,
     "windows": windows,
     "issue 23713": issue_23713,
     "issue 13800": issue_13800,

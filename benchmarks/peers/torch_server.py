@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch_attention
 import torch_detection
 import torch_models
 from torch.nn import functional
@@ -92,6 +93,19 @@ def sequence_layers(batch, length, channels, kernel, layers, train) -> Call:
     return _forward_or_training(stack, [x, *weights], train)
 
 
+def unfold_attention(batch, side, heads, width, kernel, train) -> Call:
+    """Neighborhood attention by `unfold`."""
+    qkv = [_random(batch, heads, side**2, width, grad=train) for _ in range(3)]
+    attend = functools.partial(torch_attention.unfold, side=side, kernel=kernel)
+    return _forward_or_training(attend, qkv, train)
+
+
+def flex_attention(batch, side, heads, width, kernel, train) -> Call:
+    """Neighborhood attention by `flex_attention`, which has no gradients on CPU."""
+    qkv = [_random(batch, heads, side**2, width) for _ in range(3)]
+    return _forward_or_training(torch_attention.compiled_flex(side, kernel), qkv, train)
+
+
 def model(name, batch, size, train, compiled=False) -> Call:
     """A whole model: evaluation, or a training step with AdamW."""
     module = torch_models.create(name)
@@ -135,7 +149,18 @@ def input_pipeline(folder, size, batch, workers, full) -> Call:
     return functools.partial(next, torch_input.batches(folder, size, batch, workers, full))
 
 
-_FUNCTIONS = (static, pooled, centre, sequence_layers, model, roi_align, nms, input_pipeline)
+_FUNCTIONS = (
+    static,
+    pooled,
+    centre,
+    sequence_layers,
+    unfold_attention,
+    flex_attention,
+    model,
+    roi_align,
+    nms,
+    input_pipeline,
+)
 CASES = {f.__name__: f for f in _FUNCTIONS}
 
 

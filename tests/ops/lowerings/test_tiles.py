@@ -15,6 +15,7 @@ from tests.numerics import assert_close
 
 SCALE = 0.3
 SMALL = Sliding(3, border="clamp")
+MIXED = Sliding((3, 2), (1, 2), border=("wrap", "clamp"), causal=(False, True))
 # Connectivity, map, queries of a tile, key-value heads of 4 heads, bias.
 CASES = [
     (Sliding((5,), (3,), border="clamp"), (17,), None, 4, True),
@@ -25,7 +26,7 @@ CASES = [
     (Sliding((4, 7), border="clamp"), (9, 7), None, 4, False),
     (Sliding((5, 4), stride=(3, 2), border="clamp"), (11, 9), (3, 4), 2, True),
     (Sliding(6, stride=4), (7, 9), (4, 8), 4, True),  # blocks of 4 with a halo of 1
-    (Sliding((3, 2), (1, 2), border=("wrap", "clamp"), causal=(False, True)), (5, 7), (9, 9), 4, 1),
+    (Sliding((3, 2), (1, 2), border=("wrap", "clamp"), causal=(False, True)), (5, 7), (9, 9), 4, 0),
     (
         Sliding((2, 3, 3), (1, 2, 1), border=("zero", "clamp", "wrap")),
         (3, 7, 5),

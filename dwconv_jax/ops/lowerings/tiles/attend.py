@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Size, Sliding
-from dwconv_jax.ops.lowerings.tiles.cut import Tiles, cut
+from dwconv_jax.ops.lowerings.tiles.cut import Tiles, choose_tile, cut
 from dwconv_jax.ops.lowerings.tpu.split_images import split_images
 
 _UNSEEN = -1e30  # finite, so that the padding of tiles, which sees nothing, stays finite too
@@ -46,28 +45,24 @@ def attend(
       `[B, *spatial, heads, Dv]` in the dtype of `query`, and the logarithm of the sum of the
       exponentials of the logits: float32 `[B, *spatial, heads]`.
     """
-    _, *size, heads, _ = query.shape
-    tiles = cut(connectivity, tuple(size), tile or choose_tile(connectivity, tuple(size)))
-    penalties = _penalties(tiles, bias, key.shape[-2])
+    size = query.shape[1:-2]
+    tiles = cut(connectivity, size, tile or choose_tile(connectivity, size))
     one = jax.checkpoint(
         functools.partial(_attend_image, tiles=tiles, scale=scale), prevent_cse=False
     )
 
-    in_turn = functools.partial(split_images, functools.partial(_images_in_turn, one), maps=3)
-    at_once = jax.vmap(one, in_axes=(0, 0, 0, None))
-    return lax.platform_dependent(query, key, value, penalties, cpu=in_turn, default=at_once)
+    def in_turn(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+        *maps, penalties = arrays
+        return lax.map(lambda image: one(*image, penalties), tuple(maps))
 
-
-def _images_in_turn(one, query, key, value, penalties):
-    return lax.map(lambda image: one(*image, penalties), (query, key, value))
-
-
-Array = TypeVar("Array", np.ndarray, jax.Array)
-
-
-def choose_tile(connectivity: Sliding, size: Size) -> Size:
-    """Queries of a tile along each axis."""
-    return (4,) * len(size)
+    return lax.platform_dependent(
+        query,
+        key,
+        value,
+        _penalties(tiles, bias, key.shape[-2]),
+        cpu=functools.partial(split_images, in_turn, maps=3),
+        default=jax.vmap(one, in_axes=(0, 0, 0, None)),
+    )
 
 
 def _attend_image(
@@ -83,25 +78,27 @@ def _attend_image(
     *size, heads, _ = query.shape
     groups = key.shape[-2]
 
-    # Axes: g groups of r heads that share keys, n tiles of t queries and s keys.
+    # Axes: g groups of r heads that share keys, n tiles of t queries and s keys. Queries are minor
+    # in the logits: XLA:CPU sums over other axes faster than over the minor one.
     queries = query.reshape(-1, groups, heads // groups, query.shape[-1]).transpose(1, 2, 0, 3)
     queries = _take(queries, tiles.queries)
     keys, values = (
         _take(x.reshape(-1, *x.shape[-2:]).swapaxes(0, 1), tiles.keys) for x in (key, value)
     )
     wide = {"preferred_element_type": jnp.float32}
-    logits = jnp.einsum("grntd,gnsd->grnts", queries, keys, **wide)
-    logits = logits * scale + penalties[:, :, tiles.patterns]
-    peak = lax.stop_gradient(logits.max(-1, keepdims=True))
-    shares = jnp.exp(logits - peak)
-    total = shares.sum(-1, keepdims=True)
-    mixed = jnp.einsum("grnts,gnsd->grntd", shares.astype(value.dtype), values, **wide) / total
+    logits = jnp.einsum("grntd,gnsd->grnst", queries, keys, **wide)
+    logits = logits * scale + penalties
+    peak = lax.stop_gradient(logits.max(-2))
+    shares = jnp.exp(logits - peak[..., None, :])
+    total = shares.sum(-2)
+    mixed = jnp.einsum("grnst,gnsd->grntd", shares.astype(value.dtype), values, **wide)
+    mixed /= total[..., None]
 
     def merge(x: jax.Array) -> jax.Array:
         x = x.reshape(heads, -1, x.shape[-1])[:, tiles.places]
         return x.swapaxes(0, 1).reshape(*size, heads, -1)
 
-    return merge(mixed.astype(query.dtype)), merge(peak + jnp.log(total))[..., 0]
+    return merge(mixed.astype(query.dtype)), merge((peak + jnp.log(total))[..., None])[..., 0]
 
 
 def _take(x: jax.Array, positions: np.ndarray) -> jax.Array:
@@ -110,27 +107,19 @@ def _take(x: jax.Array, positions: np.ndarray) -> jax.Array:
 
 
 def _penalties(tiles: Tiles, bias: jax.Array | None, groups: int) -> jax.Array:
-    """What to add to the logits of each pattern: `[g or 1, r or 1, c, t, s]`."""
+    """What to add to the logits, bias or a mask: float32 `[g or 1, r or 1, n, s, t]`."""
     spans = [offsets.shape for offsets in tiles.offsets]
-    count = len(spans)
-    order = [1 + 3 * axis + i for i in range(3) for axis in range(count)]
+    sizes = tuple(itertools.chain(*spans))  # c_1, t_1, s_1, c_2, ...
+    order = [1 + i for part in (0, 2, 1) for i in range(part, len(sizes), 3)]
+    patterns, queries, keys = map(math.prod, zip(*spans, strict=True))
 
-    def flat(x: Array) -> Array:
-        """`[..., c_1, t_1, s_1, c_2, ...]` to `[..., c, t, s]`."""
-        x = x.reshape(-1, *itertools.chain(*spans)).transpose(0, *order)
-        return x.reshape(-1, *map(math.prod, zip(*spans, strict=True)))
-
-    seen = (offsets.reshape(-1) >= 0 for offsets in tiles.offsets)
-    seen = flat(functools.reduce(np.multiply.outer, seen))
-    if bias is None:
-        return jnp.where(seen, 0.0, _UNSEEN)[None].astype(jnp.float32)
-    # Products with 0/1 matrices: gradients of a gather would add one number at a time.
-    table = bias.astype(jnp.float32)
-    for axis, offsets in enumerate(tiles.offsets, start=1):
+    seen = functools.reduce(np.multiply.outer, (o.reshape(-1) >= 0 for o in tiles.offsets))
+    table = jnp.zeros((1, *seen.shape)) if bias is None else bias.astype(jnp.float32)
+    for axis, offsets in enumerate(tiles.offsets if bias is not None else (), start=1):
+        # A product with a 0/1 matrix: the gradient of a gather would add one number at a time.
         chosen = jax.nn.one_hot(offsets.reshape(-1), table.shape[axis], axis=0)
-        table = jnp.moveaxis(
-            jnp.tensordot(table, chosen, (axis, 0), precision=lax.Precision.HIGHEST), -1, axis
-        )
-    table = flat(table)
-    penalties = jnp.where(seen, table, _UNSEEN)
-    return penalties.reshape(groups, -1, *penalties.shape[1:])
+        table = jnp.tensordot(table, chosen, (axis, 0), precision=lax.Precision.HIGHEST)
+        table = jnp.moveaxis(table, -1, axis)
+    penalties = jnp.where(seen[None], table, _UNSEEN).reshape(-1, *sizes).transpose(0, *order)
+    penalties = penalties.reshape(-1, patterns, keys, queries)[:, tiles.patterns]
+    return penalties.reshape(1 if bias is None else groups, -1, *penalties.shape[1:])
