@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch_attention
 import torch_detection
 import torch_models
 from torch.nn import functional
@@ -108,6 +109,19 @@ def short_conv(batch, length, channels, kernel, train, channels_last=False) -> C
     return _forward_or_training(short, [x, weight, bias], train)
 
 
+def unfold_attention(batch, side, heads, width, kernel, train) -> Call:
+    """Neighborhood attention by `unfold`."""
+    qkv = [_random(batch, heads, side**2, width, grad=train) for _ in range(3)]
+    attend = functools.partial(torch_attention.unfold, side=side, kernel=kernel)
+    return _forward_or_training(attend, qkv, train)
+
+
+def flex_attention(batch, side, heads, width, kernel, train) -> Call:
+    """Neighborhood attention by `flex_attention`, which has no gradients on CPU."""
+    qkv = [_random(batch, heads, side**2, width) for _ in range(3)]
+    return _forward_or_training(torch_attention.compiled_flex(side, kernel), qkv, train)
+
+
 def model(name, batch, size, train, compiled=False) -> Call:
     """A whole model: evaluation, or a training step with AdamW."""
     module = torch_models.create(name)
@@ -157,6 +171,8 @@ _FUNCTIONS = (
     centre,
     sequence_layers,
     short_conv,
+    unfold_attention,
+    flex_attention,
     model,
     roi_align,
     nms,

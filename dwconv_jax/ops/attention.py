@@ -61,7 +61,7 @@ def neighborhood_attention(
       return_lse: whether to return the log-sum-exp of the products too.
 
     Returns:
-      `[B, *spatial, heads, Dv]` in the dtype of `value`, zero for queries that see no key. With
+      `[B, *spatial, heads, Dv]` in the dtype of `query`, zero for queries that see no key. With
       `return_lse`, also the float32 `[B, *spatial, heads]`.
 
     Raises:
@@ -91,10 +91,14 @@ def attend(
     mask: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """`neighborhood_attention` over a connectivity: the output, and the log-sum-exp."""
+    if mask is None:
+        _check_bias(bias, query.shape[-2], connectivity)
+        scale = _scale(query, scale)
+        return dispatch.attend(query, key, value, connectivity, scale=scale, bias=bias)
     scores = logits(query, key, connectivity, scale=scale, bias=bias)
     weights, lse = softmax(scores if mask is None else _masked(scores, mask))
     lse = dispatch.merge(lse.swapaxes(2, 3), connectivity, query.shape[1:-2])
-    return mix(weights, value, connectivity), lse
+    return mix(weights, value, connectivity).astype(query.dtype), lse
 
 
 def merge(
@@ -187,15 +191,19 @@ def mix(weights: jax.Array, value: jax.Array, connectivity: Sliding) -> jax.Arra
 
 def _relative_bias(bias: jax.Array, heads: int, connectivity: Sliding, size: Size) -> jax.Array:
     """Biases of query and key, float32 `[1, N or 1, heads, Q, K]`."""
-    wanted = (heads, *(2 * k - 1 for k in connectivity.kernel_size))
-    if bias.shape != wanted:
-        raise UserError(f"bias must be {[*wanted]} for {connectivity}, got {[*bias.shape]}")
+    _check_bias(bias, heads, connectivity)
     for i, axis in enumerate(connectivity.along, start=1):
         if axis.at_fixed_offsets:  # only these differences occur, in the order of the taps
             first = axis.kernel_size - 1 - axis.reach[0] // axis.dilation
             bias = jax.lax.slice_in_dim(bias, first, first + axis.kernel_size, axis=i)
     index = connectivity.relative_positions(*size)
     return jnp.moveaxis(bias.reshape(heads, -1).astype(jnp.float32)[:, index], 0, 1)[None]
+
+
+def _check_bias(bias: jax.Array | None, heads: int, connectivity: Sliding) -> None:
+    wanted = (heads, *(2 * k - 1 for k in connectivity.kernel_size))
+    if bias is not None and bias.shape != wanted:
+        raise UserError(f"bias must be {[*wanted]} for {connectivity}, got {[*bias.shape]}")
 
 
 def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:

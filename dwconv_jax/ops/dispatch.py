@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice, check_operands
 from dwconv_jax.ops.connectivity import Blocks, Connectivity, Size, Sliding
-from dwconv_jax.ops.lowerings import blocks, gather, sliding, taps
+from dwconv_jax.ops.lowerings import blocks, gather, sliding, taps, tiles
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
 from dwconv_jax.ops.lowerings.tpu.platform import check_chip
 from dwconv_jax.ops.sharding import by_xla, split_of
@@ -137,6 +137,23 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Connectivity) -> jax.Array:
     compute = functools.partial(strategy_of(connectivity).logits, connectivity=connectivity)
     batch, *_, heads, _ = split_of(q)
     return by_xla(compute, q, k, split=(batch, None, heads, None, None))
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    connectivity: Sliding,
+    *,
+    scale: float,
+    bias: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+    """Attention without its weights in memory; see `lowerings.tiles.attend`."""
+    compute = functools.partial(tiles.attend, connectivity=connectivity, scale=scale)
+    batch, *spatial, heads, _ = split_of(query)
+    rows = (batch, *spatial, heads)
+    tables = () if bias is None else (bias,)
+    return by_xla(compute, query, key, value, *tables, split=[(*rows, None), rows])
 
 
 def partition(x: jax.Array, connectivity: Connectivity) -> jax.Array:

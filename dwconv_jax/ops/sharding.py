@@ -21,19 +21,22 @@ def split_of(x: jax.Array) -> tuple[Axes, ...]:
 
 
 def by_xla(
-    function: Callable[..., jax.Array], *arrays: jax.Array, split: tuple[Axes, ...]
-) -> jax.Array:
+    function: Callable[..., Any], *arrays: jax.Array, split: tuple[Axes, ...] | list[Any]
+) -> Any:
     """`function(*arrays)`, partitioned by XLA where the mesh has explicit axes.
 
     Args:
       function: closes over no arrays.
       *arrays: its arguments.
-      split: the mesh axes that split each axis of the result; see `split_of`.
+      split: the mesh axes that split each axis of the result; see `split_of`. A list of them for
+        several results.
     """
     meshes = (jax.typeof(array).sharding.mesh for array in arrays)
     mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
     if mesh is None:
         return function(*arrays)
-    sharding = NamedSharding(mesh, PartitionSpec(*split))
-    automatic = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=sharding)
+    splits = split if isinstance(split, list) else [split]
+    shardings = tuple(NamedSharding(mesh, PartitionSpec(*axes)) for axes in splits)
+    out_sharding = shardings if isinstance(split, list) else shardings[0]
+    automatic = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=out_sharding)
     return automatic(*arrays)
