@@ -2,8 +2,6 @@
 
 import functools
 import itertools
-import math
-import re
 
 import jax
 from jax import lax
@@ -12,6 +10,8 @@ from benchmarks.cpu.calls import WHAT, compiled_timer, normal, passes
 from benchmarks.session import Session, using
 from benchmarks.timing import compile_function
 from dwconv_jax import ops
+from dwconv_jax.aot.hlo import Program
+from dwconv_jax.aot.traffic import memory_traffic
 
 BATCH, LENGTH, CHANNELS, TAPS = 8, 2048, 1024, 4
 DETAILS = {"batch": BATCH, "length": LENGTH, "channels": CHANNELS, "kernel": TAPS}
@@ -33,11 +33,17 @@ def short_convolution(run: Session) -> None:
                 run.against_torch(label, call, arguments, "short_conv", details | layout, against)
             run.against(label, call, arguments, "lax.conv", native)
     for lowering, train in itertools.product(run.lowerings(), (False, True)):
-        call, arguments = passes(_ours, inputs, train)
-        with using(lowering):
-            compiled, _ = compile_function(call, *arguments)
-        count = memory_traffic(compiled) / inputs[0].nbytes
+        count = memory_passes(inputs, train, lowering)
         print(f"{case}, {WHAT[train]}, {lowering}: {count:.2f} memory passes over x")
+
+
+def memory_passes(inputs: tuple[jax.Array, ...], train: bool, lowering: str) -> float:
+    """Bytes that the compiled program reads and writes, over those of `x`."""
+    call, arguments = passes(_ours, inputs, train)
+    with using(lowering):
+        compiled, _ = compile_function(call, *arguments)
+    # As the compiler's own count, but that one leaves out the compiled kernel's arrays.
+    return memory_traffic(Program(compiled.as_text())) / inputs[0].nbytes
 
 
 def _native(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
@@ -50,24 +56,3 @@ def _native(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
         feature_group_count=x.shape[-1],
     )
     return jax.nn.silu(y + bias)
-
-
-def memory_traffic(compiled: jax.stages.Compiled) -> float:
-    """Bytes that a program reads and writes, by the compiler's count.
-
-    The compiler counts nothing for calls of compiled kernels; here they read their operands and
-    write their results once each.
-    """
-    text = compiled.as_text()
-    types = dict(re.findall(r"(%\S+) = (\(.*?\)|\S+) ", text))
-    calls = re.findall(r"(%\S+) = .* custom-call\((.*?)\), custom_call_target=.Dwconv", text)
-    touched = [name for result, operands in calls for name in (result, *operands.split(", "))]
-    return compiled.cost_analysis()["bytes accessed"] + sum(_bytes(types[name]) for name in touched)
-
-
-def _bytes(types: str) -> int:
-    """Bytes of the arrays in the text of an HLO type, such as `(f32[8,4]{1,0}, s32[8])`."""
-    arrays = re.findall(r"[a-z]+(\d+)\[([\d,]*)\]", types)
-    return sum(
-        int(bits) // 8 * math.prod(map(int, filter(None, s.split(",")))) for bits, s in arrays
-    )

@@ -209,25 +209,34 @@ def plain(x, kernel, bias, state):
     return jax.nn.silu(sum(shifted) + bias[None, None])
 
 
-def test_forward_mode_and_hessians(rng, lowering):
-    arguments = inputs(rng, (3, 2), 1, 4, 2)
-    tangents = inputs(rng, (3, 2), 1, 4, 2)
-    actual, expected = (jax.jvp(f, arguments, tangents) for f in (with_state, plain))
-    y, push_forward = jax.linearize(with_state, *arguments)
-    for a, e in [*zip(actual, expected, strict=True), (y, expected[0])]:
-        assert_close(a, e, 1e-5)
-    assert_close(push_forward(*tangents), expected[1], 1e-5)
+def derivatives(function, of_one_segment, arguments, tangents):
+    """Forward mode, both ways; forward over reverse mode; reverse over reverse mode."""
 
     def loss(function):
         return lambda arguments: (function(*arguments) ** 3).sum()
 
-    def penalty(loss):  # whose gradient is reverse mode over reverse mode
-        return lambda arguments: sum((g**2).sum() for g in jax.grad(loss)(arguments))
+    def penalty(arguments):
+        return sum((g**2).sum() for g in jax.grad(loss(function))(arguments))
 
-    for second in (jax.hessian, lambda f: jax.grad(penalty(f))):
-        actual, expected = (jax.jit(second(loss(f)))(arguments) for f in (with_state, plain))
-        for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-            assert_close(a, e, 1e-5)
+    _, push_forward = jax.linearize(function, *arguments)
+    return (
+        jax.jvp(function, arguments, tangents),
+        push_forward(*tangents),
+        jax.hessian(loss(of_one_segment))(arguments),
+        jax.grad(penalty)(arguments),
+    )
+
+
+def test_forward_mode_and_second_derivatives(rng, lowering):
+    small = functools.partial(inputs, rng, (3, 2), 1, 4, 2)
+    arguments, tangents = small(), small()
+    one_segment = functools.partial(with_state, segment_ids=jnp.zeros((1, 4), jnp.int32))
+    actual, expected = (
+        jax.jit(functools.partial(derivatives, *functions))(arguments, tangents)
+        for functions in ((with_state, one_segment), (plain, plain))
+    )
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert_close(a, e, 1e-5)
 
 
 @pytest.mark.parametrize("mapped", [(0, 0, 0, 0), (0, None, None, 0), (None, 0, 0, None)])
@@ -294,6 +303,15 @@ def test_it_exports_with_any_batch_and_length(rng):
         actual, expected = exported.call(*arguments), function(*arguments)
         for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
             assert_close(a, e, 1e-5)
+
+
+def test_other_platforms_do_not_call_the_compiled_kernel(rng):
+    def loss(*arguments):
+        return with_state(*arguments).sum()
+
+    traced = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3))).trace(*inputs(rng))
+    for platform in ("cuda", "tpu"):
+        assert "Dwconv" not in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])

@@ -99,8 +99,10 @@ def _vmap(arrays: Arrays, axes: Arrays, *, jaxpr, function, transpose, count):
         batching.bdim_at_front(a, axis, size)
         for a, axis in zip(arrays[count:], axes[count:], strict=True)
     ]
-    mapped = [jax.vmap(f, in_axes=(list(axes[:count]), 0)) for f in (function, transpose)]
-    outputs = _bind(*mapped, list(arrays[:count]), inputs)
+    function, transpose = (
+        jax.vmap(f, in_axes=(list(axes[:count]), 0)) for f in (function, transpose)
+    )
+    outputs = _bind(function, transpose, arrays[:count], inputs)
     return outputs, [0] * len(outputs)
 
 
