@@ -7,6 +7,7 @@ taps takes its view again.
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,13 @@ import numpy as np
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Size, Sliding
+from dwconv_jax.ops.connectivity.sliding import SlidingAxis
 from dwconv_jax.ops.lowerings import gather
 from dwconv_jax.ops.lowerings.convolution import extend
 from dwconv_jax.ops.lowerings.per_position import spread
 
 # So few taps, as of a causal convolution, are one fusion of XLA, several times as fast as a loop.
+# More of them are a loop over rows of taps.
 _MOST_UNROLLED = 9
 
 
@@ -45,22 +48,28 @@ def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
     views = _Views(x, connectivity)
     wide = jnp.promote_types(x.dtype, jnp.float32)
 
-    def product(tap: jax.Array | int, shares: jax.Array) -> jax.Array:
-        seen = views(tap).reshape(batch, -1, 1, channels)
-        return spread(shares.astype(wide), channels) * seen.astype(wide)
+    def add_row(row: jax.Array | int, shares: jax.Array) -> jax.Array:
+        """Sums the products of one row of taps, with shares `[B or 1, N or 1, Q, taps, G]`."""
+        products = (
+            spread(shares[:, :, :, i].astype(wide), channels)
+            * views(row * taps + i).reshape(batch, -1, 1, channels).astype(wide)
+            for i in range(taps)
+        )
+        return functools.reduce(jnp.add, products)
 
     @jax.checkpoint
-    def add(total: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + product(*step), None
+    def step(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + add_row(*row), None
 
     blocks, outputs, seen = connectivity.block_shape(*size)
-    if seen <= _MOST_UNROLLED:
-        products = (product(tap, weights[:, :, :, tap]) for tap in range(seen))
-        total = functools.reduce(jnp.add, products)
+    taps = seen if seen <= _MOST_UNROLLED else connectivity.kernel_size[-1]
+    if taps == seen:
+        total = add_row(0, weights)
     else:
+        rows = weights.reshape(*weights.shape[:3], -1, taps, weights.shape[-1])
         total = jnp.zeros((batch, blocks, outputs, channels), wide)
-        steps = (np.arange(seen), jnp.moveaxis(weights, 3, 0))
-        total, _ = lax.scan(add, total, steps)
+        steps = (np.arange(seen // taps), jnp.moveaxis(rows, 3, 0))
+        total, _ = lax.scan(step, total, steps)
     return merge(total.astype(x.dtype), connectivity, tuple(size))
 
 
@@ -68,42 +77,61 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:
     """Products of queries and keys `[B, *spatial, heads, D]`: `[B, N, heads, Q, K]`."""
     batch, *size, heads, width = q.shape
     q, k = (a.reshape(batch, *size, heads * width) for a in (q, k))
-    blocks, outputs, seen = connectivity.block_shape(*size)
-    queries = partition(q, connectivity).reshape(batch, blocks, outputs, heads, width)
+    blocks, _, seen = connectivity.block_shape(*size)
+    queries = partition(q, connectivity)
     views = _Views(k, connectivity)
+    # Multiplying by a 0/1 matrix sums the channels of a head far faster than reshaping does.
+    members = jnp.repeat(jnp.eye(heads, dtype=q.dtype), width, axis=0)
 
     @jax.checkpoint
     def product(tap: jax.Array) -> jax.Array:
-        keys = views(tap).reshape(batch, blocks, 1, heads, width)
-        return (queries * keys).sum(-1)
+        keys = views(tap).reshape(batch, blocks, 1, heads * width)
+        return jnp.dot(queries * keys, members, precision=lax.Precision.HIGHEST)
 
     return jnp.moveaxis(lax.map(product, np.arange(seen)), (0, 4), (4, 2))
 
 
 class _Views:
-    """What the blocks see at each tap."""
+    """What the blocks see at each tap: an axis is sliced, kept inside the map, or gathered."""
 
     def __init__(self, x: jax.Array, connectivity: Sliding):
-        size = x.shape[1:-1]
         self.kernel_size = connectivity.kernel_size
-        self.places: list[tuple[str, int, np.ndarray | int]] = []
-        for i, axis in enumerate(connectivity.along):
+        self.along: list[Callable[[jax.Array, jax.Array | int], jax.Array]] = []
+        for i, axis in enumerate(connectivity.along, start=1):
+            size = x.shape[i]
             if axis.at_fixed_offsets:
-                x = extend(x, i + 1, axis)
-                self.places.append(("slice", size[i], axis.dilation))
+                x = extend(x, i, axis)
+                view = functools.partial(_slice, axis=i, size=size, dilation=axis.dilation)
+            elif axis.stride == 1:
+                view = functools.partial(_clamp, axis=i, along=axis)
             else:
-                seen = axis.index(size[i]).seen.max(1)  # [n, k]
-                self.places.append(("take", size[i], np.where(seen < 0, size[i], seen).T))
+                seen = axis.index(size).seen.max(1)  # [n, k]
+                view = functools.partial(_take, axis=i, places=np.where(seen < 0, size, seen).T)
+            self.along.append(view)
         self.x = x
 
     def __call__(self, tap: jax.Array | int) -> jax.Array:
         """`[B, *blocks, C]`, zero beyond the map, at a flat tap."""
         x = self.x
-        for i, (kind, size, where) in enumerate(self.places):
+        for i, view in enumerate(self.along):
             inner = math.prod(self.kernel_size[i + 1 :])
-            own = tap // inner % self.kernel_size[i]
-            if kind == "slice":
-                x = lax.dynamic_slice_in_dim(x, own * where, size, i + 1)
-            else:
-                x = jnp.take(x, jnp.asarray(where)[own], axis=i + 1, mode="fill", fill_value=0)
+            x = view(x, tap // inner % self.kernel_size[i])
         return x
+
+
+def _slice(x: jax.Array, tap: jax.Array | int, *, axis: int, size: int, dilation: int) -> jax.Array:
+    return lax.dynamic_slice_in_dim(x, tap * dilation, size, axis)
+
+
+def _clamp(x: jax.Array, tap: jax.Array | int, *, axis: int, along: SlidingAxis) -> jax.Array:
+    """Near the border, positions of a dilation group all see what their innermost one sees."""
+    k, d = along.kernel_size, along.dilation
+    inner = lax.dynamic_slice_in_dim(x, tap * d, x.shape[axis] - (k - 1) * d, axis)
+    first = lax.slice_in_dim(inner, 0, d, axis=axis)
+    last = lax.slice_in_dim(inner, inner.shape[axis] - d, None, axis=axis)
+    parts = [first] * (k // 2) + [inner] + [last] * (k - 1 - k // 2)
+    return jnp.concatenate(parts, axis)
+
+
+def _take(x: jax.Array, tap: jax.Array | int, *, axis: int, places: np.ndarray) -> jax.Array:
+    return jnp.take(x, jnp.asarray(places)[tap], axis=axis, mode="fill", fill_value=0)
