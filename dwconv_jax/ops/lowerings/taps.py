@@ -15,7 +15,6 @@ import numpy as np
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Size, Sliding
-from dwconv_jax.ops.connectivity.sliding import SlidingAxis
 from dwconv_jax.ops.lowerings import gather
 from dwconv_jax.ops.lowerings.convolution import extend
 from dwconv_jax.ops.lowerings.per_position import spread
@@ -92,7 +91,7 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:
 
 
 class _Views:
-    """What the blocks see at each tap: an axis is sliced, kept inside the map, or gathered."""
+    """What the blocks see at each tap: axes are sliced where offsets are fixed, else gathered."""
 
     def __init__(self, x: jax.Array, connectivity: Sliding):
         self.kernel_size = connectivity.kernel_size
@@ -102,8 +101,6 @@ class _Views:
             if axis.at_fixed_offsets:
                 x = extend(x, i, axis)
                 view = functools.partial(_slice, axis=i, size=size, dilation=axis.dilation)
-            elif axis.stride == 1:
-                view = functools.partial(_clamp, axis=i, along=axis)
             else:
                 seen = axis.index(size).seen.max(1)  # [n, k]
                 view = functools.partial(_take, axis=i, places=np.where(seen < 0, size, seen).T)
@@ -121,16 +118,6 @@ class _Views:
 
 def _slice(x: jax.Array, tap: jax.Array | int, *, axis: int, size: int, dilation: int) -> jax.Array:
     return lax.dynamic_slice_in_dim(x, tap * dilation, size, axis)
-
-
-def _clamp(x: jax.Array, tap: jax.Array | int, *, axis: int, along: SlidingAxis) -> jax.Array:
-    """Near the border, positions of a dilation group all see what their innermost one sees."""
-    k, d = along.kernel_size, along.dilation
-    inner = lax.dynamic_slice_in_dim(x, tap * d, x.shape[axis] - (k - 1) * d, axis)
-    first = lax.slice_in_dim(inner, 0, d, axis=axis)
-    last = lax.slice_in_dim(inner, inner.shape[axis] - d, None, axis=axis)
-    parts = [first] * (k // 2) + [inner] + [last] * (k - 1 - k // 2)
-    return jnp.concatenate(parts, axis)
 
 
 def _take(x: jax.Array, tap: jax.Array | int, *, axis: int, places: np.ndarray) -> jax.Array:
