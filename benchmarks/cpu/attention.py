@@ -45,10 +45,9 @@ def dense(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     positions, neighbours = int(np.prod(size)), CONNECTIVITY.neighbours(*size)[:, 0]
     mask = np.zeros((positions, positions), bool)
     np.put_along_axis(mask, neighbours, True, axis=1)
-    flat = (x.reshape(batch, positions, heads, width) for x in (query, key, value))
-    return jax.nn.dot_product_attention(*flat, mask=jnp.array(mask)[None, None]).reshape(
-        query.shape
-    )
+    query, key, value = (x.reshape(batch, positions, heads, width) for x in (query, key, value))
+    out = jax.nn.dot_product_attention(query, key, value, mask=jnp.array(mask)[None, None])
+    return out.reshape(batch, *size, heads, width)
 
 
 def _arrays(side: int, heads: int) -> tuple[jax.Array, ...]:

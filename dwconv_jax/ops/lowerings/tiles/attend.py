@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,13 +48,12 @@ def attend(
     """
     size = query.shape[1:-2]
     tiles = cut(connectivity, size, tile or choose_tile(connectivity, size))
-    one = jax.checkpoint(
-        functools.partial(_attend_image, tiles=tiles, scale=scale), prevent_cse=False
-    )
+    one = functools.partial(_attend_image, tiles=tiles, scale=scale)
+    in_loop = jax.checkpoint(one, prevent_cse=False)  # the loop already does
 
-    def in_turn(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def in_turn(*arrays: jax.Array) -> Any:
         *maps, penalties = arrays
-        return lax.map(lambda image: one(*image, penalties), tuple(maps))
+        return lax.map(lambda image: in_loop(*image, penalties), tuple(maps))
 
     return lax.platform_dependent(
         query,
@@ -61,7 +61,7 @@ def attend(
         value,
         _penalties(tiles, bias, key.shape[-2]),
         cpu=functools.partial(split_images, in_turn, maps=3),
-        default=jax.vmap(one, in_axes=(0, 0, 0, None)),
+        default=jax.vmap(jax.checkpoint(one), in_axes=(0, 0, 0, None)),
     )
 
 
