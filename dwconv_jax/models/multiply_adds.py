@@ -37,8 +37,8 @@ def _count_equation(equation: Any) -> int:
     if equation.params.get("name") == "locally_connected":
         x, weights = (v.aval for v in equation.invars)
         return x.size * weights.shape[3]
-    if equation.params.get("name") == "tap_products":
-        return equation.invars[0].aval.size * equation.outvars[0].aval.shape[3]
+    if equation.params.get("name") == "logits":
+        return equation.invars[0].aval.shape[-1] * equation.outvars[0].aval.size
     inner = [_count(sub) for sub in core.jaxprs_in_params(equation.params)]
     # Branches are those of platforms: a program runs one of them.
     return max(inner) if equation.primitive.name == "cond" else sum(inner)

@@ -122,6 +122,8 @@ def pallas_mix(
     return mix
 
 
+# `models.multiply_adds` finds it, as `locally_connected`, by its name in a traced program.
+@functools.partial(jax.jit, static_argnames="connectivity")
 def logits(q: jax.Array, k: jax.Array, connectivity: Connectivity) -> jax.Array:
     """Products of each query with the keys that it sees.
 

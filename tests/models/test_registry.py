@@ -53,6 +53,28 @@ def test_parameters_and_multiply_adds(name):
     )
 
 
+def test_multiply_adds_do_not_depend_on_the_lowering():
+    kinds = [
+        dict(connectivity="window"),
+        dict(connectivity="grid"),
+        dict(border="clamp"),
+        dict(border="wrap"),
+        dict(stride=2),
+    ]
+    models = [
+        abstract_model(
+            "dwnet_tiny", embed_dim=8, depths=(1,), patch_size=1, num_classes=0,
+            mixer=dict(connectivity="sliding", kernel_size=4, dynamic="attention", groups=2) | kind,
+        )
+        for kind in kinds
+    ]  # fmt: skip
+    projections = 64 * 8 * 8 * (4 + 2 + 8)  # in the mixer, around it, in the MLP
+    stem = 64 * 3 * 8
+    attention = 2 * 64 * 8 * 16  # 16 keys of every query
+    counts = {multiply_adds(model, 8) for model in models}
+    assert counts == {stem + projections + attention}
+
+
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [

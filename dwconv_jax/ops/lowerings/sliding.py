@@ -13,8 +13,6 @@ from dwconv_jax.ops.lowerings.convolution import convolution
 from dwconv_jax.ops.lowerings.per_position import per_position, tap_products
 from dwconv_jax.ops.lowerings.selection import Lowering
 
-# `models.multiply_adds` finds it by its name in a traced program.
-_tap_products = jax.jit(tap_products, static_argnums=(2, 3))
 # What a block sees is gathered, for matrix products, if that is at most this many times the map. On
 # CPU they take a third of the time of a sum over taps then, at 1.5 times the memory.
 _MOST_GATHERED = 4
@@ -46,7 +44,7 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:
         return (gather if _in_large_blocks(connectivity) else taps).logits(q, k, connectivity)
     batch, height, width, heads, _ = q.shape
     q, k = (a.reshape(batch, height, width, -1) for a in (q, k))
-    products = _tap_products(k, q, heads, connectivity)  # [B, H, W, K, heads]
+    products = tap_products(k, q, heads, connectivity)  # [B, H, W, K, heads]
     return products.swapaxes(3, 4).reshape(batch, height * width, heads, 1, -1)
 
 
