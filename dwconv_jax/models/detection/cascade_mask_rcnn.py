@@ -87,8 +87,7 @@ class CascadeMaskRCNN(nnx.Module):
         pyramid_features, num_classes = config.pyramid_features, config.num_classes
         hidden_features = config.hidden_features
         self.pyramid = FeaturePyramid(self.backbone.widths, pyramid_features, **shared)
-        stride = self.backbone.patch_embed.patch_size
-        self.strides = tuple(stride * 2**i for i in range(len(self.backbone.widths) + 1))
+        self.strides = (*self.backbone.strides, 2 * self.backbone.strides[-1])
         self.rpn = RegionProposalNetwork(
             pyramid_features, self.strides, self.settings.anchor_scale, **shared
         )
@@ -134,7 +133,8 @@ class CascadeMaskRCNN(nnx.Module):
             )
         canvas = Canvas(self.padded_size(size, train))
         maps = self.backbone.features(images, train, rngs, canvas)
-        return Pyramid(*self.pyramid(maps, self.backbone.canvases(canvas)))
+        canvases = [canvas.strided(stride) for stride in self.backbone.strides]
+        return Pyramid(*self.pyramid(maps, canvases))
 
     def padded_size(self, size: jax.Array, train: bool | None) -> jax.Array:
         """Sizes after zero-padding, int `[B, 2]`; in training, each the largest of its group."""
