@@ -96,6 +96,8 @@ def create_model(
             "by dwconv_jax.convert.load_torch(model, path)"
         )
     _check_names("override", overrides, [f.name for f in dataclasses.fields(model.Config)])
+    if mixer is not None and not isinstance(mixer, Mapping):
+        raise UserError(f"mixer must be a mapping of flags, got {mixer!r}")
     _check_names("mixer flag", mixer or {}, MixerFlags.__annotations__)
     flags = dict(variant.mixer if mixer is None else mixer)
     for flag, value in dict(num_heads=num_heads, channels_per_group=channels_per_group).items():

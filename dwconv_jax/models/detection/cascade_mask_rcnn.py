@@ -17,7 +17,6 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.block import Block
-from dwconv_jax.models.config import check_num_classes
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.config import CascadeMaskRCNNConfig, make_settings
 from dwconv_jax.models.detection.fpn import FeaturePyramid
@@ -77,9 +76,8 @@ class CascadeMaskRCNN(nnx.Module):
         """Builds the model; see `Backbone` for the arguments.
 
         Raises:
-          UserError: for a number of classes below 1 or an unknown setting.
+          UserError: for an unknown setting.
         """
-        check_num_classes(config.num_classes)
         self.deterministic = True
         self.num_classes, self.settings = config.num_classes, make_settings(config.settings)
         self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
