@@ -54,7 +54,7 @@ class BackboneConfig:
             raise UserError(f"depths must be one int for each stage, got {self.depths!r}")
         for depth in self.depths:
             check_int("each of depths", depth, 0)
-        if not isinstance(self.mlp_ratio, numbers.Real) or self.mlp_ratio <= 0:
+        if not isinstance(self.mlp_ratio, (int, float)) or self.mlp_ratio <= 0:
             raise UserError(f"mlp_ratio must be a number above 0, got {self.mlp_ratio!r}")
         check_rate("drop_path_rate", self.drop_path_rate)
         if self.batch_norm_group_size is not None:
@@ -98,5 +98,5 @@ def check_int(name: str, value: Any, minimum: int) -> None:
 
 def check_rate(name: str, value: Any) -> None:
     """Raises a UserError unless `value` is a number from 0 to below 1."""
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise UserError(f"{name} must be a number from 0 to below 1, got {value!r}")

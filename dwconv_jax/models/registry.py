@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from flax import nnx
 
@@ -12,6 +12,7 @@ from dwconv_jax.layers.flags import MixerFlags
 from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.families import dwnet, swin
+from dwconv_jax.models.names import CascadeMaskRCNNName, ClassifierName, UPerNetName
 from dwconv_jax.models.segmentation.upernet import UPerNet
 from dwconv_jax.models.variant import Variant
 
@@ -53,6 +54,24 @@ TASK_VARIANTS: dict[str, TaskVariant] = {
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
     return [*VARIANTS, *TASK_VARIANTS]
+
+
+@overload
+def create_model(name: ClassifierName, *, rngs: nnx.Rngs, **overrides: Any) -> Classifier: ...
+
+
+@overload
+def create_model(name: UPerNetName, *, rngs: nnx.Rngs, **overrides: Any) -> UPerNet: ...
+
+
+@overload
+def create_model(
+    name: CascadeMaskRCNNName, *, rngs: nnx.Rngs, **overrides: Any
+) -> CascadeMaskRCNN: ...
+
+
+@overload
+def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> Any: ...
 
 
 def create_model(
