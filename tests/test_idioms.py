@@ -93,6 +93,13 @@ def test_norms_can_be_frozen_while_the_rest_trains(images):
     assert not np.array_equal(first, second)
 
 
+def test_segmentation_models_keep_keys_for_dropout(images):
+    model = make("upernet_dwnet_tiny", dropout_rate=0.5)
+    model.train()
+    assert not np.array_equal(model(images), model(images))
+    assert_same(model(images, rngs=nnx.Rngs(1)), model(images, rngs=nnx.Rngs(1)))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_models_keep_the_dtype_of_images(name, images):
     def maps():

@@ -28,7 +28,12 @@ class PixelClassifier(nnx.Module):
     def __init__(
         self, features: int, num_classes: int, dropout_rate: float, *, rngs: nnx.Rngs, **dtypes: Any
     ):
-        self.dropout = nnx.Dropout(dropout_rate, broadcast_dims=(1, 2), deterministic=True)
+        self.dropout = nnx.Dropout(
+            dropout_rate,
+            broadcast_dims=(1, 2),
+            deterministic=True,
+            rngs=rngs if dropout_rate else None,
+        )
         self.linear = nnx.Linear(
             features, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs, **dtypes
         )
@@ -199,7 +204,7 @@ class UPerNet(nnx.Module):
           images: `[B, H, W, in_channels]`, floating, any `H` and `W`.
           train: use batch statistics (and update the running ones), dropout and stochastic depth;
             None follows `model.train()` and `model.eval()`.
-          rngs: keys for dropout and stochastic depth.
+          rngs: keys for dropout and stochastic depth; None for the model's own.
 
         Returns:
           float32 `[B, H, W, num_classes]`.
