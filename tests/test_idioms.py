@@ -1,8 +1,12 @@
 """Idioms of Flax NNX that users bring work for layers and models."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 from jax.sharding import AxisType
@@ -89,6 +93,13 @@ def test_norms_can_be_frozen_while_the_rest_trains(images):
     assert not np.array_equal(first, second)
 
 
+def test_segmentation_models_keep_keys_for_dropout(images):
+    model = make("upernet_dwnet_tiny", dropout_rate=0.5)
+    model.train()
+    assert not np.array_equal(model(images), model(images))
+    assert_same(model(images, rngs=nnx.Rngs(1)), model(images, rngs=nnx.Rngs(1)))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_models_keep_the_dtype_of_images(name, images):
     def maps():
@@ -155,3 +166,79 @@ def test_a_training_step_works_on_an_explicit_mesh(name, rng):
         actual = jax.device_get(step(params, jax.device_put(images, P("data"))))
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5)
+
+
+def make_layer(source, rngs):
+    return LocallyConnected(8, **(dict(kernel_size=3) | SOURCES[source]), rngs=rngs)
+
+
+@pytest.fixture
+def x(rng):
+    return jnp.array(rng.normal(size=(4, 6, 6, 8)), jnp.float32)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_layers_can_be_tabulated(source, x):
+    layer = make_layer(source, nnx.Rngs(0))
+    assert type(layer.source).__name__ in nnx.tabulate(layer, x, console_kwargs=dict(width=200))
+    assert layer(x).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dynamic_dwnet_tiny", "swin_tiny", pytest.param("upernet_dwnet_tiny", marks=pytest.mark.slow)],
+)
+def test_models_can_be_tabulated(name, images):
+    model = make(name)
+    assert "LocallyConnected" in nnx.tabulate(model, images, console_kwargs=dict(width=200))
+    jax.eval_shape(lambda: make(name)(images))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_layers_stack_by_vmap_and_run_by_scan(source, x):
+    layers = nnx.split_rngs(splits=2)(nnx.vmap(lambda rngs: make_layer(source, rngs)))(nnx.Rngs(0))
+    single = [jax.tree.map(lambda leaf, i=i: leaf[i], nnx.state(layers)) for i in range(2)]
+    graph = nnx.graphdef(layers)
+
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+    def run(layer, x):
+        return layer(x, train=True)
+
+    expected = x
+    for state in single:
+        expected = nnx.merge(graph, state)(expected, train=True)
+    assert_close(nnx.jit(run)(layers, x), expected, 1e-5)
+
+
+def assert_same_state(twin, model):
+    twin, model = (nnx.state(m, nnx.Not(nnx.RngKey)) for m in (twin, model))
+    jax.tree.map(np.testing.assert_array_equal, twin, model)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+@pytest.mark.parametrize("source", SOURCES)
+def test_layers_can_be_copied_and_pickled(source, copied, x):
+    layer = make_layer(source, nnx.Rngs(0))
+    twin = copied(layer)
+    assert nnx.graphdef(twin) == nnx.graphdef(layer)
+    assert_same_state(twin, layer)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_can_be_copied_and_pickled(name):
+    model = make(name, drop_path_rate=0.5)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert nnx.graphdef(twin) == nnx.graphdef(model)
+        assert_same_state(twin, model)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_layers_can_be_saved_with_orbax(source, tmp_path):
+    layer = make_layer(source, nnx.Rngs(0))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "layer", nnx.state(layer))
+        checkpointer.wait_until_finished()
+        abstract = nnx.eval_shape(lambda: make_layer(source, nnx.Rngs(1)))
+        graph, state = nnx.split(abstract)
+        restored = nnx.merge(graph, checkpointer.restore(tmp_path / "layer", state))
+    assert_same_state(restored, layer)

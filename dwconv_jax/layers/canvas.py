@@ -5,7 +5,7 @@ would be on a map that ends there; `WHOLE` is the canvas of maps that count enti
 nothing.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,7 @@ from dwconv_jax.ops.connectivity import Connectivity, Pair, Size
 from dwconv_jax.ops.dispatch import partition
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Canvas:
+class Canvas(NamedTuple):
     """Which part of each map counts.
 
     Attributes:

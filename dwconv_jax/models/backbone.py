@@ -34,7 +34,7 @@ class Stage(nnx.Module):
         """`[B, H, W, C]` to `[B, H, W, C]`, before merging."""
 
         def run(block: Any, x: jax.Array, rngs: nnx.Rngs | None, canvas: Canvas) -> jax.Array:
-            return canvas.clear(block(x, train, rngs=rngs, canvas=canvas))
+            return canvas.clear(block(x, train, rngs, canvas))
 
         if self.remat:
             run = nnx.remat(run)
@@ -130,17 +130,18 @@ class Backbone(nnx.Module):
             )
         x = self.patch_embed(images)
         maps = []
-        for stage, own in zip(self.stages, self.canvases(canvas), strict=True):
+        for stage, stride in zip(self.stages, self.strides, strict=True):
+            own = canvas.strided(stride)
             x = stage(own.clear(x), train, rngs, own)
             maps.append(x)
             if stage.merge is not None:
                 x = stage.merge(x)
         return tuple(maps)
 
-    def canvases(self, canvas: Canvas) -> list[Canvas]:
-        """The canvas of each stage's map, for that of the images."""
-        stride = self.patch_embed.patch_size
-        return [canvas.strided(stride * 2**i) for i in range(len(self.stages))]
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of each stage's map over the images."""
+        return tuple(self.patch_embed.patch_size * 2**i for i in range(len(self.stages)))
 
     def torch_layout(self, image_size: int | None = None) -> Layout:
         """The entries of the authors' checkpoints; masks for an image size where it is given."""

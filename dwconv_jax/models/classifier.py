@@ -13,7 +13,7 @@ from dwconv_jax.layers import LayerNorm, linear
 from dwconv_jax.models import torch_layout
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.block import Block
-from dwconv_jax.models.config import BackboneConfig, check_num_classes
+from dwconv_jax.models.config import BackboneConfig, check_int
 from dwconv_jax.models.head import Head
 
 
@@ -26,6 +26,11 @@ class ClassifierConfig(BackboneConfig):
     """
 
     num_classes: int = 1000
+
+    def __post_init__(self) -> None:
+        """Raises a UserError that names the first field outside its range."""
+        super().__post_init__()
+        check_int("num_classes", self.num_classes, 0)
 
 
 class Classifier(Backbone):
@@ -46,7 +51,6 @@ class Classifier(Backbone):
         rngs: nnx.Rngs,
     ):
         """Builds the backbone (see `Backbone`) and a head of `num_classes` outputs."""
-        check_num_classes(config.num_classes, minimum=0)
         super().__init__(block, mixer, config, rngs=rngs)
         self.num_classes = config.num_classes
         self.norm = LayerNorm(self.widths[-1], rngs=rngs, **config.dtypes)

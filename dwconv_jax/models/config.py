@@ -1,6 +1,7 @@
 """What a backbone can be built with, whatever its family."""
 
 import dataclasses
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,20 @@ class BackboneConfig:
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
+    def __post_init__(self) -> None:
+        """Raises a UserError that names the first field outside its range."""
+        for name in ("embed_dim", "in_channels", "patch_size"):
+            check_int(name, getattr(self, name), 1)
+        if not isinstance(self.depths, (tuple, list)) or not self.depths:
+            raise UserError(f"depths must be one int for each stage, got {self.depths!r}")
+        for depth in self.depths:
+            check_int("each of depths", depth, 0)
+        if not isinstance(self.mlp_ratio, (int, float)) or self.mlp_ratio <= 0:
+            raise UserError(f"mlp_ratio must be a number above 0, got {self.mlp_ratio!r}")
+        check_rate("drop_path_rate", self.drop_path_rate)
+        if self.batch_norm_group_size is not None:
+            check_int("batch_norm_group_size", self.batch_norm_group_size, 1)
+
     @property
     def dtypes(self) -> dict[str, Any]:
         """Keyword arguments of layers."""
@@ -75,7 +90,13 @@ class BackboneConfig:
         return value[stage]
 
 
-def check_num_classes(num_classes: int, minimum: int = 1) -> None:
-    """UserError below the minimum."""
-    if num_classes < minimum:
-        raise UserError(f"num_classes must be at least {minimum}, got {num_classes}")
+def check_int(name: str, value: Any, minimum: int) -> None:
+    """Raises a UserError unless `value` is an int of at least the minimum."""
+    if not isinstance(value, numbers.Integral) or value < minimum:
+        raise UserError(f"{name} must be an int >= {minimum}, got {value!r}")
+
+
+def check_rate(name: str, value: Any) -> None:
+    """Raises a UserError unless `value` is a number from 0 to below 1."""
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise UserError(f"{name} must be a number from 0 to below 1, got {value!r}")

@@ -54,9 +54,10 @@ class DenseBackbone(Backbone):
     ) -> tuple[jax.Array, ...]:
         """The normalized feature map at the end of each stage; see `Backbone.features`."""
         maps = super().features(images, train, rngs, canvas)
+        owns = [canvas.strided(stride) for stride in self.strides]
         return tuple(
             own.clear(norm(x, train, own.valid(x)))
-            for norm, x, own in zip(self.output_norms, maps, self.canvases(canvas), strict=True)
+            for norm, x, own in zip(self.output_norms, maps, owns, strict=True)
         )
 
     def torch_layout(self, image_size: int | None = None) -> torch_layout.Layout:

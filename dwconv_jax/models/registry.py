@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from flax import nnx
 
@@ -12,6 +12,7 @@ from dwconv_jax.layers.flags import MixerFlags
 from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.families import dwnet, swin
+from dwconv_jax.models.names import CascadeMaskRCNNName, ClassifierName, UPerNetName
 from dwconv_jax.models.segmentation.upernet import UPerNet
 from dwconv_jax.models.variant import Variant
 
@@ -55,6 +56,24 @@ def list_models() -> list[str]:
     return [*VARIANTS, *TASK_VARIANTS]
 
 
+@overload
+def create_model(name: ClassifierName, *, rngs: nnx.Rngs, **overrides: Any) -> Classifier: ...
+
+
+@overload
+def create_model(name: UPerNetName, *, rngs: nnx.Rngs, **overrides: Any) -> UPerNet: ...
+
+
+@overload
+def create_model(
+    name: CascadeMaskRCNNName, *, rngs: nnx.Rngs, **overrides: Any
+) -> CascadeMaskRCNN: ...
+
+
+@overload
+def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> Any: ...
+
+
 def create_model(
     name: str,
     *,
@@ -96,6 +115,8 @@ def create_model(
             "by dwconv_jax.convert.load_torch(model, path)"
         )
     _check_names("override", overrides, [f.name for f in dataclasses.fields(model.Config)])
+    if mixer is not None and not isinstance(mixer, Mapping):
+        raise UserError(f"mixer must be a mapping of flags, got {mixer!r}")
     _check_names("mixer flag", mixer or {}, MixerFlags.__annotations__)
     flags = dict(variant.mixer if mixer is None else mixer)
     for flag, value in dict(num_heads=num_heads, channels_per_group=channels_per_group).items():

@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 import dwconv_jax
+from dwconv_jax.errors import UserError
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
 from dwconv_jax.models.block import DropPath
 from tests.models.drawn import drawn
@@ -182,7 +183,20 @@ def test_drop_path_is_for_training(rng):
             dict(name="i_dynamic_dwnet_tiny", embed_dim=64),
             "channels_per_group=3 must divide the 64",
         ),
-        (dict(name="dwnet_tiny", num_classes=-1), "num_classes must be at least 0, got -1"),
+        (dict(name="dwnet_tiny", num_classes=-1), "num_classes must be an int >= 0, got -1"),
+        (dict(name="upernet_dwnet_tiny", num_classes=0), "num_classes must be an int >= 1, got 0"),
+        (dict(name="cascade_mask_rcnn_swin_tiny", num_classes="3"), "num_classes must be an int"),
+        (dict(name="dwnet_tiny", depths=()), r"depths must be one int for each stage, got \(\)"),
+        (dict(name="dwnet_tiny", depths=(1, "2")), "each of depths must be an int >= 0, got '2'"),
+        (dict(name="dwnet_tiny", embed_dim=0), "embed_dim must be an int >= 1, got 0"),
+        (dict(name="dwnet_tiny", patch_size=2.5), "patch_size must be an int >= 1, got 2.5"),
+        (dict(name="dwnet_tiny", mlp_ratio=-1), "mlp_ratio must be a number above 0, got -1"),
+        (dict(name="dwnet_tiny", drop_path_rate=2.0), "drop_path_rate must be .* below 1, got 2.0"),
+        (dict(name="dwnet_tiny", mixer=3), "mixer must be a mapping of flags, got 3"),
+        (
+            dict(name="dwnet_tiny", mixer=dict(dynamic="pooled", reduction=-1)),
+            "reduction must be at least 1, got -1",
+        ),
         (
             dict(name="dwnet_tiny", pretrained=True),
             r"dwconv_jax\.convert\.load_torch\(model, path\)",
@@ -195,7 +209,7 @@ def test_drop_path_is_for_training(rng):
     ],
 )
 def test_mistakes_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         dwconv_jax.create_model(**call, rngs=nnx.Rngs(0))
 
 

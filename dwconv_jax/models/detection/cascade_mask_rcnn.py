@@ -17,7 +17,6 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.block import Block
-from dwconv_jax.models.config import check_num_classes
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.config import CascadeMaskRCNNConfig, make_settings
 from dwconv_jax.models.detection.fpn import FeaturePyramid
@@ -77,9 +76,8 @@ class CascadeMaskRCNN(nnx.Module):
         """Builds the model; see `Backbone` for the arguments.
 
         Raises:
-          UserError: for a number of classes below 1 or an unknown setting.
+          UserError: for an unknown setting.
         """
-        check_num_classes(config.num_classes)
         self.deterministic = True
         self.num_classes, self.settings = config.num_classes, make_settings(config.settings)
         self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
@@ -87,8 +85,7 @@ class CascadeMaskRCNN(nnx.Module):
         pyramid_features, num_classes = config.pyramid_features, config.num_classes
         hidden_features = config.hidden_features
         self.pyramid = FeaturePyramid(self.backbone.widths, pyramid_features, **shared)
-        stride = self.backbone.patch_embed.patch_size
-        self.strides = tuple(stride * 2**i for i in range(len(self.backbone.widths) + 1))
+        self.strides = (*self.backbone.strides, 2 * self.backbone.strides[-1])
         self.rpn = RegionProposalNetwork(
             pyramid_features, self.strides, self.settings.anchor_scale, **shared
         )
@@ -134,7 +131,8 @@ class CascadeMaskRCNN(nnx.Module):
             )
         canvas = Canvas(self.padded_size(size, train))
         maps = self.backbone.features(images, train, rngs, canvas)
-        return Pyramid(*self.pyramid(maps, self.backbone.canvases(canvas)))
+        canvases = [canvas.strided(stride) for stride in self.backbone.strides]
+        return Pyramid(*self.pyramid(maps, canvases))
 
     def padded_size(self, size: jax.Array, train: bool | None) -> jax.Array:
         """Sizes after zero-padding, int `[B, 2]`; in training, each the largest of its group."""

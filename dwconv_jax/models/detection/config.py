@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.models.config import BackboneConfig
+from dwconv_jax.models.config import BackboneConfig, check_int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,12 @@ class CascadeMaskRCNNConfig(BackboneConfig):
     pyramid_features: int = 256
     hidden_features: int = 1024
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises a UserError that names the first field outside its range."""
+        super().__post_init__()
+        for name in ("num_classes", "pyramid_features", "hidden_features"):
+            check_int(name, getattr(self, name), 1)
 
 
 def make_settings(overrides: Mapping[str, Any]) -> DetectorSettings:

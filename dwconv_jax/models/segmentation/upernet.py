@@ -13,7 +13,7 @@ from flax import nnx
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.block import Block
-from dwconv_jax.models.config import BackboneConfig, check_num_classes
+from dwconv_jax.models.config import BackboneConfig, check_int, check_rate
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.head import Head
 from dwconv_jax.models.torch_layout import Layout, conv1x1, conv_norm_act, prefixed
@@ -28,7 +28,12 @@ class PixelClassifier(nnx.Module):
     def __init__(
         self, features: int, num_classes: int, dropout_rate: float, *, rngs: nnx.Rngs, **dtypes: Any
     ):
-        self.dropout = nnx.Dropout(dropout_rate, broadcast_dims=(1, 2), deterministic=True)
+        self.dropout = nnx.Dropout(
+            dropout_rate,
+            broadcast_dims=(1, 2),
+            deterministic=True,
+            rngs=rngs if dropout_rate else None,
+        )
         self.linear = nnx.Linear(
             features, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs, **dtypes
         )
@@ -152,6 +157,13 @@ class UPerNetConfig(BackboneConfig):
     auxiliary_features: int = 256
     dropout_rate: float = 0.1
 
+    def __post_init__(self) -> None:
+        """Raises a UserError that names the first field outside its range."""
+        super().__post_init__()
+        for name in ("num_classes", "head_features", "auxiliary_features"):
+            check_int(name, getattr(self, name), 1)
+        check_rate("dropout_rate", self.dropout_rate)
+
 
 class UPerNet(nnx.Module):
     """A backbone with a UPer head, and an auxiliary head on its third map."""
@@ -171,7 +183,6 @@ class UPerNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         """Builds the model; see `Backbone` for the arguments."""
-        check_num_classes(config.num_classes)
         self.num_classes = config.num_classes
         self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
         widths = self.backbone.widths
@@ -193,7 +204,7 @@ class UPerNet(nnx.Module):
           images: `[B, H, W, in_channels]`, floating, any `H` and `W`.
           train: use batch statistics (and update the running ones), dropout and stochastic depth;
             None follows `model.train()` and `model.eval()`.
-          rngs: keys for dropout and stochastic depth.
+          rngs: keys for dropout and stochastic depth; None for the model's own.
 
         Returns:
           float32 `[B, H, W, num_classes]`.

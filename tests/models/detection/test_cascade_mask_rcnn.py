@@ -166,7 +166,7 @@ def test_the_key_decides(train):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (dict(num_classes=0), "num_classes must be at least 1, got 0"),
+        (dict(num_classes=0), "num_classes must be an int >= 1, got 0"),
         (dict(settings=dict(anchors=3)), "unknown settings anchors; known: anchor_scale, finest"),
         (dict(pyramid_feature=3), "unknown override 'pyramid_feature'; did you mean 'pyramid_f"),
     ],

@@ -128,7 +128,7 @@ def test_pooled_regions_overlap():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (dict(num_classes=0), "num_classes must be at least 1, got 0"),
+        (dict(num_classes=0), "num_classes must be an int >= 1, got 0"),
         (dict(head_feature=3), "unknown override 'head_feature'; did you mean 'head_features'"),
         (dict(pad_to_window=False), "unknown override 'pad_to_window'"),
         (dict(num_heads=3), "num_heads=3 does not go with 'upernet_dwnet_tiny'"),
