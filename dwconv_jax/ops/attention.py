@@ -96,7 +96,7 @@ def attend(
         scale = _scale(query, scale)
         return dispatch.attend(query, key, value, connectivity, scale=scale, bias=bias)
     scores = logits(query, key, connectivity, scale=scale, bias=bias)
-    weights, lse = softmax(scores if mask is None else _masked(scores, mask))
+    weights, lse = softmax(_masked(scores, mask))
     lse = dispatch.merge(lse.swapaxes(2, 3), connectivity, query.shape[1:-2])
     return mix(weights, value, connectivity).astype(query.dtype), lse
 
@@ -265,7 +265,9 @@ def _check(
         if own is None:
             continue
         batch, *_, kv_heads, depth = like.shape
-        if own.ndim != 4 or (own.shape[0], *own.shape[2:]) != (batch, kv_heads, depth):
+        fits = own.ndim == 4 and (own.shape[0], *own.shape[2:]) == (batch, kv_heads, depth)
+        if not fits or own.shape[1] == 0:
             raise UserError(
-                f"{name} must be [{batch}, M, {kv_heads}, {depth}], got shape {[*own.shape]}"
+                f"{name} must be [{batch}, M, {kv_heads}, {depth}] with M at least 1, got shape "
+                f"{[*own.shape]}"
             )

@@ -164,6 +164,24 @@ def test_masks(rng):
     assert jnp.isfinite(gradient(value)).all()
 
 
+def test_queries_whose_keys_are_all_masked_see_the_additional_keys(rng):
+    query, key, value = arrays(rng, (5, 6))
+    more = rng.normal(size=(2, 2, 3, HEADS, WIDTH)).astype(np.float32)
+    mask = np.arange(30).reshape(1, 30, 1, 1, 1) != 3
+
+    def attend(query, more):
+        return ops.neighborhood_attention(
+            query, key, value, 3, mask=mask, additional_keys=more[0], additional_values=more[1]
+        )
+
+    products = np.einsum("bhd,bmhd->bhm", query[:, 0, 3], more[0]) * WIDTH**-0.5
+    shares = np.exp(products) / np.exp(products).sum(-1, keepdims=True)
+    wanted = np.einsum("bhm,bmhd->bhd", shares, more[1])
+    assert_close(attend(query, more)[:, 0, 3], wanted, 1e-5)
+    gradients = jax.grad(lambda *args: attend(*args).sum(), argnums=(0, 1))(query, more)
+    assert all(jnp.isfinite(g).all() for g in gradients)
+
+
 def test_bfloat16_is_softened_in_float32(rng):
     query, key, value = (a.astype(jnp.bfloat16) for a in arrays(rng, (7, 8)))
     narrow = ops.neighborhood_attention(query, key, value, 5)
@@ -197,6 +215,10 @@ def test_forward_mode_and_vmap(rng):
         (dict(bias=np.zeros((2, 5, 4))), r"bias must be \[2, 5, 5\] .* got \[2, 5, 4\]"),
         (dict(mask=np.ones((2, 2), bool)), r"\[2, 30, 2, 1, 9\], got \[2, 2\]"),
         (dict(additional_keys=np.zeros((2, 3, 2, 4))), "go together, got one of them"),
+        (
+            dict.fromkeys(("additional_keys", "additional_values"), np.zeros((2, 0, HEADS, WIDTH))),
+            "with M at least 1, got shape",
+        ),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_named(rng, change, message):
