@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import typing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, CascadeMaskRCNN, UPerNet, names
 
+ROOT = Path(dwconv_jax.__file__).parent.parent
 SCRIPT = """
 import jax
 import jax.numpy as jnp
@@ -46,9 +48,8 @@ MISTAKES = SCRIPT.replace("boxes: jax.Array", "boxes: str").replace("train=True"
 def check_types(script, folder):
     path = folder / "script.py"
     path.write_text(script)
-    root = Path(dwconv_jax.__file__).parent.parent
     command = [sys.executable, "-m", "mypy", "--no-error-summary", "--ignore-missing-imports"]
-    result = subprocess.run([*command, path], cwd=root, capture_output=True, text=True)
+    result = subprocess.run([*command, path], cwd=ROOT, capture_output=True, text=True)
     return [line for line in result.stdout.splitlines() if ": error:" in line] + [result.stderr]
 
 
@@ -77,3 +78,8 @@ def test_type_checkers_know_every_name(listed, registered):
 
 def test_types_are_shipped():
     assert Path(dwconv_jax.__file__).with_name("py.typed").exists()
+
+
+def test_editable_installations_can_be_followed():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert pyproject["tool"]["distutils"]["editable_wheel"]["mode"] == "compat"
