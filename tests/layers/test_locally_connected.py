@@ -177,11 +177,12 @@ def test_initialisation_is_the_reference(rng):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (dict(connectivity="stripe"), "connectivity must be one of 'sliding', 'window', 'global'"),
+        (dict(connectivity="stripe"), "connectivity must be one of 'sliding', 'window', 'grid'"),
         (dict(dynamic="center"), "dynamic must be one of 'none', 'pooled', 'centre', 'attention'"),
         (dict(groups=3), r"groups=3 must divide the 8 channels: legal are \[1, 2, 4, 8\]"),
         (dict(reduction=0), "reduction must be at least 1, got 0"),
-        (dict(kernel_size=4), "an even kernel needs an even dilation"),
+        (dict(stride=8), r"stride=\(8, 8\) must be at most kernel_size"),
+        (dict(connectivity="grid", border="wrap"), "border='wrap' needs connectivity='sliding'"),
         (dict(shift=1), "shift=1 needs connectivity='window', got 'sliding'"),
         (dict(connectivity="window", dilation=2), "dilation=2 needs connectivity='sliding'"),
         (dict(dynamic="centre", share_positions=True), "share_positions=True does not go with"),
