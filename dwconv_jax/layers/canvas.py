@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.ops.connectivity import Connectivity, Pair, Size
+from dwconv_jax.ops.connectivity import Connectivity, Pair, Size, Window
 from dwconv_jax.ops.dispatch import partition
 
 
@@ -70,7 +70,7 @@ class Canvas(NamedTuple):
     def hidden(self, connectivity: Connectivity, map_size: Size) -> jax.Array | None:
         """Which keys do not count: bool `[B or 1, N, Q or 1, K]`, or None if all do."""
         connectivity = self.rolled(connectivity)
-        if self.extent is None or connectivity.block_shape(*map_size)[1] > 1:
+        if self.extent is None or isinstance(connectivity, Window):
             # Windows lie inside or outside of what counts, never across its border.
             hidden = connectivity.hidden(*map_size)
             return None if hidden is None else jnp.asarray(hidden)[None]
@@ -89,8 +89,12 @@ class Canvas(NamedTuple):
         return region[..., :, None] != region[..., None, :]
 
     def check(self, connectivity: Connectivity) -> None:
-        """UserError for a connectivity that depends on where the map ends."""
-        if self.extent is not None and not connectivity.size_independent:
+        """UserError for a connectivity that a canvas cannot have."""
+        if self.extent is None:
+            return
+        if connectivity.num_axes not in (None, 2):
+            raise UserError(f"a canvas has two axes, got {connectivity}")
+        if not connectivity.size_independent:
             raise UserError(
                 f"{connectivity} depends on the size of the map, so all images of a batch must "
                 "have one size"

@@ -80,6 +80,7 @@ class MixerFlags(TypedDict, total=False):
     num_heads: Any  # in place of `groups`
     share_positions: bool | None
     dynamic: Any
+    attention: Any
     map_size: Any
     reduction: int
     shrink_windows: bool

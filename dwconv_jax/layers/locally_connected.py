@@ -1,6 +1,7 @@
 """The channel-wise, spatially locally connected layer, told apart by three choices."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from dwconv_jax.layers.flags import make_connectivity
 from dwconv_jax.layers.folding import FoldedNorm, fold_after
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.weights import WEIGHT_SOURCES, BuildSource, SourceSpec, Traits
+from dwconv_jax.layers.weights.attention import check_options
 from dwconv_jax.ops.checks import check_choice, check_groups, check_map
 from dwconv_jax.ops.connectivity import Border, Connectivity, Size, per_axis
 from dwconv_jax.ops.dispatch import pallas_mix
@@ -61,6 +63,7 @@ class LocallyConnected(nnx.Module):
         groups: int | None = None,
         share_positions: bool | None = None,
         dynamic: str | BuildSource = "none",
+        attention: Mapping[str, Any] | None = None,
         map_size: int | Size | None = None,
         reduction: int = 4,
         batch_norm_group_size: int | None = None,
@@ -92,6 +95,7 @@ class LocallyConnected(nnx.Module):
           dynamic: where the weights come from: parameters ("none"), the pooled feature ("pooled"),
             the feature at each position ("centre"), queries and keys ("attention"), or a callable
             `build(spec, rngs=rngs)` that returns a `WeightSource`, given a `SourceSpec`.
+          attention: options of `AttentionWeights` by name, for `dynamic="attention"`.
           map_size: of the input, an int for each axis. Needed where the number of parameters
             depends on it: "global", and static or pooled weights that positions do not share.
             Inputs of another size are then refused.
@@ -107,7 +111,7 @@ class LocallyConnected(nnx.Module):
         Raises:
           UserError: for a flag outside its legal values or a combination that means nothing.
         """
-        build = _find_source(dynamic)
+        build = _find_source(dynamic, attention)
         check_choice("lowering", lowering, LOWERINGS)
         groups = features if groups is None else groups
         check_groups(groups, features)
@@ -127,11 +131,6 @@ class LocallyConnected(nnx.Module):
         )
         self.map_size = None if map_size is None else _map_size(map_size, self.connectivity)
         _check_sharing(share_positions, self.dynamic, _traits(build), self.connectivity)
-        if not self.connectivity.fixed_blocks and self.map_size is None:
-            raise UserError(
-                f"map_size must be (H, W), got None: connectivity={connectivity!r} has parameters "
-                "for each place of a map"
-            )
         spec = SourceSpec(
             features=features,
             groups=groups,
@@ -156,6 +155,15 @@ class LocallyConnected(nnx.Module):
         self.proj = nnx.data(None)
         if traits.projection:
             self.proj = linear(features, features, rngs=rngs, **spec.dtypes)
+        self.lepe = nnx.data(None)
+        if traits.values_kernel_size is not None:
+            self.lepe = LocallyConnected(
+                features,
+                kernel_size=traits.values_kernel_size,
+                lowering=lowering,
+                rngs=rngs,
+                **spec.dtypes,
+            )
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
@@ -181,6 +189,8 @@ class LocallyConnected(nnx.Module):
         connectivity = canvas.rolled(self.connectivity)
         y = ops.locally_connected(values, weights, connectivity, self.lowering)
         y = canvas.unroll(y, self.connectivity)
+        if self.lepe is not None:
+            y = y + self.lepe(canvas.unroll(values, self.connectivity), train, canvas)
         if self.bias is not None:
             y = y + jnp.expand_dims(self.bias[...].astype(y.dtype), range(y.ndim - 1))
         return y if self.proj is None else self.proj(y)
@@ -217,12 +227,15 @@ def needs_map_size(
     kernel_size: Any = 7,
     dynamic: str | BuildSource = "none",
     share_positions: bool | None = None,
+    attention: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> bool:
     """Whether a layer with these flags has parameters for each place of a map."""
-    unshared = share_positions is False and not _traits(_find_source(dynamic)).per_position
+    build = _find_source(dynamic, attention)
+    unshared = share_positions is False and not _traits(build).per_position
     kind = make_connectivity(connectivity, kernel_size=kernel_size, shrink=False)
-    return unshared or not kind.fixed_blocks
+    has_table = (attention or {}).get("position_bias", "table") == "table"
+    return unshared or (has_table and not kind.fixed_blocks)
 
 
 def _map_size(given: int | Size, connectivity: Connectivity) -> Size:
@@ -241,11 +254,16 @@ def _check_sharing(
         )
 
 
-def _find_source(dynamic: str | BuildSource) -> BuildSource:
+def _find_source(dynamic: str | BuildSource, attention: Mapping[str, Any] | None) -> BuildSource:
+    if attention is not None and dynamic != "attention":
+        raise UserError(f"attention={attention!r} needs dynamic='attention', got {dynamic!r}")
     if callable(dynamic):
         return dynamic
     check_choice("dynamic", dynamic, tuple(WEIGHT_SOURCES))
-    return WEIGHT_SOURCES[dynamic]
+    if not attention:
+        return WEIGHT_SOURCES[dynamic]
+    check_options(attention)
+    return functools.partial(WEIGHT_SOURCES[dynamic], **attention)
 
 
 def _traits(source: Any) -> Traits:

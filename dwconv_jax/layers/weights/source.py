@@ -24,6 +24,8 @@ class Traits:
       bias_init: initializes a bias for each channel behind the operator, given `K`; None for no
         bias.
       projection: whether a linear layer follows the operator.
+      values_kernel_size: of a depth-wise convolution of the values that is added to what the
+        operator returns, one int for each axis; None for none.
     """
 
     dynamic: bool = True
@@ -31,6 +33,7 @@ class Traits:
     any_block: bool = False
     bias_init: Callable[[int], Initializer] | None = None
     projection: bool = False
+    values_kernel_size: Size | None = None
 
 
 class WeightSource(Protocol):
@@ -111,16 +114,30 @@ class SourceSpec:
         if self.share_positions is not False:
             return 1, outputs, seen, self.groups
         if self.map_size is None:
-            raise UserError(
-                f"map_size must be (H, W), got None: dynamic={self.dynamic!r} with "
-                "share_positions=False has parameters for each place of a map"
-            )
+            raise self._without_map_size(f"dynamic={self.dynamic!r} with share_positions=False")
         return blocks, outputs, seen, self.groups
 
     @property
+    def num_axes(self) -> int:
+        """Of the maps: the connectivity's or those of `map_size`; two if neither says."""
+        return self.connectivity.num_axes or len(self.map_size or (1, 1))
+
+    @property
     def any_size(self) -> Size:
-        """`map_size`, or some size where nothing depends on it."""
-        return self.map_size or (1,) * (self.connectivity.num_axes or 2)
+        """`map_size`, or some size where the shape of blocks does not depend on it.
+
+        Raises:
+          UserError: if it does, and `map_size` is not given.
+        """
+        if self.map_size is None and not self.connectivity.fixed_blocks:
+            raise self._without_map_size(f"connectivity={self.connectivity}")
+        return self.map_size or (1,) * self.num_axes
+
+    def _without_map_size(self, what: str) -> UserError:
+        axes = {1: "(L,)", 2: "(H, W)", 3: "(D, H, W)"}[self.num_axes]
+        return UserError(
+            f"map_size must be {axes}, got None: {what} has parameters for each place of a map"
+        )
 
     def _block_shape(self) -> tuple[int, int, int]:
         return self.connectivity.block_shape(*self.any_size)

@@ -2,7 +2,7 @@
 
 from dwconv_jax.ops.connectivity.blocks import Blocks, Global, Grid, Window
 from dwconv_jax.ops.connectivity.protocol import Connectivity
-from dwconv_jax.ops.connectivity.sizes import Pair, Size, as_pair, per_axis
+from dwconv_jax.ops.connectivity.sizes import Pair, Size, as_pair, entries, per_axis
 from dwconv_jax.ops.connectivity.sliding import Border, Sliding
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Sliding",
     "Window",
     "as_pair",
+    "entries",
     "per_axis",
 ]

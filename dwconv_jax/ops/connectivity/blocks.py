@@ -31,7 +31,7 @@ class Cut:
     @property
     def shape(self) -> AxisShape:
         """The sizes along the axis."""
-        return AxisShape(self.num, self.length, self.length, 2 * self.span - 1)
+        return AxisShape(self.num, self.length, self.length, 2 * self.span - 1, self.span - 1)
 
     def index(self, size: int) -> AxisIndex:
         """The positions along an axis of that size."""

@@ -19,12 +19,20 @@ class AxisShape(NamedTuple):
       outputs: positions of a block.
       seen: positions that it sees.
       differences: how many relative positions of query and key there are.
+      origin: which of them is a position relative to itself.
     """
 
     blocks: int
     outputs: int
     seen: int
     differences: int
+    origin: int
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """The relative positions as shares of the farthest one: float `[differences]`."""
+        offsets = np.arange(self.differences) - self.origin
+        return offsets / max(abs(offsets[0]), abs(offsets[-1]), 1)
 
 
 class AxisIndex(NamedTuple):
@@ -54,7 +62,7 @@ class Product(Connectivity, abc.ABC):
 
     def block_shape(self, *size: int) -> tuple[int, int, int]:
         """`(N, Q, K)` on a map."""
-        blocks, outputs, seen, _ = zip(*self.axis_shapes(*size), strict=True)
+        blocks, outputs, seen, *_ = zip(*self.axis_shapes(*size), strict=True)
         return math.prod(blocks), math.prod(outputs), math.prod(seen)
 
     def outputs(self, *size: int) -> np.ndarray:
@@ -79,6 +87,11 @@ class Product(Connectivity, abc.ABC):
         differences = tuple(axis.differences for axis in self.axis_shapes(*size))
         relative = [axis.relative for axis in self.axes(*size)]
         return combine(self._spread_alike(relative, *size), differences)
+
+    def relative_coordinates(self, *size: int) -> np.ndarray:
+        """Where each relative position lies, -1 to 1 along each axis: float `[R, num_axes]`."""
+        along = [axis.coordinates for axis in self.axis_shapes(*size)]
+        return np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, len(along))
 
     def _seen(self, *size: int) -> np.ndarray:
         """`neighbours`, or `[N, 1, K]` where all outputs of a block see the same positions."""

@@ -79,3 +79,7 @@ class Connectivity(Protocol):
         """The row of the table for each query and key: int `[N or 1, Q, K]`."""
         _, outputs, seen = self.block_shape(*size)
         return np.arange(outputs * seen).reshape(1, outputs, seen)
+
+    def relative_coordinates(self, *size: int) -> np.ndarray:
+        """Where each relative position lies, -1 to 1 along each axis: float `[R, num_axes]`."""
+        raise UserError(f"{self} does not define relative_coordinates, which this bias needs")

@@ -50,7 +50,9 @@ class SlidingAxis:
             else size // step * self.dilation + min(self.dilation, size % step)
         )
         k = self.kernel_size
-        return AxisShape(blocks, self.stride, k, k if self.at_fixed_offsets else 2 * k - 1)
+        if not self.at_fixed_offsets:
+            return AxisShape(blocks, self.stride, k, 2 * k - 1, k - 1)
+        return AxisShape(blocks, self.stride, k, k, k - 1 if self.causal else k // 2)
 
     def index(self, size: int) -> AxisIndex:
         """The positions along an axis of that size."""
@@ -184,7 +186,9 @@ class Sliding(Product):
     @property
     def size_independent(self) -> bool:
         """Whether a position sees the same ones wherever the map ends, but for those beyond."""
-        return all(axis.causal or axis.border == "zero" for axis in self.along)
+        return all(
+            axis.stride == 1 if axis.causal else axis.border == "zero" for axis in self.along
+        )
 
     def check(self, *size: int) -> None:
         """Raises a UserError where the kernel does not fit a map."""
