@@ -78,6 +78,14 @@ def test_the_module_convolves_and_adds_its_bias(rng):
     assert not jnp.array_equal(layer.bias[...], jnp.zeros(4))
 
 
+def test_the_module_takes_sequences_and_volumes(rng):
+    for size, kernel_size, more in (((9,), (4,), dict(causal=True)), ((3, 4, 5), (3, 1, 3), {})):
+        layer = DepthwiseConv(4, kernel_size, **more, rngs=nnx.Rngs(0))
+        x = jnp.array(rng.normal(size=(2, *size, 4)), jnp.float32)
+        bias = layer.bias[...].reshape((1,) * (x.ndim - 1) + (4,))
+        assert_close(layer(x), ops.depthwise_conv(x, layer.kernel[...], **more) + bias, 1e-6)
+
+
 def test_the_module_without_bias_computes_in_its_dtype():
     layer = DepthwiseConv(4, 3, use_bias=False, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     y = layer(jnp.ones((1, 4, 4, 4)))

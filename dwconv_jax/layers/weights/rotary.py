@@ -21,7 +21,7 @@ def check_rotary(head_features: int, num_axes: int) -> None:
 
 def positions(size: Size) -> np.ndarray:
     """The coordinates of each position of a map: float32 `[1, *size, num_axes]`."""
-    return np.stack(np.indices(size, np.float32), -1)[None]
+    return np.moveaxis(np.indices(size, dtype=np.float32), 0, -1)[None]
 
 
 def rotate(x: jax.Array, places: jax.Array | np.ndarray) -> jax.Array:
