@@ -205,11 +205,11 @@ def test_swin_attention(name):
     window = Window(case["window_size"], case["shift"])
     # Without a shift the windows have nothing to do with each other: each is a map.
     size = case["resolution"] if case["shift"] else [case["window_size"]] * 2
-    count = int(np.prod(window.grid(*size)))
+    count = window.block_shape(*size)[0]
 
     def to_map(windows):
         blocks = jnp.asarray(windows).reshape(-1, count, *windows.shape[1:])
-        return merge(blocks, window, *size)
+        return merge(blocks, window, tuple(size))
 
     def to_windows(x):
         blocks = partition(x, window)

@@ -189,7 +189,7 @@ def test_initialisation_is_the_reference(rng):
         (dict(share_positions="yes"), "share_positions must be one of True, False, None"),
         (
             dict(connectivity="global"),
-            r"map_size must be \(H, W\), got None: connectivity='global'",
+            r"map_size must be \(H, W\), got None: connectivity=Global",
         ),
         (dict(share_positions=False), "dynamic='none' with share_positions=False has parameters"),
         (dict(dynamic="pooled", share_positions=False), "map_size must be"),

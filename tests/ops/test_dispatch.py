@@ -80,8 +80,15 @@ def test_lowerings_equal_the_definition(rng, connectivity, batched, per_block, d
     check(ops.locally_connected, connectivity, *args, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize(("connectivity", "size"), OTHERS, ids=str)
+@pytest.mark.parametrize(
+    ("connectivity", "size", "dynamic"),
+    [
+        pytest.param(*case, dynamic, marks=() if (i + dynamic) % 2 else pytest.mark.slow)
+        for i, case in enumerate(OTHERS)
+        for dynamic in (False, True)
+    ],
+    ids=str,
+)
 def test_one_to_three_axes_with_borders_strides_and_causality(rng, connectivity, size, dynamic):
     """Static weights that blocks share, and dynamic weights that they do not."""
     args = operands(rng, connectivity, (2, *size, 6), 3, dynamic, dynamic, jnp.float32)

@@ -95,7 +95,14 @@ def results_and_gradients(function, inputs, cotangents):
     return results, pullback(cotangents)
 
 
-@pytest.mark.parametrize(("connectivity", "size", "tile", "kv_heads", "bias"), CASES)
+# The others are slow: tests/ops/test_attention.py takes tiles through such options too.
+SOME = [
+    pytest.param(*case, marks=() if i in (1, 3, 6, 8) else pytest.mark.slow)
+    for i, case in enumerate(CASES)
+]
+
+
+@pytest.mark.parametrize(("connectivity", "size", "tile", "kv_heads", "bias"), SOME)
 def test_equals_gathered_attention(rng, connectivity, size, tile, kv_heads, bias):
     inputs = operands(rng, connectivity, size, kv_heads, bias)
     dense = functools.partial(gathered, connectivity=connectivity)
