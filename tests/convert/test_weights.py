@@ -228,3 +228,18 @@ def test_other_swin_blocks_have_no_layout():
     model = abstract_model("swin_tiny", embed_dim=8, depths=(1,), mixer=mixer)
     with pytest.raises(ValueError, match=r"layers.0.blocks.0.attn: the authors' code has no layer"):
         list(model.torch_layout())
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        dict(position_bias="mlp"), dict(position_bias=None), dict(cosine=True), dict(rotary=True),
+        dict(lepe=3), dict(num_kv_heads=1), dict(cyclic=True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_that_swins_code_lacks_are_not_lost(option):
+    flags = dict(connectivity="window", dynamic="attention", num_heads=2, attention=option)
+    model = small_model("swin_tiny", mixer=flags, embed_dim=8, num_heads=2)
+    with pytest.raises(ValueError, match="these options of attention"):
+        to_torch(model)

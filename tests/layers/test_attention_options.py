@@ -188,6 +188,27 @@ def test_canvases_refuse_what_depends_on_the_size_of_the_map(rng, flags):
         layer(features(rng, 6, 6), canvas=Canvas(jnp.full((2, 2), 4)))
 
 
+@pytest.mark.parametrize(
+    ("window_size", "size", "block"),
+    [
+        ((None, 2), (8, 6), (3, 16, 16)),  # stripes are as high as the map
+        ((None, None), (8, 6), (1, 48, 48)),
+        ((1, 7), (1, 14), (2, 7, 7)),
+        ((7, 7), (5, 6), (2, 25, 25)),  # Swin's rule for square windows
+    ],
+)
+def test_small_maps_shrink_no_other_window(window_size, size, block):
+    layer = make(dict(position_bias=None), connectivity="window", kernel_size=window_size,
+                 map_size=None)  # fmt: skip
+    assert layer.connectivity.block_shape(*size) == block
+
+
+def test_stripes_on_a_square_map_shift():
+    flags = dict(connectivity="window", kernel_size=(None, 4), shift=(0, 2), map_size=None)
+    stripes = make(dict(position_bias=None), **flags).connectivity
+    assert stripes.across_seam(8, 8) is not None
+
+
 def test_other_sources_over_one_and_three_axes(rng):
     for dynamic, flags, size in (
         ("centre", dict(kernel_size=(4,), causal=True, groups=2), (9,)),

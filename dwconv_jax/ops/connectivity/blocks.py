@@ -95,8 +95,8 @@ class Window(Blocks):
           window_size: along each axis; None for the whole axis.
           shift: positions to roll each axis by; smaller than the window.
           shrink: whether windows shrink, and do not shift, where the map is no larger than they
-            are. Two axes shrink together, to the shorter side of the map, as in Swin's classifiers;
-            other numbers of axes each for itself, as in Video Swin.
+            are. Square windows shrink to the shorter side of the map, as in Swin's classifiers;
+            others along each axis for itself, as in Video Swin.
 
         Raises:
           UserError: for a shift that is not smaller than the window.
@@ -128,10 +128,11 @@ class Window(Blocks):
         spans = [w or n for w, n in zip(self.window_size, size, strict=True)]
         lengths, shifts = list(spans), list(self.shift)
         if self.shrink:
+            square = len(size) == 2 and self.fixed_blocks and len(set(spans)) == 1
             for i, (n, span) in enumerate(zip(size, spans, strict=True)):
-                side, most = (min(size), max(spans)) if len(size) == 2 else (n, span)
-                if side <= most:
-                    lengths[i], shifts[i] = min(span, side), 0
+                side = min(size) if square else n
+                if side <= span:
+                    lengths[i], shifts[i] = side, 0
         return [
             Cut(-(-n // length), length, span, shift)
             for n, length, span, shift in zip(size, lengths, spans, shifts, strict=True)
