@@ -6,6 +6,7 @@ The functions and modules are those of NATTEN 0.21, without the arguments that t
 The modules also take the `rel_pos_bias` and `attn_drop` of releases up to 0.17.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,64 +24,49 @@ from dwconv_jax.ops.connectivity import Size, Sliding
 Causal = bool | tuple[bool, ...]
 
 
-def na1d(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    kernel_size: int | Size,
-    stride: int | Size = 1,
-    dilation: int | Size = 1,
-    is_causal: Causal = False,
-    scale: float | None = None,
-    additional_keys: jax.Array | None = None,
-    additional_values: jax.Array | None = None,
-    return_lse: bool = False,
-) -> Any:
-    """`ops.neighborhood_attention` of sequences, `[B, L, heads, D]`."""
-    return _attend(1, **locals())
+def _over(num_axes: int, shape: str) -> Callable[..., Any]:
+    """NATTEN's function for maps of that many axes."""
 
-
-def na2d(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    kernel_size: int | Size,
-    stride: int | Size = 1,
-    dilation: int | Size = 1,
-    is_causal: Causal = False,
-    scale: float | None = None,
-    additional_keys: jax.Array | None = None,
-    additional_values: jax.Array | None = None,
-    return_lse: bool = False,
-) -> Any:
-    """`ops.neighborhood_attention` of maps, `[B, H, W, heads, D]`."""
-    return _attend(2, **locals())
-
-
-def na3d(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    kernel_size: int | Size,
-    stride: int | Size = 1,
-    dilation: int | Size = 1,
-    is_causal: Causal = False,
-    scale: float | None = None,
-    additional_keys: jax.Array | None = None,
-    additional_values: jax.Array | None = None,
-    return_lse: bool = False,
-) -> Any:
-    """`ops.neighborhood_attention` of volumes or video, `[B, D, H, W, heads, D]`."""
-    return _attend(3, **locals())
-
-
-def _attend(num_axes: int, query: jax.Array, **arguments: Any) -> Any:
-    if query.ndim != num_axes + 3:
-        raise UserError(
-            f"query of na{num_axes}d must have {num_axes + 3} axes, [B, *spatial, heads, D], got "
-            f"shape {[*query.shape]}"
+    def attend(
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        kernel_size: int | Size,
+        stride: int | Size = 1,
+        dilation: int | Size = 1,
+        is_causal: Causal = False,
+        scale: float | None = None,
+        additional_keys: jax.Array | None = None,
+        additional_values: jax.Array | None = None,
+        return_lse: bool = False,
+    ) -> Any:
+        if query.ndim != num_axes + 3:
+            raise UserError(
+                f"query of na{num_axes}d must have {num_axes + 3} axes, [B, *spatial, heads, D], "
+                f"got shape {[*query.shape]}"
+            )
+        return attention.neighborhood_attention(
+            query,
+            key,
+            value,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            is_causal=is_causal,
+            scale=scale,
+            additional_keys=additional_keys,
+            additional_values=additional_values,
+            return_lse=return_lse,
         )
-    return attention.neighborhood_attention(query, **arguments)
+
+    attend.__name__ = attend.__qualname__ = f"na{num_axes}d"
+    attend.__doc__ = f"`ops.neighborhood_attention` of `{shape}`."
+    return attend
+
+
+na1d = _over(1, "[B, L, heads, D]")
+na2d = _over(2, "[B, H, W, heads, D]")
+na3d = _over(3, "[B, D, H, W, heads, D]")
 
 
 class _NeighborhoodAttention(nnx.Module):

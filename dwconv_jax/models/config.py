@@ -1,7 +1,6 @@
 """What a backbone can be built with, whatever its family."""
 
 import dataclasses
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.ops.connectivity.sizes import at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class BackboneConfig:
 
 def check_int(name: str, value: Any, minimum: int) -> None:
     """Raises a UserError unless `value` is an int of at least the minimum."""
-    if not isinstance(value, numbers.Integral) or value < minimum:
+    if not at_least(minimum)(value):
         raise UserError(f"{name} must be an int >= {minimum}, got {value!r}")
 
 

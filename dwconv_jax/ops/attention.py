@@ -19,9 +19,9 @@ from dwconv_jax.ops.connectivity import Border, Size, Sliding
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("kernel_size", "dilation", "stride", "is_causal", "border", "scale", "return_lse"),
+        "kernel_size", "dilation", "stride", "is_causal", "border", "scale", "return_lse"
     ),
-)
+)  # fmt: skip
 def neighborhood_attention(
     query: jax.Array,
     key: jax.Array,

@@ -184,6 +184,11 @@ class Sliding(Product):
         )
 
     @property
+    def shares_keys(self) -> bool:
+        """Whether all positions of a block see the same ones."""
+        return not any(axis.causal and axis.stride > 1 for axis in self.along)
+
+    @property
     def size_independent(self) -> bool:
         """Whether a position sees the same ones wherever the map ends, but for those beyond."""
         return all(

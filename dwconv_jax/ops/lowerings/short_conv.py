@@ -13,6 +13,7 @@ from jax import export, lax
 from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.ops.lowerings.cpu import short_conv as cpu_short_conv
 from dwconv_jax.ops.lowerings.linear_map import linear_map
+from dwconv_jax.ops.lowerings.per_position import spread
 
 
 class Inputs(NamedTuple):
@@ -115,7 +116,7 @@ def _shifted_sum(inputs: Inputs, visible: jax.Array | None, *, silu: bool) -> ja
         token = jnp.concatenate([state[:, tap:], x], axis=1)[:, :length].astype(wide)
         if visible is not None:
             token = jnp.where(visible[..., None] >= taps - tap, token, 0)
-        total += _spread(kernel[:, :, tap].astype(wide), channels) * token
+        total += spread(kernel[:, :, tap].astype(wide), channels) * token
     return (jax.nn.silu(total) if silu else total).astype(x.dtype)
 
 
@@ -124,10 +125,3 @@ def _derived_gradients(
 ) -> Inputs:
     shifted = functools.partial(_shifted_sum, visible=visible, silu=silu)
     return jax.vjp(shifted, inputs)[1](g)[0]
-
-
-def _spread(weights: jax.Array, channels: int) -> jax.Array:
-    """Repeats the weights of groups, `[..., G]`, for their channels: `[..., C]`."""
-    groups = weights.shape[-1]
-    shape = (*weights.shape, channels // groups)
-    return jnp.broadcast_to(weights[..., None], shape).reshape(*weights.shape[:-1], channels)

@@ -50,6 +50,5 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:
 
 def _in_large_blocks(connectivity: Sliding) -> bool:
     """Whether blocks see little more than themselves, and all their positions the same."""
-    shared = not any(axis.causal and axis.stride > 1 for axis in connectivity.along)
     gathered = math.prod(connectivity.kernel_size) / math.prod(connectivity.stride)
-    return shared and gathered <= _MOST_GATHERED
+    return connectivity.shares_keys and gathered <= _MOST_GATHERED

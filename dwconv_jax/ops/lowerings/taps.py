@@ -41,9 +41,9 @@ def merge(blocks: jax.Array, connectivity: Sliding, size: Size) -> jax.Array:
 def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:
     """Mixes `x` `[B, *spatial, C]` by `weights` `[B or 1, N or 1, Q, K, G]`."""
     batch, *size, channels = x.shape
-    hidden = connectivity.hidden(*size)
-    if hidden is not None and hidden.shape[1] > 1:  # keys that only some queries of a block see
-        weights = jnp.where(hidden[None, ..., None], jnp.zeros((), weights.dtype), weights)
+    if not connectivity.shares_keys:
+        unseen = connectivity.neighbours(*size) < 0
+        weights = jnp.where(unseen[None, ..., None], jnp.zeros((), weights.dtype), weights)
     views = _Views(x, connectivity)
     wide = jnp.promote_types(x.dtype, jnp.float32)
 
