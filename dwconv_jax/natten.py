@@ -120,7 +120,7 @@ class _NeighborhoodAttention(nnx.Module):
           UserError: for an illegal argument.
         """
         check_groups(num_heads, embed_dim, "num_heads")
-        if not isinstance(kernel_size, tuple):
+        if not isinstance(kernel_size, (tuple, list)):
             kernel_size = (kernel_size,) * self.num_axes
         self.connectivity = Sliding(
             kernel_size, dilation, stride=stride, border="clamp", causal=is_causal

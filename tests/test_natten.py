@@ -66,6 +66,11 @@ def test_functions_take_nattens_arguments_in_its_order(rng):
         natten.na2d(q, k, v, 3)
 
 
+def test_sizes_may_be_lists():
+    one, other = (natten.NeighborhoodAttention2D(8, 2, k, rngs=nnx.Rngs(0)) for k in (3, [3, 3]))
+    assert one.connectivity == other.connectivity
+
+
 def test_dropout_follows_the_mode():
     layer = natten.NeighborhoodAttention1D(8, 2, 3, attn_drop=0.5, proj_drop=0.5, rngs=nnx.Rngs(0))
     x = jnp.ones((1, 5, 8))
