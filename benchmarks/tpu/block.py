@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from benchmarks.stages import KERNEL
+from dwconv_jax.models import BackboneConfig
 from dwconv_jax.models.block import BlockSpec
 from dwconv_jax.models.families.dwnet import DWBlock
 
@@ -11,14 +12,6 @@ from dwconv_jax.models.families.dwnet import DWBlock
 def make_block(channels: int, lowering: str, mlp_ratio: float) -> DWBlock:
     """A block in bfloat16 with static weights, mixed by `lowering`."""
     mixer = dict(connectivity="sliding", kernel_size=KERNEL, dynamic="none", lowering=lowering)
-    spec = BlockSpec(
-        channels,
-        mixer,
-        mlp_ratio=mlp_ratio,
-        drop_path_rate=0.0,
-        batch_norm_group_size=None,
-        pad_to_window=False,
-        squeeze_excitation=False,
-        dtypes=dict(dtype=jnp.bfloat16),
-    )
+    config = BackboneConfig(mlp_ratio=mlp_ratio, dtype=jnp.bfloat16)
+    spec = BlockSpec(config=config, in_features=channels, features=channels, mixer=mixer)
     return DWBlock(spec, rngs=nnx.Rngs(0))

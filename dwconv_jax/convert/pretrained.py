@@ -4,16 +4,17 @@ import os
 import re
 from typing import Any, TypeVar
 
+import numpy as np
 from etils import epath
 
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, variables
 from dwconv_jax.convert.torch_files import read_state_dict
-from dwconv_jax.convert.weights import load_torch, to_torch
+from dwconv_jax.convert.weights import find_layout, load_torch
 from dwconv_jax.models import Model
+from dwconv_jax.models.torch_layout import Entry
 
-# What a classifier and a backbone for dense prediction do not share, in PyTorch's names and ours.
-_CLASSIFIER_ONLY = re.compile(r"(norm|head)[./]")
-_DENSE_ONLY = re.compile(r"norm\d\.|output_norms/")
+# Our names of what a classifier has beyond a backbone.
+_CLASSIFIER_ONLY = re.compile(r"(norm|neck|head)/")
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -42,8 +43,15 @@ def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool
     found = read_weights(path) if in_orbax else read_state_dict(path)
     if any(name.startswith(("backbone.", "backbone/")) for name in found):
         return load(model, found, strict=strict)
-    shared = {name: value for name, value in found.items() if not _CLASSIFIER_ONLY.match(name)}
-    own: dict[str, Any] = variables(backbone) if in_orbax else to_torch(backbone)
-    shared |= {name: own[name][...] for name in own if _DENSE_ONLY.match(name)}
+    if in_orbax:
+        own, classifier_only = variables(backbone), _CLASSIFIER_ONLY
+    else:
+        layout = find_layout(backbone, found)
+        items = backbone.torch_layout(layout=layout)
+        own = {item.name: item.variable for item in items if isinstance(item, Entry)}
+        classifier_only = backbone.torch_names(layout).top_names
+    shared = {name: value for name, value in found.items() if not classifier_only.match(name)}
+    dense_only = {id(variable) for variable in variables(backbone.output_norms).values()}
+    shared |= {name: np.asarray(v[...]) for name, v in own.items() if id(v) in dense_only}
     load(backbone, shared, strict=strict)
     return model

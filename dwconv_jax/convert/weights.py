@@ -1,7 +1,7 @@
 """PyTorch weights into a model and out of it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -10,6 +10,7 @@ from dwconv_jax.convert.fit import fit
 from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import DenseBackbone, Model
+from dwconv_jax.models.family import TorchLayout
 from dwconv_jax.models.torch_layout import Buffer, Entry
 from dwconv_jax.ops.checks import check_choice
 
@@ -26,7 +27,9 @@ def load_torch(
     strict: bool = True,
     head: Literal["load", "skip"] = "load",
 ) -> ModelT:
-    """Loads the authors' (or Swin's official) PyTorch weights into a model, in place.
+    """Loads PyTorch weights into a model, in place.
+
+    The names tell whose they are, where a family has several layouts (timm's and the authors').
 
     Args:
       model: what the weights belong to, with or without a head; may be abstract (`nnx.eval_shape`).
@@ -48,7 +51,7 @@ def load_torch(
         found, origin = {name: _to_numpy(tensor) for name, tensor in source.items()}, "state dict"
     else:
         found, origin = read_state_dict(source), str(source)
-    items = list(model.torch_layout())
+    items = list(model.torch_layout(layout=find_layout(model, found)))
     entries = {item.name: item for item in items if isinstance(item, Entry)}
     buffers = {item.name: item for item in items if isinstance(item, Buffer)}
     weights = {name: v for name, v in found.items() if not name.endswith(_COMPUTED)}
@@ -66,12 +69,29 @@ def load_torch(
     return model
 
 
-def to_torch(model: Model | DenseBackbone, image_size: int = 224) -> dict[str, np.ndarray]:
-    """The model's weights as a state dict that the authors' code loads; inverse of `load_torch`.
+def find_layout(model: Model | DenseBackbone, names: Collection[str]) -> str:
+    """The layout of PyTorch checkpoints that has most of the names of a state dict.
+
+    Raises:
+      UserError: for a model that no PyTorch code has.
+    """
+    layouts = _layouts(model)
+    if not layouts:
+        raise UserError("this model's family has no PyTorch layout")
+    return max(
+        layouts, key=lambda layout: sum(i.name in names for i in model.torch_layout(layout=layout))
+    )
+
+
+def to_torch(
+    model: Model | DenseBackbone, image_size: int = 224, layout: str | None = None
+) -> dict[str, np.ndarray]:
+    """The model's weights as a state dict for PyTorch code; inverse of `load_torch`.
 
     Args:
       model: a model whose family has a PyTorch layout.
       image_size: what a Swin classifier is for: its state dict holds attention masks of that size.
+      layout: "timm" or "official", where a family has both; None for its first.
 
     Returns:
       PyTorch's names to arrays in PyTorch's layout; batch norms count 0 batches, which PyTorch
@@ -80,7 +100,14 @@ def to_torch(model: Model | DenseBackbone, image_size: int = 224) -> dict[str, n
     Raises:
       UserError: for a mixer that the authors' code does not have.
     """
-    return {item.name: item.read() for item in list(model.torch_layout(image_size))}
+    if layout is not None:
+        check_choice("layout", layout, tuple(_layouts(model)))
+    return {item.name: item.read() for item in list(model.torch_layout(image_size, layout))}
+
+
+def _layouts(model: Model | DenseBackbone) -> dict[str, TorchLayout]:
+    backbone: Any = getattr(model, "backbone", model)
+    return dict(backbone.torch_layouts)
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:

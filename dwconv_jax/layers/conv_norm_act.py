@@ -1,4 +1,4 @@
-"""Convolution, batch norm and ReLU, for the heads of dense prediction."""
+"""Convolution, batch norm and activation."""
 
 import functools
 from typing import Any
@@ -31,15 +31,44 @@ def convolve(
 
 
 class ConvNormAct(nnx.Module):
-    """Convolution without bias, batch norm, ReLU."""
+    """Convolution without bias, batch norm, activation (ReLU by default)."""
 
     def __init__(
-        self, in_features: int, features: int, kernel_size: int, *, rngs: nnx.Rngs, **dtypes: Any
+        self,
+        in_features: int,
+        features: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: str | int | None = None,
+        activation: str | None = "relu",
+        epsilon: float = 1e-5,
+        group_size: int | None = None,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
     ):
+        """Creates the layer.
+
+        Args:
+          in_features: channels of the input.
+          features: channels of the output.
+          kernel_size: of both axes.
+          stride: of both axes.
+          padding: "SAME" as in JAX and TensorFlow, or positions on every side; None for
+            `kernel_size // 2`, PyTorch's usual choice.
+          activation: a function of `jax.nn` by name; None for none.
+          epsilon: of the norm.
+          group_size: see `BatchNorm`.
+          rngs: initialization keys.
+          **dtypes: `dtype` and `param_dtype`.
+        """
+        self.activation, self.out_features = activation, features
         self.conv = nnx.Conv(
             in_features,
             features,
             (kernel_size, kernel_size),
+            strides=stride,
+            padding=kernel_size // 2 if padding is None else padding,
             use_bias=False,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             promote_dtype=keep_input_dtype,
@@ -47,13 +76,20 @@ class ConvNormAct(nnx.Module):
             rngs=rngs,
             **dtypes,
         )
-        self.norm: Any = BatchNorm(features, **dtypes)
+        self.norm: Any = BatchNorm(features, epsilon=epsilon, group_size=group_size, **dtypes)
 
     def __call__(
         self, x: jax.Array, train: bool | None, valid: jax.Array | None = None
     ) -> jax.Array:
-        """`[B, H, W, C_in]` to `[B, H, W, C]`; for `valid` see `BatchNorm`."""
-        return jax.nn.relu(self.norm(self.conv(x), train, valid))
+        """`[B, H, W, C_in]` to `[B, H / stride, W / stride, C]`, rounded as padding has it.
+
+        Args:
+          x: `[B, H, W, C_in]`.
+          train: see `BatchNorm`.
+          valid: of the output; see `BatchNorm`.
+        """
+        y = self.norm(self.conv(x), train, valid)
+        return y if self.activation is None else getattr(jax.nn, self.activation)(y)
 
     def fold_norms(self) -> None:
         """Makes the norm part of the convolution; for inference alone."""

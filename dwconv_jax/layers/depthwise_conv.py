@@ -1,6 +1,8 @@
 """Depth-wise convolution as a module."""
 
 import math
+import typing
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +11,16 @@ from flax.typing import Dtype
 
 from dwconv_jax import ops
 from dwconv_jax.layers.initializers import conv_init
-from dwconv_jax.ops.connectivity import Border, Size, Sliding
+from dwconv_jax.ops.checks import check_choice
+from dwconv_jax.ops.connectivity import Border, Size, Sliding, per_axis
+
+Padding = Literal["SAME", "SYMMETRIC"]
 
 
 class DepthwiseConv(nnx.Module):
     """`nnx.Conv(features, features, feature_group_count=features)`, fast on CPU too.
 
-    Over one, two or three axes; stride 1 and same size; initialized as PyTorch's `Conv2d`.
+    Over one, two or three axes; initialized as PyTorch's `Conv2d`.
     """
 
     def __init__(
@@ -23,6 +28,8 @@ class DepthwiseConv(nnx.Module):
         features: int,
         kernel_size: int | Size,
         *,
+        stride: int | Size = 1,
+        padding: Padding = "SAME",
         dilation: int | Size = 1,
         border: Border | tuple[Border, ...] = "zero",
         causal: bool | tuple[bool, ...] = False,
@@ -36,6 +43,9 @@ class DepthwiseConv(nnx.Module):
         Args:
           features: channels.
           kernel_size: of the kernel, an int for two axes, or a tuple with one for each.
+          stride: positions between outputs.
+          padding: where a stride begins: as with "SAME" in JAX and TensorFlow, or "SYMMETRIC", as
+            with `padding=kernel_size // 2` in PyTorch. Without a stride both keep the size.
           dilation: positions between taps.
           border: what lies beyond the map; see `ops.Sliding`.
           causal: whether positions see only themselves and those before them.
@@ -47,9 +57,11 @@ class DepthwiseConv(nnx.Module):
         Raises:
           UserError: for an illegal value; see `ops.Sliding`.
         """
+        check_choice("padding", padding, typing.get_args(Padding))
         self.connectivity = Sliding(kernel_size, dilation, border=border, causal=causal)
-        self.dtype = dtype
+        self.dtype, self.padding = dtype, padding
         size = self.connectivity.kernel_size
+        self.stride = per_axis("stride", stride, 1, len(size))
         init = conv_init(math.prod(size))
         self.kernel = nnx.Param(init(rngs.params(), (*size, features), param_dtype))
         self.bias = nnx.data(
@@ -57,7 +69,10 @@ class DepthwiseConv(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, *spatial, features]` to the same, in `dtype` or that of `x`."""
+        """`[B, *spatial, features]` to `[B, *ceil(spatial / stride), features]`.
+
+        The dtype of the result is the layer's, or that of `x`.
+        """
         x = x.astype(self.dtype or x.dtype)
         sliding = self.connectivity
         y = ops.depthwise_conv(
@@ -67,6 +82,23 @@ class DepthwiseConv(nnx.Module):
             border=sliding.border,
             causal=sliding.causal,
         )
+        if any(step > 1 for step in self.stride):
+            y = y[(slice(None), *map(slice, self._first(x.shape), x.shape[1:-1], self.stride))]
         if self.bias is None:
             return y
         return y + jnp.expand_dims(self.bias[...].astype(y.dtype), range(y.ndim - 1))
+
+    def _first(self, shape: Size) -> Size:
+        """The position of the first output on each axis."""
+        if self.padding == "SYMMETRIC":
+            return (0,) * len(self.stride)
+        reaches = [
+            d * (k - 1)
+            for d, k in zip(self.connectivity.dilation, self.connectivity.kernel_size, strict=True)
+        ]
+        # "SAME" pads by what the last output needs, half of it (rounded down) on the left.
+        pads = [
+            max((-(-n // s) - 1) * s + reach + 1 - n, 0)
+            for n, s, reach in zip(shape[1:-1], self.stride, reaches, strict=True)
+        ]
+        return tuple(reach // 2 - pad // 2 for reach, pad in zip(reaches, pads, strict=True))

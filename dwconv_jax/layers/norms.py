@@ -145,9 +145,9 @@ class BatchNorm(nnx.Module):
 class LayerNorm(nnx.LayerNorm):
     """`nnx.LayerNorm` with PyTorch's epsilon, called like `BatchNorm`."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
+    def __init__(self, features: int, *, epsilon: float = 1e-5, rngs: nnx.Rngs, **dtypes: Any):
         super().__init__(
-            features, epsilon=1e-5, promote_dtype=keep_input_dtype, rngs=rngs, **dtypes
+            features, epsilon=epsilon, promote_dtype=keep_input_dtype, rngs=rngs, **dtypes
         )
 
     def __call__(  # type: ignore[override]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import linear, pointwise
 from dwconv_jax.layers.norms import LayerNorm
 from dwconv_jax.ops.sharding import Axes, by_xla, split_of
@@ -27,8 +28,11 @@ class PatchEmbed(nnx.Module):
         self.proj = pointwise(patch_size**2 * in_channels, features, rngs=rngs, **dtypes)
         self.norm = LayerNorm(features, rngs=rngs, **dtypes)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
+    ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / p), ceil(W / p), features]`."""
+        del train, canvas
         p = self.patch_size
 
         def cut(x: jax.Array) -> jax.Array:
@@ -41,14 +45,20 @@ class PatchEmbed(nnx.Module):
 
 
 class PatchMerging(nnx.Module):
-    """Halves the map and doubles the channels: 2x2 neighbors, layer norm, linear without bias."""
+    """Halves the map, and doubles the channels by default: 2x2 neighbors, layer norm, linear."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
+    def __init__(
+        self, features: int, out_features: int | None = None, *, rngs: nnx.Rngs, **dtypes: Any
+    ):
+        out_features = 2 * features if out_features is None else out_features
         self.norm = LayerNorm(4 * features, rngs=rngs, **dtypes)
-        self.reduction = linear(4 * features, 2 * features, use_bias=False, rngs=rngs, **dtypes)
+        self.reduction = linear(4 * features, out_features, use_bias=False, rngs=rngs, **dtypes)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), 2 C]`."""
+    def __call__(
+        self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
+    ) -> jax.Array:
+        """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), out_features]`."""
+        del train, canvas
         return self.reduction(self.norm(by_xla(_merge_neighbors, x, split=_images_of(x))))
 
 

@@ -10,33 +10,40 @@ from flax import nnx
 from dwconv_jax.layers import LocallyConnected, Mlp, SqueezeExcitation
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.patches import pad_to_multiple
-from dwconv_jax.models.torch_layout import Layout
+from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.ops.connectivity import Pair, as_pair
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockSpec:
     """What a block is built from.
 
     Attributes:
-      features: channels `C`.
+      config: of the backbone.
+      stage: the block's stage, counted from 0.
+      index: its place in the stage, counted from 0.
+      in_features: channels of its input.
+      features: channels `C` of its output; those of the input unless the block downsamples.
+      stride: of its output over its input.
       mixer: flags of its `LocallyConnected` layer.
-      mlp_ratio: width of the MLP's hidden layer over `C`.
       drop_path_rate: of stochastic depth.
-      batch_norm_group_size: see `BatchNorm`.
       pad_to_window: whether the map is zero-padded to a multiple of the window around the layer.
-      squeeze_excitation: whether a gate for channels follows the layer.
-      dtypes: `dtype` of the computation and `param_dtype`.
     """
 
+    config: BackboneConfig
+    stage: int = 0
+    index: int = 0
+    in_features: int
     features: int
+    stride: int = 1
     mixer: Mapping[str, Any]
-    mlp_ratio: float
-    drop_path_rate: float
-    batch_norm_group_size: int | None
-    pad_to_window: bool
-    squeeze_excitation: bool
-    dtypes: Mapping[str, Any]
+    drop_path_rate: float = 0.0
+    pad_to_window: bool = False
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """`dtype` of the computation and `param_dtype`, as arguments of layers."""
+        return self.config.dtypes
 
     @property
     def map_multiple(self) -> Pair:
@@ -44,57 +51,39 @@ class BlockSpec:
         kernel_size = self.mixer["kernel_size"]
         return as_pair("kernel_size", kernel_size, 1) if self.pad_to_window else (1, 1)
 
-    def make_mixer(self, rngs: nnx.Rngs) -> LocallyConnected:
-        """The locally connected layer."""
+    def make_mixer(self, rngs: nnx.Rngs, **flags: Any) -> LocallyConnected:
+        """The locally connected layer, with some flags other than the specification's."""
         return LocallyConnected(
-            self.features,
-            batch_norm_group_size=self.batch_norm_group_size,
-            shrink_windows=not self.pad_to_window,
+            **{
+                "features": self.features,
+                "batch_norm_group_size": self.config.batch_norm_group_size,
+                "shrink_windows": not self.pad_to_window,
+                **self.dtypes,
+                **self.mixer,
+                **flags,
+            },
             rngs=rngs,
-            **self.dtypes,
-            **self.mixer,
         )
 
     def make_gate(self, rngs: nnx.Rngs) -> Any:
         """The gate for channels, or None."""
-        if not self.squeeze_excitation:
+        if not self.config.squeeze_excitation:
             return nnx.data(None)
         return SqueezeExcitation(self.features, rngs=rngs, **self.dtypes)
 
     def make_mlp(self, rngs: nnx.Rngs) -> Mlp:
         """The MLP."""
-        hidden = int(self.features * self.mlp_ratio)
-        return Mlp(self.features, hidden, rngs=rngs, **self.dtypes)
+        ratio = self.config.at_stage("mlp_ratio", self.config.mlp_ratio, self.stage)
+        return Mlp(self.features, int(self.features * ratio), rngs=rngs, **self.dtypes)
 
 
 class Block(Protocol):
     """A block of a backbone: a Flax module."""
 
-    def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs) -> None: ...
-
     def __call__(
         self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None, canvas: Canvas
-    ) -> Any:
-        """`[B, H, W, C]` to `[B, H, W, C]`."""
-        ...
-
-    @staticmethod
-    def make_output_norm(
-        features: int, *, group_size: int | None, rngs: nnx.Rngs, **dtypes: Any
-    ) -> nnx.Module:
-        """The norm of a stage's output in dense prediction, called as `BatchNorm` is."""
-        ...
-
-    def torch_layout(self, name: str, side: int) -> Layout:
-        """The block's entries in the authors' checkpoints, under a name.
-
-        Args:
-          name: of the block.
-          side: of the square map that the checkpoint is for; 0 where it holds nothing for one size.
-
-        Raises:
-          UserError: for a layer that the authors' code does not have.
-        """
+    ) -> jax.Array:
+        """`[B, H, W, C_in]` to `[B, ceil(H / s), ceil(W / s), C]`; `canvas` is that of `x`."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Image classification: the backbone, a final norm, the mean over positions, a linear head."""
+"""Image classification: a backbone, a final norm, the mean over positions, a linear head."""
 
 import dataclasses
 import re
@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.layers import LayerNorm, linear
+from dwconv_jax.layers import linear
 from dwconv_jax.models import torch_layout
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import Block
 from dwconv_jax.models.config import BackboneConfig, check_int
+from dwconv_jax.models.family import Family
 from dwconv_jax.models.head import Head
 
 
@@ -38,25 +38,36 @@ class Classifier(Backbone):
 
     Config = ClassifierConfig
     HEAD = Head(
-        names=re.compile(r"head[./]"),
-        last_biases=("head.bias", "head/bias"),
+        names=re.compile(r"(head|head\.fc|fc|_fc|classifier)[./](weight|bias|kernel)\b"),
+        last_biases=(
+            "head.bias",
+            "head.fc.bias",
+            "fc.bias",
+            "_fc.bias",
+            "classifier.bias",
+            "head/bias",
+        ),
     )
 
     def __init__(
         self,
-        block: type[Block],
+        family: Family,
         mixer: Mapping[str, Any],
         config: ClassifierConfig,
         *,
         rngs: nnx.Rngs,
     ):
         """Builds the backbone (see `Backbone`) and a head of `num_classes` outputs."""
-        super().__init__(block, mixer, config, rngs=rngs)
+        super().__init__(family, mixer, config, rngs=rngs)
         self.num_classes = config.num_classes
-        self.norm = LayerNorm(self.widths[-1], rngs=rngs, **config.dtypes)
-        self.head = nnx.data(None)
+        width = self.widths[-1]
+        self.norm: Any = nnx.data(family.norm and family.norm(width, config, rngs=rngs))
+        width = getattr(self.norm, "out_features", width)
+        self.neck: Any = nnx.data(family.neck and family.neck(width, config, rngs=rngs))
+        width = getattr(self.neck, "out_features", width)
+        self.head: Any = nnx.data(None)
         if config.num_classes:
-            self.head = linear(self.widths[-1], config.num_classes, rngs=rngs, **config.dtypes)
+            self.head = linear(width, config.num_classes, rngs=rngs, **config.dtypes)
 
     def __call__(
         self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None
@@ -72,20 +83,15 @@ class Classifier(Backbone):
         Returns:
           float32 `[B, num_classes]`; `[B, C]` of the last stage if `num_classes` is 0.
         """
-        x = self.norm(self.features(images, train, rngs)[-1])
+        x = self.features(images, train, rngs)[-1]
+        x = x if self.norm is None else self.norm(x, train)
         pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+        pooled = pooled if self.neck is None else self.neck(pooled, train)
         return (pooled if self.head is None else self.head(pooled)).astype(jnp.float32)
 
-    def torch_layout(self, image_size: int | None = 224) -> torch_layout.Layout:
-        """The entries of the authors' checkpoints, in their order.
-
-        Args:
-          image_size: of Swin's attention masks, which its state dict holds for one size.
-
-        Raises:
-          UserError: for a mixer that the authors' code does not have.
-        """
-        yield from super().torch_layout(image_size)
-        yield from torch_layout.norm(self.norm, "norm")
-        if self.head is not None:
-            yield from torch_layout.linear(self.head, "head")
+    def torch_layout(
+        self, image_size: int | None = 224, layout: str | None = None
+    ) -> torch_layout.Layout:
+        """The entries of PyTorch checkpoints, in their order; see `Backbone.torch_layout`."""
+        yield from super().torch_layout(image_size, layout)
+        yield from self.torch_names(layout).top(self)

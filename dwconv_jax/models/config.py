@@ -16,13 +16,13 @@ class BackboneConfig:
     """The overrides of `create_model` that concern the backbone.
 
     Attributes:
-      embed_dim: channels of the first stage; stage `i` has `embed_dim * 2**i`.
+      embed_dim: channels of the first stage, which double with every stage; or those of each.
       depths: blocks of each stage.
       window_size: kernel or window size, one or one for each stage.
-      mlp_ratio: width of the MLP's hidden layer over its input's.
+      mlp_ratio: width of the MLP's hidden layer over its input's, one or one for each stage.
       drop_path_rate: stochastic depth at the last block; it grows linearly from 0.
       in_channels: channels of the images.
-      patch_size: stride of the first stage.
+      patch_size: stride of the stem.
       image_size: needed where the mixer's parameters depend on the map's size.
       batch_norm_group_size: see `BatchNorm`.
       remat: whether gradients keep only the inputs of blocks and recompute what is inside: less
@@ -32,10 +32,10 @@ class BackboneConfig:
       param_dtype: of the parameters.
     """
 
-    embed_dim: int = 96
+    embed_dim: int | Sequence[int] = 96
     depths: Sequence[int] = (2, 2, 6, 2)
     window_size: int | Sequence[int] = 7
-    mlp_ratio: float = 4.0
+    mlp_ratio: float | Sequence[float] = 4.0
     drop_path_rate: float = 0.0
     in_channels: int = 3
     patch_size: int = 4
@@ -48,14 +48,17 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         """Raises a UserError that names the first field outside its range."""
-        for name in ("embed_dim", "in_channels", "patch_size"):
+        for name in ("in_channels", "patch_size"):
             check_int(name, getattr(self, name), 1)
         if not isinstance(self.depths, (tuple, list)) or not self.depths:
             raise UserError(f"depths must be one int for each stage, got {self.depths!r}")
         for depth in self.depths:
             check_int("each of depths", depth, 0)
-        if not isinstance(self.mlp_ratio, (int, float)) or self.mlp_ratio <= 0:
-            raise UserError(f"mlp_ratio must be a number above 0, got {self.mlp_ratio!r}")
+        for stage in range(len(self.depths)):
+            check_int("embed_dim", self.at_stage("embed_dim", self.embed_dim, stage), 1)
+            ratio = self.at_stage("mlp_ratio", self.mlp_ratio, stage)
+            if not isinstance(ratio, (int, float)) or ratio <= 0:
+                raise UserError(f"mlp_ratio must be a number above 0, got {ratio!r}")
         check_rate("drop_path_rate", self.drop_path_rate)
         if self.batch_norm_group_size is not None:
             check_int("batch_norm_group_size", self.batch_norm_group_size, 1)
@@ -68,15 +71,16 @@ class BackboneConfig:
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each stage."""
-        return tuple(self.embed_dim * 2**i for i in range(len(self.depths)))
+        if isinstance(self.embed_dim, int):
+            return tuple(self.embed_dim * 2**i for i in range(len(self.depths)))
+        return tuple(self.embed_dim)
 
-    def map_size(self, stage: int) -> tuple[int, int] | None:
-        """Height and width of a stage's map, if `image_size` is given."""
+    def map_size(self, stride: int) -> tuple[int, int] | None:
+        """Height and width of a map at a stride, if `image_size` is given."""
         if self.image_size is None:
             return None
         size = self.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        stride = self.patch_size * 2**stage
         return -(-height // stride), -(-width // stride)
 
     def at_stage(self, name: str, value: Any, stage: int) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
@@ -18,10 +19,13 @@ from dwconv_jax.models.variant import Variant
 
 Model = Classifier | UPerNet | CascadeMaskRCNN
 
-# One line a family.
+FAMILIES = (dwnet, swin)
 VARIANTS: dict[str, Variant] = {
-    **dwnet.VARIANTS,
-    **swin.VARIANTS,
+    name: variant for family in FAMILIES for name, variant in family.VARIANTS.items()
+}
+# Other libraries' names of the same networks.
+ALIASES: dict[str, str] = {
+    alias: name for family in FAMILIES for alias, name in family.ALIASES.items()
 }
 
 
@@ -29,24 +33,26 @@ VARIANTS: dict[str, Variant] = {
 class TaskVariant:
     """A model for another task on the backbone of a named classifier.
 
-    `num_params` is exact for the classes of the data set of the paper's table.
+    `num_params` is exact for the classes of the data set of the paper's table; None if no paper has
+    the model.
     """
 
     model: type[UPerNet] | type[CascadeMaskRCNN]
     backbone: Variant
-    num_params: int
+    num_params: int | None
 
 
+_DENSE = {name: variant for name, variant in VARIANTS.items() if variant.family.dense}
 TASK_VARIANTS: dict[str, TaskVariant] = {
     **{
         f"upernet_{name}": TaskVariant(UPerNet, variant, variant.upernet_params)
-        for name, variant in VARIANTS.items()
+        for name, variant in _DENSE.items()
     },
     **{
         f"cascade_mask_rcnn_{name}": TaskVariant(
             CascadeMaskRCNN, variant, variant.cascade_mask_rcnn_params
         )
-        for name, variant in VARIANTS.items()
+        for name, variant in _DENSE.items()
     },
 }
 
@@ -82,13 +88,14 @@ def create_model(
     num_heads: int | Sequence[int] | None = None,
     channels_per_group: int | Sequence[int] | None = None,
     lowering: str | Sequence[str] | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
     rngs: nnx.Rngs,
     **overrides: Any,
 ) -> Model:
     """Builds a named model, with overrides.
 
     Args:
-      name: one of `list_models()`.
+      name: one of `list_models()`, or timm's name of one.
       num_classes: outputs of the head; 0 for a classifier without one; None for those of the data
         set that the model is known for (ImageNet's 1,000, ADE20K's 150, COCO's 80).
       mixer: flags of `LocallyConnected` in place of the variant's own, for the paper's ablations; a
@@ -97,6 +104,9 @@ def create_model(
       channels_per_group: channels that share a weight, likewise (i-dynamic variants).
       lowering: of every locally connected layer, or one for each stage; see
         `ops.locally_connected`.
+      pretrained: weights to load, a PyTorch or safetensors file, a checkpoint or a run's workdir; a
+        classifier's go into the backbone of other models. With `num_classes`, the head keeps its
+        initialization where the file has another number of classes.
       rngs: initialization keys.
       **overrides: fields of the model's config: see `BackboneConfig`, and for the other tasks
         `UPerNetConfig` and `CascadeMaskRCNNConfig`.
@@ -106,19 +116,18 @@ def create_model(
 
     Raises:
       UserError: for an unknown name or override, or flags that do not go together; it names the
-        legal ones.
+        legal ones. Likewise for weights that do not fit.
     """
     variant, model = find_variant(name)
-    if "pretrained" in overrides:
-        raise UserError(
-            "unknown override 'pretrained': create the model, then load released weights into it "
-            "by dwconv_jax.convert.load_torch(model, path)"
-        )
+    if not isinstance(pretrained, str | os.PathLike | None):
+        raise UserError(f"pretrained must be the path of weights or None, got {pretrained!r}")
     _check_names("override", overrides, [f.name for f in dataclasses.fields(model.Config)])
     if mixer is not None and not isinstance(mixer, Mapping):
         raise UserError(f"mixer must be a mapping of flags, got {mixer!r}")
     _check_names("mixer flag", mixer or {}, MixerFlags.__annotations__)
     flags = dict(variant.mixer if mixer is None else mixer)
+    if mixer is None and "window_size" in overrides:
+        flags.pop("kernel_size", None)
     for flag, value in dict(num_heads=num_heads, channels_per_group=channels_per_group).items():
         if value is None:
             continue
@@ -129,13 +138,20 @@ def create_model(
         flags["lowering"] = lowering
     if num_classes is not None:
         overrides["num_classes"] = num_classes
-    own: dict[str, Any] = dict(embed_dim=variant.embed_dim, depths=variant.depths)
+    own = dict(embed_dim=variant.embed_dim, depths=variant.depths, **variant.config)
     config: Any = model.Config(**(own | overrides))
-    return model(variant.block, flags, config, rngs=rngs)
+    built = model(variant.family, flags, config, rngs=rngs)
+    if pretrained is None:
+        return built
+    # Here, since `convert` knows the models.
+    from dwconv_jax.convert.pretrained import load_pretrained
+
+    return load_pretrained(built, pretrained, strict=num_classes is None)
 
 
 def find_variant(name: str) -> tuple[Variant, type[Model]]:
     """The backbone's variant and the class of a named model; UserError for an unknown name."""
+    name = ALIASES.get(name, name)
     _check_names("model", [name], list_models())
     if name in VARIANTS:
         return VARIANTS[name], Classifier

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dwconv_jax.models.block import Block
+from dwconv_jax.models.family import Family
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,25 +12,30 @@ class Variant:
     """One row of a family's table.
 
     Attributes:
-      block: what stands around the locally connected layer.
-      mixer: flags of that layer, each a value or a sequence with one for each stage.
-      embed_dim: channels of the first stage.
+      family: the parts of the backbone.
+      mixer: flags of the locally connected layer, each a value or a sequence with one for each
+        stage.
+      embed_dim: channels of the first stage, which double with every stage; or those of each.
       depths: blocks of each stage.
+      config: other fields of `BackboneConfig` in which the variant differs from its defaults.
+      image_size: of the images that it was published for.
       num_params: exact number of parameters with 1,000 classes.
-      gmacs: multiply-adds at 224x224 in units of 1e9, without norms and activations.
-      paper_params_m: the paper's rounded column, in millions.
-      paper_gflops: the paper's rounded column, in units of 1e9.
-      upernet_params: exact number of parameters of UPerNet on it, with ADE20K's 150 classes.
+      gmacs: multiply-adds at `image_size` in units of 1e9, without norms and activations.
+      accuracy: published top-1 accuracy on ImageNet-1K at `image_size`, in percent; None if none
+        is known.
+      upernet_params: exact number of parameters of UPerNet on it, with ADE20K's 150 classes; None
+        where no paper has it.
       cascade_mask_rcnn_params: likewise of Cascade Mask R-CNN, with COCO's 80 classes.
     """
 
-    block: type[Block]
+    family: Family
     mixer: Mapping[str, Any]
-    embed_dim: int
+    embed_dim: int | tuple[int, ...]
     depths: tuple[int, ...]
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    image_size: int = 224
     num_params: int
     gmacs: float
-    paper_params_m: int
-    paper_gflops: float
-    upernet_params: int
-    cascade_mask_rcnn_params: int
+    accuracy: float | None = None
+    upernet_params: int | None = None
+    cascade_mask_rcnn_params: int | None = None

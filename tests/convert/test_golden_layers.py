@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from dwconv_jax import LocallyConnected, ops
+from dwconv_jax.models import BackboneConfig
 from dwconv_jax.models.block import BlockSpec
 from dwconv_jax.models.families.dwnet import DWBlock, depthwise_layout
 from dwconv_jax.models.families.swin import SwinBlock, attention_layout
@@ -44,14 +45,10 @@ def load(items, tensors):
 
 def block_spec(features, mixer, mlp_ratio):
     return BlockSpec(
+        config=BackboneConfig(mlp_ratio=mlp_ratio),
+        in_features=features,
         features=features,
         mixer={"kernel_size": 7, **mixer},
-        mlp_ratio=mlp_ratio,
-        drop_path_rate=0,
-        batch_norm_group_size=None,
-        pad_to_window=False,
-        squeeze_excitation=False,
-        dtypes={},
     )
 
 

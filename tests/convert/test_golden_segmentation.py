@@ -13,7 +13,7 @@ from flax import nnx
 
 from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import BackboneConfig, DenseBackbone, create_model
-from dwconv_jax.models.families.dwnet import DWBlock
+from dwconv_jax.models.families import dwnet
 from dwconv_jax.tasks.segmentation.losses import segmentation_loss
 from tests import golden
 from tests.golden import assert_golden
@@ -48,7 +48,7 @@ def features(graph, state, images, train):
 def test_dense_backbone(backbones, name, dynamic):
     model = nnx.eval_shape(
         lambda: DenseBackbone(
-            DWBlock,
+            dwnet.FAMILY,
             dict(connectivity="sliding", dynamic=dynamic),
             BackboneConfig(embed_dim=12, depths=(1, 1, 1, 1)),
             rngs=nnx.Rngs(0),

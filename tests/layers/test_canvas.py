@@ -9,8 +9,7 @@ from flax import nnx
 from dwconv_jax.layers import BatchNorm, LocallyConnected
 from dwconv_jax.layers.canvas import WHOLE, Canvas, inside, roll_inside
 from dwconv_jax.models import BackboneConfig, DenseBackbone
-from dwconv_jax.models.families.dwnet import DWBlock
-from dwconv_jax.models.families.swin import SwinBlock
+from dwconv_jax.models.families import dwnet, swin
 from tests.numerics import assert_close
 
 
@@ -47,22 +46,22 @@ def test_statistics_of_a_part(rng, group_size):
     assert_close(norm.var[...], 0.9 + 0.1 * unbiased, 1e-5)
 
 
-def backbone(block, **mixer):
+def backbone(family, **mixer):
     config = BackboneConfig(embed_dim=8, depths=(2, 1), window_size=5)
-    return DenseBackbone(block, mixer, config, rngs=nnx.Rngs(0))
+    return DenseBackbone(family, mixer, config, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize(
-    ("block", "mixer"),
+    ("family", "mixer"),
     [
-        (DWBlock, dict(connectivity="sliding", dynamic="pooled")),
-        (DWBlock, dict(connectivity="sliding", dynamic="centre", channels_per_group=4)),
-        (SwinBlock, dict(connectivity="window", dynamic="attention", groups=2)),
+        (dwnet.FAMILY, dict(connectivity="sliding", dynamic="pooled")),
+        (dwnet.FAMILY, dict(connectivity="sliding", dynamic="centre", channels_per_group=4)),
+        (swin.FAMILY, dict(connectivity="window", dynamic="attention", groups=2)),
     ],
 )
-def test_a_canvas_changes_nothing(block, mixer, rng):
+def test_a_canvas_changes_nothing(family, mixer, rng):
     """Maps and batch statistics of two images, on a canvas and cut to their size."""
-    graph, state = nnx.split(backbone(block, **mixer))
+    graph, state = nnx.split(backbone(family, **mixer))
 
     @jax.jit
     def features(state, images, extent=None):

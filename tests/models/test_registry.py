@@ -190,6 +190,10 @@ def test_drop_path_is_for_training(rng):
         (dict(name="dwnet_tiny", depths=(1, "2")), "each of depths must be an int >= 0, got '2'"),
         (dict(name="dwnet_tiny", embed_dim=0), "embed_dim must be an int >= 1, got 0"),
         (dict(name="dwnet_tiny", patch_size=2.5), "patch_size must be an int >= 1, got 2.5"),
+        (
+            dict(name="dwnet_tiny", embed_dim=(8, 16)),
+            r"embed_dim=\(8, 16\) must be one value or one",
+        ),
         (dict(name="dwnet_tiny", mlp_ratio=-1), "mlp_ratio must be a number above 0, got -1"),
         (dict(name="dwnet_tiny", drop_path_rate=2.0), "drop_path_rate must be .* below 1, got 2.0"),
         (dict(name="dwnet_tiny", mixer=3), "mixer must be a mapping of flags, got 3"),
@@ -199,7 +203,7 @@ def test_drop_path_is_for_training(rng):
         ),
         (
             dict(name="dwnet_tiny", pretrained=True),
-            r"dwconv_jax\.convert\.load_torch\(model, path\)",
+            "pretrained must be the path of weights or None, got True",
         ),
         (
             dict(name="swin_tiny", depths=(1, 1)),

@@ -16,12 +16,12 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.mode import is_training
-from dwconv_jax.models.block import Block
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.config import CascadeMaskRCNNConfig, make_settings
 from dwconv_jax.models.detection.fpn import FeaturePyramid
 from dwconv_jax.models.detection.roi_heads import BOX_RESOLUTION, MASK_RESOLUTION, BoxHead, MaskHead
 from dwconv_jax.models.detection.rpn import Level, Proposals, RegionProposalNetwork, propose
+from dwconv_jax.models.family import Family
 from dwconv_jax.models.head import Head
 from dwconv_jax.models.torch_layout import Layout, prefixed
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
@@ -67,7 +67,7 @@ class CascadeMaskRCNN(nnx.Module):
 
     def __init__(
         self,
-        block: type[Block],
+        family: Family,
         mixer: Mapping[str, Any],
         config: CascadeMaskRCNNConfig,
         *,
@@ -80,7 +80,7 @@ class CascadeMaskRCNN(nnx.Module):
         """
         self.deterministic = True
         self.num_classes, self.settings = config.num_classes, make_settings(config.settings)
-        self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
+        self.backbone = DenseBackbone(family, mixer, config, rngs=rngs)
         shared: dict[str, Any] = dict(rngs=rngs, **config.dtypes)
         pyramid_features, num_classes = config.pyramid_features, config.num_classes
         hidden_features = config.hidden_features
@@ -240,9 +240,9 @@ class CascadeMaskRCNN(nnx.Module):
         there = (classes >= 0)[..., None, None]
         return jnp.where(there, own.reshape(*classes.shape, *own.shape[1:]), 0)
 
-    def torch_layout(self, image_size: int | None = None) -> Layout:
+    def torch_layout(self, image_size: int | None = None, layout: str | None = None) -> Layout:
         """The entries of the authors' (mmdet's) checkpoints, in their order."""
-        yield from prefixed("backbone", self.backbone.torch_layout())
+        yield from prefixed("backbone", self.backbone.torch_layout(image_size, layout))
         yield from prefixed("neck", self.pyramid.torch_layout())
         yield from prefixed("rpn_head", self.rpn.torch_layout())
         for i, box_head in enumerate(self.box_heads):

@@ -6,12 +6,14 @@ import jax
 from flax import nnx
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.layers import BatchNorm, LocallyConnected, pointwise
+from dwconv_jax.layers import LocallyConnected, pointwise
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.folding import fold_after, fold_before
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.weights import CentreWeights, PooledWeights, StaticWeights
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.families.swin import frame_layout
+from dwconv_jax.models.family import Family, TorchLayout, batch_norm
 from dwconv_jax.models.torch_layout import Layout, conv1x1, linear, norm, raw, transposed
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Sliding
@@ -26,17 +28,17 @@ class DWBlock(nnx.Module):
     def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs):
         features, dtypes = spec.features, spec.dtypes
 
-        def batch_norm() -> Any:
-            return BatchNorm(features, group_size=spec.batch_norm_group_size, **dtypes)
+        def make_norm() -> Any:
+            return batch_norm(features, spec.config, rngs=rngs)
 
         self.pointwise_in = pointwise(features, features, use_bias=False, rngs=rngs, **dtypes)
-        self.norm_in = batch_norm()
+        self.norm_in = make_norm()
         self.mixer = spec.make_mixer(rngs)
-        self.norm_mixer = batch_norm()
+        self.norm_mixer = make_norm()
         self.gate = spec.make_gate(rngs)
         self.pointwise_out = pointwise(features, features, use_bias=False, rngs=rngs, **dtypes)
-        self.norm_out = batch_norm()
-        self.norm_mlp = batch_norm()
+        self.norm_out = make_norm()
+        self.norm_mlp = make_norm()
         self.mlp = spec.make_mlp(rngs)
         self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
         self.map_multiple = spec.map_multiple
@@ -58,13 +60,6 @@ class DWBlock(nnx.Module):
         y = jax.nn.relu(self.norm_mixer(self.mixer(y, train, canvas), train, valid))
         y = y if self.gate is None else self.gate(y, canvas)
         return self.norm_out(self.pointwise_out(y), train, valid)
-
-    @staticmethod
-    def make_output_norm(
-        features: int, *, group_size: int | None, rngs: nnx.Rngs, **dtypes: Any
-    ) -> BatchNorm:
-        """Batch norm."""
-        return BatchNorm(features, group_size=group_size, rngs=rngs, **dtypes)
 
     def fold_norms(self) -> None:
         """Makes the batch norms part of the layers beside them; for inference alone."""
@@ -131,6 +126,10 @@ def _prediction(module: nnx.Linear, taps_and_groups: tuple[int, int], name: str)
     yield transposed(module.bias, f"{name}.bias", taps_and_groups, (features_out,))
 
 
+FAMILY = Family(
+    block=DWBlock, output_norm=batch_norm, layouts={"official": TorchLayout(frame_layout)}
+)
+
 _STATIC = dict(connectivity="sliding", dynamic="none")
 _POOLED = dict(connectivity="sliding", dynamic="pooled")
 
@@ -139,38 +138,40 @@ def _centre(*channels_per_group: int) -> dict[str, Any]:
     return dict(connectivity="sliding", dynamic="centre", channels_per_group=channels_per_group)
 
 
-_TINY: dict[str, Any] = dict(block=DWBlock, embed_dim=96, depths=(2, 2, 6, 2))
-_BASE: dict[str, Any] = dict(block=DWBlock, embed_dim=128, depths=(2, 2, 18, 2))
+_TINY: dict[str, Any] = dict(family=FAMILY, embed_dim=96, depths=(2, 2, 6, 2))
+_BASE: dict[str, Any] = dict(family=FAMILY, embed_dim=128, depths=(2, 2, 18, 2))
 
 VARIANTS = {
     "dwnet_tiny": Variant(
         mixer=_STATIC, **_TINY,
-        num_params=24_172_744, gmacs=3.73, paper_params_m=24, paper_gflops=3.8,
+        num_params=24_172_744, gmacs=3.73,
         upernet_params=55_826_252, cascade_mask_rcnn_params=81_514_194,
     ),
     "dwnet_base": Variant(
         mixer=_STATIC, **_BASE,
-        num_params=74_347_112, gmacs=12.81, paper_params_m=74, paper_gflops=12.9,
+        num_params=74_347_112, gmacs=12.81,
         upernet_params=107_858_604, cascade_mask_rcnn_params=131_555_890,
     ),
     "dynamic_dwnet_tiny": Variant(
         mixer=_POOLED, **_TINY,
-        num_params=51_131_752, gmacs=3.75, paper_params_m=51, paper_gflops=3.8,
+        num_params=51_131_752, gmacs=3.75,
         upernet_params=82_785_260, cascade_mask_rcnn_params=108_473_202,
     ),
     "dynamic_dwnet_base": Variant(
         mixer=_POOLED, **_BASE,
-        num_params=161_597_928, gmacs=12.90, paper_params_m=162, paper_gflops=13.0,
+        num_params=161_597_928, gmacs=12.90,
         upernet_params=195_109_420, cascade_mask_rcnn_params=218_806_706,
     ),
     "i_dynamic_dwnet_tiny": Variant(
         mixer=_centre(3, 6, 12, 24), **_TINY,
-        num_params=26_244_280, gmacs=4.37, paper_params_m=26, paper_gflops=4.4,
+        num_params=26_244_280, gmacs=4.37,
         upernet_params=57_897_788, cascade_mask_rcnn_params=83_585_730,
     ),
     "i_dynamic_dwnet_base": Variant(
         mixer=_centre(4, 8, 16, 32), **_BASE,
-        num_params=80_253_608, gmacs=14.34, paper_params_m=80, paper_gflops=14.3,
+        num_params=80_253_608, gmacs=14.34,
         upernet_params=113_765_100, cascade_mask_rcnn_params=137_462_386,
     ),
 }  # fmt: skip
+
+ALIASES: dict[str, str] = {}

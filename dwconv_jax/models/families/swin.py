@@ -12,8 +12,10 @@ from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.weights import AttentionWeights
 from dwconv_jax.layers.weights.position_bias import RelativePositionBias
+from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
-from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, raw
+from dwconv_jax.models.family import Family, TorchLayout
+from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, patch_embed, raw
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Window
 
@@ -45,14 +47,6 @@ class SwinBlock(nnx.Module):
         y = self.mlp(self.norm_mlp(x))
         return x + self.drop_path(y, deterministic=not training, rngs=rngs)
 
-    @staticmethod
-    def make_output_norm(
-        features: int, *, group_size: int | None, rngs: nnx.Rngs, **dtypes: Any
-    ) -> LayerNorm:
-        """Layer norm."""
-        del group_size
-        return LayerNorm(features, rngs=rngs, **dtypes)
-
     def torch_layout(self, name: str, side: int) -> Layout:
         """The block's entries in Swin's checkpoints, with its mask for a map of `side`."""
         yield from _seam_mask(self.mixer, side, f"{name}.attn_mask")
@@ -61,6 +55,29 @@ class SwinBlock(nnx.Module):
         yield from norm(self.norm_mlp, f"{name}.norm2")
         yield from linear(self.mlp.fc1, f"{name}.mlp.fc1")
         yield from linear(self.mlp.fc2, f"{name}.mlp.fc2")
+
+
+def frame_layout(backbone: Backbone, side: int) -> Layout:
+    """The entries of a backbone in Swin's frame: patches, stages of blocks, patch merging."""
+    yield from patch_embed(backbone.patch_embed, "patch_embed")
+    for i, stage in enumerate(backbone.stages):
+        blocks: list[Any] = list(stage.blocks)
+        for j, block in enumerate(blocks):
+            name = f"layers.{i}.blocks.{j}"
+            _refuse_gate(block, name)
+            yield from block.torch_layout(name, side)
+        if stage.merge is not None:
+            yield from linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
+            yield from norm(stage.merge.norm, f"layers.{i}.downsample.norm")
+        side = -(-side // 2)
+
+
+def _refuse_gate(block: Any, name: str) -> None:
+    if getattr(block, "gate", None) is not None:
+        raise UserError(
+            f"{name}: the authors' code has no squeeze-excitation, so there is no PyTorch layout "
+            "for squeeze_excitation=True"
+        )
 
 
 def _seam_mask(mixer: LocallyConnected, side: int, name: str) -> Layout:
@@ -108,20 +125,28 @@ def _attention(*num_heads: int) -> dict[str, Any]:
     return dict(connectivity="window", dynamic="attention", num_heads=num_heads)
 
 
+FAMILY = Family(block=SwinBlock, layouts={"official": TorchLayout(frame_layout)})
+
 VARIANTS = {
     "swin_tiny": Variant(
-        block=SwinBlock, mixer=_attention(3, 6, 12, 24), embed_dim=96, depths=(2, 2, 6, 2),
-        num_params=28_288_354, gmacs=4.49, paper_params_m=28, paper_gflops=4.5,
+        family=FAMILY, mixer=_attention(3, 6, 12, 24), embed_dim=96, depths=(2, 2, 6, 2),
+        num_params=28_288_354, gmacs=4.49,
         upernet_params=59_941_862, cascade_mask_rcnn_params=85_629_804,
     ),
     "swin_small": Variant(
-        block=SwinBlock, mixer=_attention(3, 6, 12, 24), embed_dim=96, depths=(2, 2, 18, 2),
-        num_params=49_606_258, gmacs=8.74, paper_params_m=50, paper_gflops=8.7,
+        family=FAMILY, mixer=_attention(3, 6, 12, 24), embed_dim=96, depths=(2, 2, 18, 2),
+        num_params=49_606_258, gmacs=8.74,
         upernet_params=81_259_766, cascade_mask_rcnn_params=106_947_708,
     ),
     "swin_base": Variant(
-        block=SwinBlock, mixer=_attention(4, 8, 16, 32), embed_dim=128, depths=(2, 2, 18, 2),
-        num_params=87_768_224, gmacs=15.43, paper_params_m=88, paper_gflops=15.4,
+        family=FAMILY, mixer=_attention(4, 8, 16, 32), embed_dim=128, depths=(2, 2, 18, 2),
+        num_params=87_768_224, gmacs=15.43,
         upernet_params=121_279_716, cascade_mask_rcnn_params=144_977_002,
     ),
 }  # fmt: skip
+
+ALIASES = {
+    "swin_tiny_patch4_window7_224": "swin_tiny",
+    "swin_small_patch4_window7_224": "swin_small",
+    "swin_base_patch4_window7_224": "swin_base",
+}

@@ -12,9 +12,9 @@ from flax import nnx
 
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.mode import is_training
-from dwconv_jax.models.block import Block
 from dwconv_jax.models.config import BackboneConfig, check_int, check_rate
 from dwconv_jax.models.dense_backbone import DenseBackbone
+from dwconv_jax.models.family import Family
 from dwconv_jax.models.head import Head
 from dwconv_jax.models.torch_layout import Layout, conv1x1, conv_norm_act, prefixed
 
@@ -176,7 +176,7 @@ class UPerNet(nnx.Module):
 
     def __init__(
         self,
-        block: type[Block],
+        family: Family,
         mixer: Mapping[str, Any],
         config: UPerNetConfig,
         *,
@@ -184,7 +184,7 @@ class UPerNet(nnx.Module):
     ):
         """Builds the model; see `Backbone` for the arguments."""
         self.num_classes = config.num_classes
-        self.backbone = DenseBackbone(block, mixer, config, rngs=rngs)
+        self.backbone = DenseBackbone(family, mixer, config, rngs=rngs)
         widths = self.backbone.widths
         shared: dict[str, Any] = dict(
             num_classes=config.num_classes,
@@ -228,9 +228,9 @@ class UPerNet(nnx.Module):
             self.auxiliary_head(maps[_AUXILIARY_STAGE], train, rngs),
         )
 
-    def torch_layout(self, image_size: int | None = None) -> Layout:
+    def torch_layout(self, image_size: int | None = None, layout: str | None = None) -> Layout:
         """The entries of the authors' (mmseg's) checkpoints, in their order."""
-        yield from prefixed("backbone", self.backbone.torch_layout())
+        yield from prefixed("backbone", self.backbone.torch_layout(image_size, layout))
         yield from prefixed("decode_head", self.decode_head.torch_layout())
         yield from prefixed("auxiliary_head", self.auxiliary_head.torch_layout())
 

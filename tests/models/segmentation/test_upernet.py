@@ -8,7 +8,7 @@ from flax import nnx
 
 import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS, BackboneConfig, DenseBackbone
-from dwconv_jax.models.families.swin import SwinBlock
+from dwconv_jax.models.families import swin
 from dwconv_jax.models.segmentation.upernet import PixelClassifier, adaptive_average_pool, resize
 from tests.models.drawn import drawn
 
@@ -69,7 +69,7 @@ def test_any_input_size(name, overrides):
 
 def swin_backbone(window_size):
     return DenseBackbone(
-        SwinBlock,
+        swin.FAMILY,
         dict(connectivity="window", dynamic="attention", groups=2),
         BackboneConfig(embed_dim=8, depths=(2,), window_size=window_size),
         rngs=nnx.Rngs(0),
