@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.ops.connectivity.sizes import at_least
+from dwconv_jax.ops.connectivity.sizes import as_pair, at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,13 @@ class BackboneConfig:
             ratio = self.at_stage("mlp_ratio", self.mlp_ratio, stage)
             if not isinstance(ratio, (int, float)) or ratio <= 0:
                 raise UserError(f"mlp_ratio must be a number above 0, got {ratio!r}")
+            check_bool("remat", self.at_stage("remat", self.remat, stage))
+        check_bool("squeeze_excitation", self.squeeze_excitation)
         check_rate("drop_path_rate", self.drop_path_rate)
+        if self.image_size is not None:
+            as_pair("image_size", self.image_size, 1)
+        for name in ("dtype", "param_dtype"):
+            check_float_dtype(name, getattr(self, name))
         if self.batch_norm_group_size is not None:
             check_int("batch_norm_group_size", self.batch_norm_group_size, 1)
 
@@ -98,6 +104,22 @@ def check_int(name: str, value: Any, minimum: int) -> None:
     """Raises a UserError unless `value` is an int of at least the minimum."""
     if not at_least(minimum)(value):
         raise UserError(f"{name} must be an int >= {minimum}, got {value!r}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises a UserError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be True or False, got {value!r}")
+
+
+def check_float_dtype(name: str, value: Any) -> None:
+    """Raises a UserError unless `value` is a floating dtype, its name or None."""
+    try:
+        legal = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except TypeError:
+        legal = False
+    if not legal:
+        raise UserError(f"{name} must be a floating dtype such as 'bfloat16', got {value!r}")
 
 
 def check_rate(name: str, value: Any) -> None:

@@ -9,6 +9,7 @@ import dwconv_jax
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
 from dwconv_jax.models.block import DropPath
+from dwconv_jax.models.registry import ALIASES
 from tests.models.drawn import drawn
 from tests.numerics import assert_close
 
@@ -34,6 +35,31 @@ def abstract_model(name, **overrides):
 def test_every_variant_is_listed():
     assert set(EXPECTED) == set(VARIANTS)
     assert set(dwconv_jax.list_models()) == set(VARIANTS) | set(TASK_VARIANTS)
+
+
+def test_names_of_other_libraries_are_taken():
+    assert set(ALIASES.values()) <= set(VARIANTS) and not set(ALIASES) & set(VARIANTS)
+    model = abstract_model("swin_tiny_patch4_window7_224", **TINY, num_heads=1)
+    assert nnx.graphdef(model) == nnx.graphdef(abstract_model("swin_tiny", **TINY, num_heads=1))
+
+
+def test_pretrained_weights_are_loaded(tmp_path):
+    def make(**overrides):
+        return dwconv_jax.create_model(
+            "dwnet_tiny", embed_dim=4, depths=(1,), rngs=nnx.Rngs(0), **overrides
+        )
+
+    path = tmp_path / "weights.safetensors"
+    source = drawn(lambda: make(num_classes=5))
+    source.head.bias[...] = jnp.arange(5.0)
+    dwconv_jax.convert.write_state_dict(path, dwconv_jax.convert.to_torch(source))
+    loaded = make(pretrained=path, num_classes=5)
+    assert bool((loaded.head.bias[...] == source.head.bias[...]).all())
+    fewer = make(pretrained=path, num_classes=3)
+    assert bool((fewer.patch_embed.proj.kernel[...] == source.patch_embed.proj.kernel[...]).all())
+    assert fewer.head.bias.shape == (3,)
+    with pytest.raises(UserError, match="only the head differs"):
+        make(pretrained=path)
 
 
 def abstract_features(name, size, **overrides):
@@ -196,6 +222,11 @@ def test_drop_path_is_for_training(rng):
         ),
         (dict(name="dwnet_tiny", mlp_ratio=-1), "mlp_ratio must be a number above 0, got -1"),
         (dict(name="dwnet_tiny", drop_path_rate=2.0), "drop_path_rate must be .* below 1, got 2.0"),
+        (dict(name="dwnet_tiny", image_size="224"), "image_size must be an int >= 1.* got '224'"),
+        (dict(name="dwnet_tiny", remat=3), "remat must be True or False, got 3"),
+        (dict(name="dwnet_tiny", squeeze_excitation="no"), "squeeze_excitation must be True or"),
+        (dict(name="dwnet_tiny", dtype="floaty"), "dtype must be a floating dtype .* got 'floaty'"),
+        (dict(name="dwnet_tiny", param_dtype="int32"), "param_dtype must be a floating dtype"),
         (dict(name="dwnet_tiny", mixer=3), "mixer must be a mapping of flags, got 3"),
         (
             dict(name="dwnet_tiny", mixer=dict(dynamic="pooled", reduction=-1)),
