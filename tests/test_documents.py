@@ -37,8 +37,10 @@ def test_local_links_lead_somewhere(page):
     assert not missing
 
 
-def test_the_figure_is_what_its_script_draws(tmp_path):
-    script = REPOSITORY / "docs" / "figures" / "three_choices.py"
+@pytest.mark.parametrize("name", ["three_choices", "family"])
+def test_a_figure_is_what_its_script_draws(name, tmp_path, monkeypatch):
+    script = REPOSITORY / "docs" / "figures" / f"{name}.py"
+    monkeypatch.syspath_prepend(script.parent)
     copy = tmp_path / script.name
     copy.write_text(script.read_text())
     runpy.run_path(str(copy), run_name="__main__")

@@ -151,3 +151,44 @@ def attention_grid(
         name: dict(name=_DW, mixer=attention | flags) for name, flags in connectivities.items()
     }
     return cells, {"Where does attention look?": list(cells)}
+
+
+def family_grid(
+    *, window_size: int, heads: Sequence[int], dilations: Sequence[int], image_size: int
+) -> tuple[dict[str, Overrides], dict[str, list[str]]]:
+    """Makes a cell for the mixer of each published network, all in DWNet's block.
+
+    Args:
+      window_size: of kernels, windows and grids.
+      heads: attention heads, and groups of channels that share weights, at each stage.
+      dilations: of the dilated neighborhood, at each stage.
+      image_size: height and width, for mixers whose parameters depend on it.
+    """
+    grouped: dict[str, Any] = dict(groups=tuple(heads))
+    attention: dict[str, Any] = dict(dynamic="attention", **grouped)
+    neighborhood: dict[str, Any] = dict(border="clamp", **attention)
+    block = (window_size + 1) // 2
+    mixers: dict[str, dict[str, Any]] = {
+        "static_conv": {},
+        "static_conv_3x3": dict(kernel_size=3),
+        "pooled_conv": dict(dynamic="pooled"),
+        "centre_conv": dict(dynamic="centre", **grouped),
+        "static_windows": dict(connectivity="window", **grouped),
+        "static_global": dict(connectivity="global", groups=1),
+        "window_attention": dict(connectivity="window", **attention),
+        "cosine_window_attention": dict(
+            connectivity="window", attention=dict(position_bias="mlp", cosine=True), **attention
+        ),
+        "grid_attention": dict(connectivity="grid", **attention),
+        "neighborhood_attention": neighborhood,
+        "dilated_neighborhood_attention": dict(dilation=tuple(dilations), **neighborhood),
+        "halo_attention": dict(kernel_size=2 * block, stride=block, **attention),
+        "stripe_attention": dict(connectivity="window", kernel_size=(None, 2), **attention),
+        "global_attention": dict(connectivity="global", **attention),
+    }
+    own = dict(connectivity="sliding", kernel_size=window_size)
+    cells: dict[str, Overrides] = {
+        name: dict(name=_DW, mixer=own | mixer, image_size=image_size)
+        for name, mixer in mixers.items()
+    }
+    return cells, {"Which mixer learns fastest?": list(cells)}

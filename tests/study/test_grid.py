@@ -69,6 +69,14 @@ def test_the_grid_of_the_paper_is_among_that_of_the_digits():
     assert cell_config(imagenet, 0, 0).model.dtype == "bfloat16"
 
 
+def test_every_mixer_of_the_family_is_another_layer():
+    study = load("study_family")
+    models = [abstract_model(cell_config(study, i, 0)) for i in range(len(study.cells))]
+    mixers = [model.stages[0].blocks[0].mixer for model in models]
+    layers = {(m.connectivity, m.dynamic, str(nnx.graphdef(m.source))) for m in mixers}
+    assert len(layers) == len(mixers) == 14
+
+
 def test_a_cell_changes_the_model_and_the_seed_alone():
     study = study_config(
         tiny.get_config(), {"wide": dict(embed_dim=32, mixer=dict(groups=(2, 4)))}, {}, seeds=(7,)
