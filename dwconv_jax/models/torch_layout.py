@@ -165,7 +165,7 @@ def norm(module: Any, name: str) -> Layout:
 
 
 def patches(module: nnx.Linear, name: str, size: int) -> Layout:
-    """A linear layer on patches here that is a convolution whose stride is its kernel size there."""
+    """A linear layer on patches here that is a convolution with a stride of its size there."""
     inputs, features = module.kernel.shape
     split = (size, size, inputs // size**2, features)
     shape = (features, inputs // size**2, size, size)

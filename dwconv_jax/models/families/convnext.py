@@ -14,7 +14,7 @@ from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import gelu
 from dwconv_jax.layers.initializers import linear_init
 from dwconv_jax.layers.mode import is_training
-from dwconv_jax.layers.patches import pad_to_multiple
+from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.weights import StaticWeights
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
@@ -24,7 +24,6 @@ from dwconv_jax.models.family import Family, TorchLayout
 from dwconv_jax.models.torch_layout import Layout, depthwise, norm, patches, raw, renamed
 from dwconv_jax.models.torch_layout import linear as linear_layout
 from dwconv_jax.models.variant import Variant
-from dwconv_jax.ops.sharding import by_xla, split_of
 
 
 class ConvNeXtBlock(nnx.Module):
@@ -112,17 +111,9 @@ class Patches(nnx.Module):
     ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, H // size, W // size, C]`."""
         del train, canvas
-        p = self.size
-
-        def cut(x: jax.Array) -> jax.Array:
-            x = x[:, : max(x.shape[1] // p, 1) * p, : max(x.shape[2] // p, 1) * p]
-            x = pad_to_multiple(x, (p, p))
-            batch, height, width, channels = x.shape
-            x = x.reshape(batch, height // p, p, width // p, p, channels).swapaxes(2, 3)
-            return x.reshape(batch, height // p, width // p, p * p * channels)
-
         x = self.norm(x) if self.norm_first else x
-        x = self.proj(by_xla(cut, x, split=(split_of(x)[0], None, None, None)))
+        rows, cols = (max(side // self.size, 1) * self.size for side in x.shape[1:3])
+        x = self.proj(cut_patches(x[:, :rows, :cols], self.size))
         return x if self.norm_first else self.norm(x)
 
 
@@ -224,14 +215,8 @@ _V1_SMALL = _family(response_norm=False, mlp_kernel=(1, 1))
 _V2_SMALL = _family(response_norm=True, mlp_kernel=(1, 1))
 
 
-def _variant(
-    family: Family,
-    embed_dim: int,
-    depths: tuple[int, ...],
-    num_params: int,
-    gmacs: float,
-    accuracy: float | None,
-) -> Variant:
+def _variant(family: Family, embed_dim: int, depths: tuple[int, ...], *known: Any) -> Variant:
+    num_params, gmacs, accuracy = known
     return Variant(
         family=family, mixer=dict(connectivity="sliding", dynamic="none"), embed_dim=embed_dim,
         depths=depths, num_params=num_params, gmacs=gmacs, accuracy=accuracy,

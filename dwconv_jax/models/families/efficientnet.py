@@ -36,29 +36,24 @@ def batch_norm(features: int, config: BackboneConfig) -> BatchNorm:
 
 
 class Pointwise(nnx.Module):
-    """1x1 convolution and batch norm."""
+    """1x1 convolution, batch norm, and ReLU6 if wanted."""
 
     def __init__(
-        self, in_features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs
+        self, inputs: int, features: int, config: BackboneConfig, rngs: nnx.Rngs, relu6: bool = True
     ):
-        self.out_features = out_features
+        self.out_features, self.relu6 = features, relu6
         self.conv = nnx.Linear(
-            in_features,
-            out_features,
-            use_bias=False,
-            kernel_init=_fan_out_init,
-            dot_general=product_over_channels,
-            promote_dtype=keep_input_dtype,
-            rngs=rngs,
-            **config.dtypes,
-        )
-        self.norm: Any = batch_norm(out_features, config)
+            inputs, features, use_bias=False, kernel_init=_fan_out_init, rngs=rngs,
+            dot_general=product_over_channels, promote_dtype=keep_input_dtype, **config.dtypes,
+        )  # fmt: skip
+        self.norm: Any = batch_norm(features, config)
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
     ) -> jax.Array:
-        """`[B, H, W, in_features]` to `[B, H, W, out_features]`; for `valid` see `BatchNorm`."""
-        return self.norm(self.conv(x), train, valid)
+        """`[B, H, W, inputs]` to `[B, H, W, features]`; for `valid` see `BatchNorm`."""
+        x = self.norm(self.conv(x), train, valid)
+        return jax.nn.relu6(x) if self.relu6 else x
 
     def fold_norms(self) -> None:
         """Makes the norm part of the convolution; for inference alone."""
@@ -78,13 +73,13 @@ class InvertedBottleneck(nnx.Module):
         hidden = int(spec.in_features * ratio)
         self.expand: Any = nnx.data(None)
         if hidden != spec.in_features:
-            self.expand = Pointwise(spec.in_features, hidden, config, rngs=rngs)
+            self.expand = Pointwise(spec.in_features, hidden, config, rngs)
         self.mixer = make_mixer(spec, hidden, rngs)
         self.norm: Any = batch_norm(hidden, config)
         self.gate: Any = nnx.data(None)
         if config.squeeze_excitation:
             self.gate = SqueezeExcitation(hidden, rngs=rngs, **config.dtypes)
-        self.project = Pointwise(hidden, spec.features, config, rngs=rngs)
+        self.project = Pointwise(hidden, spec.features, config, rngs, relu6=False)
         self.residual = spec.stride == 1 and spec.in_features == spec.features
         # The original divides by the number of blocks, so that the last is below the rate.
         depth = sum(config.depths)
@@ -95,9 +90,7 @@ class InvertedBottleneck(nnx.Module):
         self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / s), ceil(W / s), C]`."""
-        y = x
-        if self.expand is not None:
-            y = jax.nn.relu6(self.expand(x, train, canvas.valid(x)))
+        y = x if self.expand is None else self.expand(x, train, canvas.valid(x))
         if isinstance(self.mixer, DepthwiseConv):
             y = self.mixer(canvas.clear(y))
         else:
@@ -161,17 +154,9 @@ class Stem(ConvNormAct):
         return jax.nn.relu6(self.norm(y, train, canvas.strided(self.stride).valid(y)))
 
 
-class HeadFeatures(Pointwise):
-    """1x1 convolution, batch norm, ReLU6, before the mean over positions."""
-
-    def __init__(self, features: int, config: BackboneConfig, *, rngs: nnx.Rngs):
-        super().__init__(features, 1280, config, rngs=rngs)
-
-    def __call__(
-        self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
-    ) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, 1280]`."""
-        return jax.nn.relu6(super().__call__(x, train, valid))
+def head_features(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> Pointwise:
+    """The 1x1 convolution before the mean over positions."""
+    return Pointwise(features, 1280, config, rngs)
 
 
 def timm_body(backbone: Backbone, side: int) -> Layout:
@@ -226,7 +211,7 @@ FAMILY = Family(
     strides=(1, 2, 2, 2, 1, 2, 1),
     first_map=1,
     output_norm=None,
-    norm=HeadFeatures,
+    norm=head_features,
     layouts={
         "timm": _layout(timm_body, "conv_head", "bn2", "classifier"),
         "efficientnet_lite_pytorch": _layout(lite_pytorch_body, "_conv_head", "_bn1", "_fc"),
