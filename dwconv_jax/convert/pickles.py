@@ -10,6 +10,7 @@ import pickletools
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from dwconv_jax.errors import UserError
 
@@ -57,12 +58,17 @@ _LITERALS = frozenset(
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def loads(data: bytes, permitted: Collection[str]) -> object:
+def loads(
+    data: bytes | BinaryIO,
+    permitted: Collection[str],
+    references: list[PersistentId] | None = None,
+) -> object:
     """Reads a pickle without running it.
 
     Args:
-      data: the pickle, of protocol 2 or later.
+      data: the pickle, of protocol 2 or later, or a file that is left behind its end.
       permitted: dotted names of the functions and classes that the pickle may refer to.
+      references: a list to which all references to things outside the pickle are added.
 
     Returns:
       The pickled object, made of dicts (an `OrderedDict` becomes one too), lists, tuples, strings,
@@ -74,7 +80,7 @@ def loads(data: bytes, permitted: Collection[str]) -> object:
         that PyTorch does not write.
       ValueError: the pickle is broken.
     """
-    reader = _Reader(permitted)
+    reader = _Reader(permitted, [] if references is None else references)
     try:
         for opcode, argument, _ in pickletools.genops(data):
             reader.step(opcode.name, argument)
@@ -88,8 +94,8 @@ def loads(data: bytes, permitted: Collection[str]) -> object:
 class _Reader:
     """The pickle machine: a stack and a memo."""
 
-    def __init__(self, permitted: Collection[str]) -> None:
-        self.permitted = permitted
+    def __init__(self, permitted: Collection[str], references: list[PersistentId]) -> None:
+        self.permitted, self.references = permitted, references
         self.stack: list = []
         # A dict and not a list: the file chooses the indices, and a huge one must cost nothing.
         self.memo: dict[int, object] = {}
@@ -133,7 +139,8 @@ class _Reader:
             case "BUILD":
                 self.pop(1)
             case "BINPERSID":
-                stack.append(PersistentId(*self.pop(1)))
+                self.references.append(PersistentId(*self.pop(1)))
+                stack.append(self.references[-1])
             case _:
                 raise UnsafePickleError(
                     f"refuses to load: its pickle uses {opcode}, which PyTorch never writes"
@@ -197,7 +204,7 @@ def dumps(tree: object) -> bytes:
     """Writes a pickle of protocol 2.
 
     Args:
-      tree: dicts, tuples, strings, integers, booleans, `Global`, `PersistentId` and
+      tree: dicts, tuples, strings, integers, booleans, None, `Global`, `PersistentId` and
         `PickledObject`, nested.
 
     Returns:
@@ -211,6 +218,8 @@ def dumps(tree: object) -> bytes:
 
 def _encoded(tree: object) -> bytes:
     match tree:
+        case None:
+            return pickle.NONE
         case bool():
             return pickle.NEWTRUE if tree else pickle.NEWFALSE
         case int():

@@ -8,17 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-import ml_dtypes
 import numpy as np
 
-from dwconv_jax.convert import torch_zip
+from dwconv_jax.convert import torch_legacy, torch_tensors, torch_zip
 from dwconv_jax.convert.state_dicts import find_state_dict
 from dwconv_jax.errors import MissingPackageError, UserError
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 SUFFIXES = (*_TORCH_SUFFIXES, ".safetensors")
-# The long integer that opens every file of PyTorch before 1.6.
-_LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -27,8 +24,6 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     A name that ends in `.safetensors` is read as such, any other as what `torch.save` writes. The
     state dict may be the whole checkpoint or lie under 'model' or 'state_dict', next to things that
     are not read. The prefix `module.` of `DataParallel` goes where every name has it.
-
-    Only the format before PyTorch 1.6 needs PyTorch, and is read with `weights_only=True`.
 
     Args:
       path: the file.
@@ -41,8 +36,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, is no checkpoint, holds something other than tensors in the
         state dict, or asks for code to be run; the message names the file.
-      MissingPackageError: the file is in the old format and PyTorch is not installed, or ends in
-        `.safetensors` and that package is not.
+      MissingPackageError: the file ends in `.safetensors`, and that package is not installed.
     """
     path = Path(path)
     if path.is_dir():
@@ -93,8 +87,8 @@ def _reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
         raise UserError("is empty")
     if head.startswith(b"PK"):
         raise UserError("is a truncated zip file")
-    if _LEGACY_MAGIC in head:
-        return _read_legacy
+    if torch_legacy.MAGIC in head:
+        return torch_legacy.read
     raise UserError("was written neither by torch.save nor by safetensors")
 
 
@@ -112,9 +106,9 @@ def _check_entry(path: Path, name: str, array: np.ndarray) -> None:
             f"{path}: entry {name!r} has type {type(array).__name__}: "
             "legal are strings as names and NumPy arrays as values"
         )
-    if array.dtype.name not in torch_zip.DTYPES:
+    if array.dtype.name not in torch_tensors.DTYPES:
         raise UserError(
-            f"{path}: entry {name!r} has dtype {array.dtype}: legal are {torch_zip.DTYPES}"
+            f"{path}: entry {name!r} has dtype {array.dtype}: legal are {torch_tensors.DTYPES}"
         )
 
 
@@ -143,30 +137,6 @@ def _safetensors() -> ModuleType:
             "install safetensors to read or write .safetensors files"
         ) from error
     return safetensors
-
-
-def _read_legacy(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{path} is in the format of PyTorch before 1.6: install torch to read it, or save it "
-            "again with a newer PyTorch"
-        ) from error
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # A damaged file can make PyTorch raise almost anything.
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"PyTorch refuses to load it: {reason}") from error
-
-    def numpy(tensor: torch.Tensor) -> np.ndarray:
-        tensor = tensor.detach()
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        return tensor.numpy()
-
-    tensors = find_state_dict(checkpoint, lambda value: isinstance(value, torch.Tensor))
-    return {name: numpy(tensor) for name, tensor in tensors.items()}
 
 
 @contextmanager

@@ -13,53 +13,14 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from dwconv_jax.convert import pickles
 from dwconv_jax.convert.pickles import Global, PersistentId, PickledObject
 from dwconv_jax.convert.state_dicts import find_state_dict
+from dwconv_jax.convert.torch_tensors import KINDS, PERMITTED, TENSOR, is_tensor, to_array
 from dwconv_jax.errors import UserError
 
-_STORAGES = {
-    "torch.DoubleStorage": np.dtype(np.float64),
-    "torch.FloatStorage": np.dtype(np.float32),
-    "torch.HalfStorage": np.dtype(np.float16),
-    "torch.BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "torch.LongStorage": np.dtype(np.int64),
-    "torch.IntStorage": np.dtype(np.int32),
-    "torch.ShortStorage": np.dtype(np.int16),
-    "torch.CharStorage": np.dtype(np.int8),
-    "torch.ByteStorage": np.dtype(np.uint8),
-    "torch.BoolStorage": np.dtype(np.bool_),
-}
-_KINDS = {dtype.name: kind for kind, dtype in _STORAGES.items()}
-DTYPES = tuple(_KINDS)
-_TENSOR = "torch._utils._rebuild_tensor_v2"
-_PARAMETER = "torch._utils._rebuild_parameter"
-# What training programs save next to the model. Nothing is ever called, so these cost no trust.
-_BYSTANDERS = {
-    "argparse.Namespace",
-    "yacs.config.CfgNode",
-    "__builtin__.set",
-    "builtins.set",
-    "collections.Counter",
-    "pathlib.PosixPath",
-    "pathlib.WindowsPath",
-    "numpy.dtype",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "_codecs.encode",
-    "torch.Size",
-    "torch.device",
-    "torch.float16",
-    "torch.bfloat16",
-    "torch.float32",
-    "torch.float64",
-}
-_PERMITTED = _BYSTANDERS | {pickles.ORDERED_DICT.name, _TENSOR, _PARAMETER, *_STORAGES}
-# Expanded tensors (stride 0) are legal, and a billion elements made from one of them an attack.
-_MAX_EXPANDED = 2**20
 _ALIGNMENT = 64
 _LOCAL_HEADER = 30
 
@@ -80,15 +41,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         try:
             archive = _Archive(zipfile.ZipFile(file), path.stat().st_size)
-            checkpoint = pickles.loads(archive.member("data.pkl"), _PERMITTED)
-            tensors = find_state_dict(checkpoint, _is_tensor)
-            return {name: _array(name, tensor, archive) for name, tensor in tensors.items()}
+            checkpoint = pickles.loads(archive.member("data.pkl"), PERMITTED)
+            tensors = find_state_dict(checkpoint, is_tensor)
+            return {name: to_array(name, tensor, archive) for name, tensor in tensors.items()}
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
             raise UserError(f"is a damaged zip file ({error})") from error
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, PickledObject) and value.function in (_TENSOR, _PARAMETER)
 
 
 class _Archive:
@@ -131,45 +88,6 @@ class _Archive:
         return values if self.byteorder == sys.byteorder else values.byteswap()
 
 
-def _array(name: str, tensor: object, archive: _Archive) -> np.ndarray:
-    match tensor:
-        case PickledObject(function, (inner, *_)) if function == _PARAMETER:
-            tensor = inner
-    match tensor:
-        case PickledObject(
-            function,
-            (
-                PersistentId(("storage", Global(kind), str(key), _, int(length))),
-                int(offset),
-                tuple(shape),
-                tuple(strides),
-                *_,
-            ),
-        ) if function == _TENSOR and kind in _STORAGES:
-            return _view(
-                name, archive.storage(key, _STORAGES[kind], length), offset, shape, strides
-            )
-    raise UserError(f"tensor {name!r} is not a view of a storage: legal are {list(_STORAGES)}")
-
-
-def _view(
-    name: str, storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> np.ndarray:
-    itemsize = storage.itemsize
-    try:
-        # Unlike as_strided, the constructor refuses what reaches outside the buffer.
-        view = np.ndarray(
-            shape, storage.dtype, storage, offset * itemsize, [step * itemsize for step in strides]
-        )
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"tensor {name!r} reaches outside its storage: {error}") from error
-    if view.size > max(storage.size, _MAX_EXPANDED):
-        raise UserError(
-            f"tensor {name!r} makes {view.size} elements out of the {storage.size} in its storage"
-        )
-    return view
-
-
 def write(path: Path, state_dict: dict[str, np.ndarray]) -> None:
     """Writes a state dict as `torch.save` does.
 
@@ -190,11 +108,11 @@ def write(path: Path, state_dict: dict[str, np.ndarray]) -> None:
 
 
 def _tensor(key: str, array: np.ndarray) -> PickledObject:
-    kind = Global(_KINDS[array.dtype.name])
+    kind = Global(KINDS[array.dtype.name])
     storage = PersistentId(("storage", kind, key, "cpu", array.size))
     strides = tuple(math.prod(array.shape[axis + 1 :]) for axis in range(array.ndim))
     no_hooks = PickledObject(pickles.ORDERED_DICT.name, ())
-    return PickledObject(_TENSOR, (storage, 0, array.shape, strides, False, no_hooks))
+    return PickledObject(TENSOR, (storage, 0, array.shape, strides, False, no_hooks))
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes, position: int) -> None:

@@ -206,9 +206,12 @@ class LocallyConnected(nnx.Module):
             return fold_after(self.proj, norm)
         scale, offset = norm.running_affine()
         scale_channels = getattr(self.source, "scale_channels", None)
-        if self.bias is None or scale_channels is None or not scale_channels(scale):
+        if scale_channels is None or not scale_channels(scale):
             return norm
-        self.bias[...] = self.bias[...] * scale + offset
+        if self.bias is None:
+            self.bias = nnx.Param(offset)
+        else:
+            self.bias[...] = self.bias[...] * scale + offset
         return FoldedNorm()
 
     def _check(self, x: jax.Array, canvas: Canvas) -> None:

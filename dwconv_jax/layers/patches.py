@@ -33,15 +33,19 @@ class PatchEmbed(nnx.Module):
     ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / p), ceil(W / p), features]`."""
         del train, canvas
-        p = self.patch_size
+        return self.norm(self.proj(cut_patches(images, self.patch_size)))
 
-        def cut(x: jax.Array) -> jax.Array:
-            x = pad_to_multiple(x, (p, p))
-            batch, height, width, channels = x.shape
-            x = x.reshape(batch, height // p, p, width // p, p, channels).swapaxes(2, 3)
-            return x.reshape(batch, height // p, width // p, p * p * channels)
 
-        return self.norm(self.proj(by_xla(cut, images, split=_images_of(images))))
+def cut_patches(x: jax.Array, size: int) -> jax.Array:
+    """`[B, H, W, C]`, zero-padded, to patches `[B, ceil(H / size), ceil(W / size), size**2 C]`."""
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = pad_to_multiple(x, (size, size))
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height // size, size, width // size, size, channels).swapaxes(2, 3)
+        return x.reshape(batch, height // size, width // size, size**2 * channels)
+
+    return by_xla(cut, x, split=_images_of(x))
 
 
 class PatchMerging(nnx.Module):

@@ -5,15 +5,20 @@ pieces that they are made of.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm, PatchEmbed
+from dwconv_jax.errors import UserError
+from dwconv_jax.layers import BatchNorm, DepthwiseConv, LocallyConnected, PatchEmbed
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.layers.weights import StaticWeights
+from dwconv_jax.ops.connectivity import Sliding
 
 Shape = tuple[int, ...]
 
@@ -68,6 +73,15 @@ def prefixed(prefix: str, items: Layout) -> Layout:
     return (dataclasses.replace(item, name=f"{prefix}.{item.name}") for item in items)
 
 
+def renamed(layout: Layout, rules: Sequence[tuple[str, str]]) -> Layout:
+    """The entries of a layout under other names: each rule is a pattern and what replaces it."""
+    for item in layout:
+        name = item.name
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        yield dataclasses.replace(item, name=name)
+
+
 def raw(variable: Any, name: str) -> Entry:
     """A variable that has the same layout in both."""
     shape = variable.shape
@@ -107,6 +121,33 @@ def conv(module: nnx.Conv, name: str) -> Layout:
         yield raw(module.bias, f"{name}.bias")
 
 
+def depthwise(module: DepthwiseConv | LocallyConnected, name: str) -> Layout:
+    """A depth-wise convolution: its kernel is `[C, 1, h, w]` there, `[..., h * w, C]` here.
+
+    Raises:
+      UserError: for a layer that is not a depth-wise convolution.
+    """
+    match module:
+        case DepthwiseConv(kernel=kernel):
+            sliding: Any = module.connectivity
+        case LocallyConnected(source=StaticWeights(kernel=kernel), connectivity=sliding) if (
+            isinstance(sliding, Sliding) and kernel.shape[::3] == (1, module.features)
+        ):
+            pass
+        case _:
+            raise UserError(
+                f"{name}: the original has a depth-wise convolution here, so there is no PyTorch "
+                f"layout for dynamic={module.dynamic!r} weights over {module.connectivity}"
+            )
+    size = sliding.kernel_size
+    if sliding != Sliding(size):
+        raise UserError(f"{name}: there is no PyTorch layout for {sliding}")
+    split = (math.prod(size), kernel.shape[-1])
+    yield transposed(kernel, f"{name}.weight", split, (kernel.shape[-1], 1, *size))
+    if module.bias is not None:
+        yield raw(module.bias, f"{name}.bias")
+
+
 def conv_norm_act(module: ConvNormAct, name: str) -> Layout:
     """A convolution and its batch norm."""
     yield from conv(module.conv, f"{name}.conv")
@@ -123,12 +164,16 @@ def norm(module: Any, name: str) -> Layout:
         yield Buffer(f"{name}.num_batches_tracked", np.array(0, np.int64), checked=False)
 
 
+def patches(module: nnx.Linear, name: str, size: int) -> Layout:
+    """A linear layer on patches here that is a convolution with a stride of its size there."""
+    inputs, features = module.kernel.shape
+    split = (size, size, inputs // size**2, features)
+    shape = (features, inputs // size**2, size, size)
+    yield Entry(f"{name}.weight", module.kernel, shape, split, order=(3, 2, 0, 1))
+    yield raw(module.bias, f"{name}.bias")
+
+
 def patch_embed(module: PatchEmbed, name: str) -> Layout:
     """A convolution whose stride is its kernel size, and a layer norm."""
-    p = module.patch_size
-    inputs, features = module.proj.kernel.shape
-    split = (p, p, inputs // p**2, features)
-    shape = (features, inputs // p**2, p, p)
-    yield Entry(f"{name}.proj.weight", module.proj.kernel, shape, split, order=(3, 2, 0, 1))
-    yield raw(module.proj.bias, f"{name}.proj.bias")
+    yield from patches(module.proj, f"{name}.proj", module.patch_size)
     yield from norm(module.norm, f"{name}.norm")

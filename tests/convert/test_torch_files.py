@@ -145,22 +145,63 @@ def test_big_endian_file(tmp_path):
     assert_same(read_state_dict(path), {"x": np.arange(4, dtype=np.float32)})
 
 
-def test_legacy_file_without_torch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"legacy.pth is in the format .* install torch"):
-        read_state_dict(FIXTURES / "legacy.pth")
-
-
-def test_legacy_file_with_torch(tmp_path):
-    pytest.importorskip("torch")
+def test_legacy_file():
     assert_same(read_state_dict(FIXTURES / "legacy.pth"), BARE)
-    path = tmp_path / "legacy.pth"
-    path.write_bytes((FIXTURES / "legacy.pth").read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"legacy.pth: PyTorch refuses to load it"):
+
+
+def test_every_truncation_of_a_legacy_file_is_an_error(tmp_path):
+    data, path = (FIXTURES / "legacy.pth").read_bytes(), tmp_path / "bad.pth"
+    for length in range(0, len(data), 7):
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match=r"^\S+bad.pth: "):
+            read_state_dict(path)
+
+
+def legacy_file(path: Path, checkpoint, *, keys=("0",), length=4, little_endian=True) -> Path:
+    """A checkpoint of PyTorch before 1.6 with four float32 numbers as its storage 0."""
+    system = {"little_endian": little_endian}
+    heads = [pickle.dumps(head, 2) for head in (0x1950A86A20F9469CFC6C, 1001, system)]
+    order = "<" if little_endian else ">"
+    storage = np.array(length, f"{order}i8").tobytes() + np.arange(4, dtype=f"{order}f4").tobytes()
+    pickled = [*heads, pickles.dumps(checkpoint), pickle.dumps(list(keys), 2)]
+    path.write_bytes(b"".join([*pickled, storage]))
+    return path
+
+
+def legacy_tensor(*, key="0", kind="torch.FloatStorage", length=4, view=None, shape=(4,)):
+    storage = PersistentId(("storage", Global(kind), key, "cpu", length, view))
+    return PickledObject("torch._utils._rebuild_tensor_v2", (storage, 0, shape, (1,)))
+
+
+@pytest.mark.parametrize("little_endian", [True, False])
+def test_legacy_file_of_either_byte_order(tmp_path, little_endian):
+    path = legacy_file(tmp_path / "x.pth", {"x": legacy_tensor()}, little_endian=little_endian)
+    assert_same(read_state_dict(path), {"x": np.arange(4, dtype=np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "options", "message"),
+    [
+        ({"x": legacy_tensor(shape=(5,))}, {}, "tensor 'x' reaches outside its storage"),
+        ({"x": legacy_tensor(length=5)}, {}, "has no storage 0 of 5 x float32"),
+        ({"x": legacy_tensor(key="1")}, {}, "has a storage '0', to which no tensor refers"),
+        ({"x": legacy_tensor()}, dict(keys=()), "has no storage 0"),
+        ({"x": legacy_tensor()}, dict(keys=[["0"]]), r"has a storage \['0'\]"),
+        ({"x": legacy_tensor()}, dict(length=2**62), "is truncated, or damaged"),
+        ({"x": legacy_tensor()}, dict(length=-1), "is truncated, or damaged"),
+        ({"x": legacy_tensor(view=("0", 0, 4))}, {}, "refers to a storage of another kind"),
+        ({"x": legacy_tensor(kind="torch.Size")}, {}, "refers to a storage of another kind"),
+        ({"x": PickledObject("os.system", ("ls",))}, {}, "refuses to load: .* asks for os.system"),
+        ({}, {}, "has a storage '0', to which no tensor refers"),
+    ],
+)
+def test_damaged_and_hostile_legacy_files(tmp_path, checkpoint, options, message):
+    path = legacy_file(tmp_path / "bad.pth", checkpoint, **options)
+    with pytest.raises(ValueError, match=rf"bad.pth: {message}"):
         read_state_dict(path)
 
 
-@pytest.mark.parametrize("name", ["bare.pth", "views.pth", "parallel.pth"])
+@pytest.mark.parametrize("name", ["bare.pth", "views.pth", "parallel.pth", "legacy.pth"])
 def test_reads_what_torch_reads(name):
     torch = pytest.importorskip("torch")
     loaded = torch.load(FIXTURES / name, weights_only=True)

@@ -21,6 +21,10 @@ MODELS = {
     "attention": (
         "dwnet_tiny", dict(mixer=dict(connectivity="window", dynamic="attention", groups=2)), 0
     ),
+    "inverted bottlenecks": (
+        "efficientnet_lite0", dict(embed_dim=(4, 8), depths=(1, 1), mlp_ratio=(1, 6),
+                                   mixer=dict(kernel_size=(3, 5))), 0
+    ),
 }  # fmt: skip
 
 

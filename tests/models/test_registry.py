@@ -13,7 +13,8 @@ from dwconv_jax.models.registry import ALIASES
 from tests.models.drawn import drawn
 from tests.numerics import assert_close
 
-# Written out rather than read from the table: parameters, and multiply-adds at 224x224 in G.
+# Written out rather than read from the table: parameters, and multiply-adds in G at the size of
+# the images that the model was published for.
 EXPECTED = {
     "dwnet_tiny": (24_172_744, 3.73),
     "dwnet_base": (74_347_112, 12.81),
@@ -24,6 +25,37 @@ EXPECTED = {
     "swin_tiny": (28_288_354, 4.49),
     "swin_small": (49_606_258, 8.74),
     "swin_base": (87_768_224, 15.43),
+    "convnext_atto": (3_695_520, 0.55),
+    "convnext_femto": (5_217_784, 0.78),
+    "convnext_pico": (9_045_672, 1.37),
+    "convnext_nano": (15_593_560, 2.45),
+    "convnext_tiny": (28_589_128, 4.46),
+    "convnext_small": (50_223_688, 8.68),
+    "convnext_base": (88_591_464, 15.35),
+    "convnext_large": (197_767_336, 34.36),
+    "convnext_xlarge": (350_196_968, 60.92),
+    "convnextv2_atto": (3_708_400, 0.55),
+    "convnextv2_femto": (5_233_240, 0.78),
+    "convnextv2_pico": (9_066_280, 1.37),
+    "convnextv2_nano": (15_623_800, 2.45),
+    "convnextv2_tiny": (28_635_496, 4.46),
+    "convnextv2_small": (50_318_440, 8.68),
+    "convnextv2_base": (88_717_800, 15.35),
+    "convnextv2_large": (197_956_840, 34.36),
+    "convnextv2_huge": (660_289_640, 114.92),
+    "efficientnet_lite0": (4_652_008, 0.41),
+    "efficientnet_lite1": (5_416_680, 0.62),
+    "efficientnet_lite2": (6_092_072, 0.89),
+}
+# One of each kind runs always, the others differ in size only.
+ALWAYS = {
+    "dwnet_tiny",
+    "dynamic_dwnet_tiny",
+    "i_dynamic_dwnet_tiny",
+    "swin_tiny",
+    "convnext_atto",
+    "convnextv2_atto",
+    "efficientnet_lite0",
 }
 TINY = dict(embed_dim=8, depths=(1, 1, 2, 1), num_classes=5)
 
@@ -70,11 +102,14 @@ def abstract_features(name, size, **overrides):
     return jax.eval_shape(build_and_call)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in ALWAYS else [pytest.mark.slow]) for n in EXPECTED],
+)
 def test_parameters_and_multiply_adds(name):
     model = abstract_model(name)
     num_params = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    gmacs = round(multiply_adds(model, 224) / 1e9, 2)
+    gmacs = round(multiply_adds(model, VARIANTS[name].image_size) / 1e9, 2)
     assert (
         (num_params, gmacs) == EXPECTED[name] == (VARIANTS[name].num_params, VARIANTS[name].gmacs)
     )

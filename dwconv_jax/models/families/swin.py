@@ -64,7 +64,7 @@ def frame_layout(backbone: Backbone, side: int) -> Layout:
         blocks: list[Any] = list(stage.blocks)
         for j, block in enumerate(blocks):
             name = f"layers.{i}.blocks.{j}"
-            _refuse_gate(block, name)
+            refuse_gate(block, name)
             yield from block.torch_layout(name, side)
         if stage.merge is not None:
             yield from linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
@@ -72,7 +72,8 @@ def frame_layout(backbone: Backbone, side: int) -> Layout:
         side = -(-side // 2)
 
 
-def _refuse_gate(block: Any, name: str) -> None:
+def refuse_gate(block: Any, name: str) -> None:
+    """UserError for a block with a squeeze-excitation gate."""
     if getattr(block, "gate", None) is not None:
         raise UserError(
             f"{name}: the authors' code has no squeeze-excitation, so there is no PyTorch layout "

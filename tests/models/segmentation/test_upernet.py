@@ -38,9 +38,9 @@ def test_parameters(name):
     assert num_params == EXPECTED[name] == TASK_VARIANTS[name].num_params
 
 
-def test_every_variant_is_listed():
+def test_every_variant_of_a_paper_is_listed():
     listed = {name for name in dwconv_jax.list_models() if name.startswith("upernet_")}
-    assert listed == set(EXPECTED)
+    assert {name for name in listed if TASK_VARIANTS[name].num_params} == set(EXPECTED)
 
 
 @pytest.mark.parametrize(
