@@ -1,6 +1,7 @@
 """Packs the authors' numbers for the tests: python -m tests.golden.pack FOLDER.
 
-FOLDER holds the originals, `.npz` and `.json` as their README describes them.
+FOLDER holds the originals, `.npz` and `.json` as their README describes them, or `zoo_*.npz` as
+the scripts in `generate/` write them. Packs what is there.
 """
 
 import io
@@ -89,9 +90,13 @@ def round_to_16_bits(array: np.ndarray) -> np.ndarray:
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    for name, sources in FILES.items():
+    folder = Path(sys.argv[1])
+    zoo = {path.stem: [path.name] for path in sorted(folder.glob("zoo_*.npz"))}
+    for name, sources in (FILES | zoo).items():
+        if not all((folder / source).exists() for source in sources):
+            continue
         path = FOLDER / f"{name}.npz.xz"
-        path.write_bytes(pack(Path(sys.argv[1]), sources))
+        path.write_bytes(pack(folder, sources))
         print(f"{path.name}: {path.stat().st_size:,} bytes")
 
 
