@@ -15,7 +15,9 @@ from dwconv_jax.models.torch_layout import Buffer, Entry
 from dwconv_jax.ops.checks import check_choice
 
 # Buffers; a checkpoint for another image size has masks where the model has none.
-_COMPUTED = ("attn_mask", "relative_position_index", "num_batches_tracked")
+_COMPUTED = (
+    "attn_mask", "relative_coords_table", "relative_position_index", "num_batches_tracked"
+)  # fmt: skip
 
 ModelT = TypeVar("ModelT", bound=Model | DenseBackbone)
 

@@ -9,11 +9,11 @@ import dwconv_jax
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
 from dwconv_jax.models.block import DropPath
-from dwconv_jax.models.registry import ALIASES
+from dwconv_jax.models.registry import ALIASES, FAMILIES
 from tests.models.drawn import drawn
 from tests.numerics import assert_close
 
-# Written out rather than read from the table: parameters, and multiply-adds at 224x224 in G.
+# Written out rather than read from the table: parameters, and multiply-adds in G.
 EXPECTED = {
     "dwnet_tiny": (24_172_744, 3.73),
     "dwnet_base": (74_347_112, 12.81),
@@ -24,7 +24,20 @@ EXPECTED = {
     "swin_tiny": (28_288_354, 4.49),
     "swin_small": (49_606_258, 8.74),
     "swin_base": (87_768_224, 15.43),
+    "swinv2_tiny_window8_256": (28_347_154, 5.94),
+    "swinv2_tiny_window16_256": (28_347_154, 6.68),
+    "swinv2_small_window8_256": (49_728_418, 11.55),
+    "swinv2_small_window16_256": (49_728_418, 12.80),
+    "swinv2_base_window8_256": (87_918_816, 20.33),
+    "swinv2_base_window16_256": (87_918_816, 21.99),
+    "swinv2_base_window12_192": (87_918_816, 11.87),
+    "swinv2_base_window12to16_192to256": (87_918_816, 21.99),
+    "swinv2_base_window12to24_192to384": (87_918_816, 55.21),
+    "swinv2_large_window12_192": (196_739_932, 26.12),
+    "swinv2_large_window12to16_192to256": (196_739_932, 47.78),
+    "swinv2_large_window12to24_192to384": (196_739_932, 116.08),
 }
+SMALLEST = [next(iter(family.VARIANTS)) for family in FAMILIES]
 TINY = dict(embed_dim=8, depths=(1, 1, 2, 1), num_classes=5)
 
 
@@ -70,11 +83,14 @@ def abstract_features(name, size, **overrides):
     return jax.eval_shape(build_and_call)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in SMALLEST else pytest.param(n, marks=pytest.mark.slow) for n in EXPECTED],
+)
 def test_parameters_and_multiply_adds(name):
     model = abstract_model(name)
     num_params = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    gmacs = round(multiply_adds(model, 224) / 1e9, 2)
+    gmacs = round(multiply_adds(model, VARIANTS[name].image_size) / 1e9, 2)
     assert (
         (num_params, gmacs) == EXPECTED[name] == (VARIANTS[name].num_params, VARIANTS[name].gmacs)
     )

@@ -70,14 +70,17 @@ class ContinuousPositionBias(nnx.Module):
     def __call__(self, queries: jax.Array, connectivity: Connectivity) -> jax.Array:
         """The biases on the map of the queries: float32 `[1, N or 1, heads, Q, K]`."""
         size = queries.shape[1:-2]
+        rows = self.fc2(jax.nn.relu(self.fc1(jnp.asarray(self.coordinates(connectivity, size)))))
+        return _spread(16 * jax.nn.sigmoid(rows), connectivity, size)
+
+    def coordinates(self, connectivity: Connectivity, size: Size) -> np.ndarray:
+        """What the network sees of each relative position: float32 `[R, num_axes]`."""
         offsets = connectivity.relative_offsets(*size)
         reach = self.reach
         if reach is None:
             reach = np.abs(offsets[connectivity.relative_positions(*size).reshape(-1)]).max(0)
         place = 8 * offsets / np.maximum(reach, 1)
-        place = np.sign(place) * np.log2(1 + np.abs(place)) / np.log2(8)
-        rows = self.fc2(jax.nn.relu(self.fc1(jnp.asarray(place, jnp.float32))))
-        return _spread(16 * jax.nn.sigmoid(rows), connectivity, size)
+        return np.float32(np.sign(place) * np.log2(1 + np.abs(place)) / np.log2(8))
 
 
 class QueryPositionBias(nnx.Module):

@@ -49,7 +49,7 @@ class SwinBlock(nnx.Module):
 
     def torch_layout(self, name: str, side: int) -> Layout:
         """The block's entries in Swin's checkpoints, with its mask for a map of `side`."""
-        yield from _seam_mask(self.mixer, side, f"{name}.attn_mask")
+        yield from seam_mask(self.mixer, side, f"{name}.attn_mask")
         yield from norm(self.norm_mixer, f"{name}.norm1")
         yield from attention_layout(self.mixer, f"{name}.attn")
         yield from norm(self.norm_mlp, f"{name}.norm2")
@@ -64,7 +64,7 @@ def frame_layout(backbone: Backbone, side: int) -> Layout:
         blocks: list[Any] = list(stage.blocks)
         for j, block in enumerate(blocks):
             name = f"layers.{i}.blocks.{j}"
-            _refuse_gate(block, name)
+            refuse_gate(block, name)
             yield from block.torch_layout(name, side)
         if stage.merge is not None:
             yield from linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
@@ -72,7 +72,8 @@ def frame_layout(backbone: Backbone, side: int) -> Layout:
         side = -(-side // 2)
 
 
-def _refuse_gate(block: Any, name: str) -> None:
+def refuse_gate(block: Any, name: str) -> None:
+    """UserError for a block with squeeze-excitation, which no checkpoint has."""
     if getattr(block, "gate", None) is not None:
         raise UserError(
             f"{name}: the authors' code has no squeeze-excitation, so there is no PyTorch layout "
@@ -80,7 +81,7 @@ def _refuse_gate(block: Any, name: str) -> None:
         )
 
 
-def _seam_mask(mixer: LocallyConnected, side: int, name: str) -> Layout:
+def seam_mask(mixer: LocallyConnected, side: int, name: str) -> Layout:
     """What shifted windows add to the logits across the seam of the roll: float32 `[N, Q, K]`."""
     across = mixer.connectivity.across_seam(side, side) if side else None
     if across is not None:
