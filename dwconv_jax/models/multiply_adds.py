@@ -10,7 +10,7 @@ from jax.extend import core
 
 
 def multiply_adds(model: nnx.Module, image_size: int, in_channels: int = 3) -> int:
-    """Multiply-adds of matrix products and locally connected operators for one image.
+    """Multiply-adds of matrix products, convolutions and locally connected operators for an image.
 
     Norms, activations and softmax do not count, as in the paper's tables.
 
@@ -34,6 +34,10 @@ def _count_equation(equation: Any) -> int:
         (contracted, _), _ = equation.params["dimension_numbers"]
         left = equation.invars[0].aval
         return equation.outvars[0].aval.size * int(np.prod([left.shape[i] for i in contracted]))
+    if equation.primitive.name == "conv_general_dilated":
+        kernel, out = equation.invars[1].aval, equation.outvars[0].aval
+        features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+        return out.size * kernel.size // features
     if equation.params.get("name") == "locally_connected":
         x, weights = (v.aval for v in equation.invars)
         return x.size * weights.shape[3]

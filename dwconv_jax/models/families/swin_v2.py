@@ -5,19 +5,17 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LayerNorm, LocallyConnected, linear
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.patches import merge_neighbors
-from dwconv_jax.layers.weights import AttentionWeights
-from dwconv_jax.layers.weights.position_bias import ContinuousPositionBias
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate, seam_mask
 from dwconv_jax.models.family import Family, TorchLayout
+from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Buffer, Layout
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Window
@@ -109,33 +107,16 @@ def official_layout(backbone: Backbone, side: int) -> Layout:
 
 def _attention_layout(mixer: LocallyConnected, name: str) -> Layout:
     """The entries of cosine attention; UserError for a layer that the authors' code lacks."""
-    match mixer:
-        case LocallyConnected(
-            source=AttentionWeights(
-                position_bias=ContinuousPositionBias() as bias,
-                logit_scale=nnx.Param() as scale,
-                q_bias=nnx.Param() as q_bias,
-                rotary=False,
-            ) as source,
-            connectivity=Window() as window,
-            lepe=None,
-            proj=nnx.Linear() as projection,
-        ) if source.seams == window and source.num_kv_heads == source.num_heads:
-            pass
-        case _:
-            raise UserError(
-                f"{name}: Swin V2's code has no layer with dynamic={mixer.dynamic!r} weights over "
-                f"{mixer.connectivity} and these options of attention, so there is no PyTorch "
-                "layout for it"
-            )
+    source = check_attention(mixer, name, Window, position_bias="mlp", cosine=True, qkv_bias="qv")
     heads = source.num_heads
+    scale: Any = source.logit_scale
     yield torch.transposed(scale, f"{name}.logit_scale", (1, 1, heads), (heads, 1, 1))
-    yield torch.raw(q_bias, f"{name}.q_bias")
+    yield torch.raw(source.q_bias, f"{name}.q_bias")
     yield torch.raw(source.v_bias, f"{name}.v_bias")
-    yield from torch.linear(bias.fc1, f"{name}.cpb_mlp.0")
-    yield from torch.linear(bias.fc2, f"{name}.cpb_mlp.2")
+    yield from torch.linear(source.position_bias.fc1, f"{name}.cpb_mlp.0")
+    yield from torch.linear(source.position_bias.fc2, f"{name}.cpb_mlp.2")
     yield from torch.linear(source.qkv, f"{name}.qkv")
-    yield from torch.linear(projection, f"{name}.proj")
+    yield from torch.linear(mixer.proj, f"{name}.proj")
 
 
 def _window_buffers(mixer: LocallyConnected, side: int, name: str) -> Layout:
