@@ -79,6 +79,7 @@ class _NeighborhoodAttention(nnx.Module):
     """
 
     num_axes: int
+    torch_layouts = ()
 
     def __init__(
         self,
@@ -162,9 +163,9 @@ class _NeighborhoodAttention(nnx.Module):
             y = attention.attend(q, k, v, self.connectivity, scale=self.scale, bias=bias)[0]
         return self.proj_drop(self.proj(y.reshape(x.shape)))
 
-    def torch_layout(self, image_size: int | None = None) -> Layout:
+    def torch_layout(self, image_size: int | None = None, layout: str | None = None) -> Layout:
         """The entries of NATTEN's module, for `convert.load_torch` and `convert.to_torch`."""
-        del image_size  # parameters do not depend on it
+        del image_size, layout  # parameters do not depend on a size, and have one layout
         yield from linear(self.qkv, "qkv")
         if self.rpb is not None:
             yield raw(self.rpb, "rpb")

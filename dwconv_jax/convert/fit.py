@@ -75,7 +75,12 @@ def _heads_differ(found: Weights, shapes: Mapping[str, Shape], head: Container[s
 def _resized(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> np.ndarray:
     """Resizes the relative position table of other square windows; returns others as they are."""
     is_table = name.endswith(("relative_position_bias_table", "position_bias/table"))
-    if not is_table or shape is None or value.shape == shape or value.shape[1:] != shape[1:]:
+    if not is_table or shape is None or value.shape == shape or value.ndim != len(shape):
+        return value
+    if value.ndim == 3 and len(value) == shape[0]:  # MaxViT's, [heads, rows, columns]
+        _log.info("%s: resized %s from %s to %s (bicubic)", origin, name, value.shape, shape)
+        return resize_bicubic(value.transpose(1, 2, 0), shape[1:]).transpose(2, 0, 1)
+    if value.shape[1:] != shape[1:]:
         return value
     old, new = math.isqrt(len(value)), math.isqrt(shape[0])
     if (old**2, new**2) != (len(value), shape[0]):

@@ -15,7 +15,9 @@ from dwconv_jax.models.torch_layout import Buffer, Entry
 from dwconv_jax.ops.checks import check_choice
 
 # Buffers; a checkpoint for another image size has masks where the model has none.
-_COMPUTED = ("attn_mask", "relative_position_index", "num_batches_tracked")
+_COMPUTED = (
+    "attn_mask", "relative_coords_table", "relative_position_index", "num_batches_tracked"
+)  # fmt: skip
 
 ModelT = TypeVar("ModelT", bound=Model | DenseBackbone)
 
@@ -69,15 +71,11 @@ def load_torch(
     return model
 
 
-def find_layout(model: Model | DenseBackbone, names: Collection[str]) -> str:
-    """The layout of PyTorch checkpoints that has most of the names of a state dict.
-
-    Raises:
-      UserError: for a model that no PyTorch code has.
-    """
+def find_layout(model: Model | DenseBackbone, names: Collection[str]) -> str | None:
+    """The layout of PyTorch checkpoints that has most of the names of a state dict, if any has."""
     layouts = _layouts(model)
-    if not layouts:
-        raise UserError("this model's family has no PyTorch layout")
+    if len(layouts) < 2:
+        return next(iter(layouts), None)
     return max(
         layouts, key=lambda layout: sum(i.name in names for i in model.torch_layout(layout=layout))
     )

@@ -75,13 +75,32 @@ def gelu(x: jax.Array) -> jax.Array:
     return (0.5 * y * (1 + lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
 
 
-class Mlp(nnx.Module):
-    """Linear, exact GELU, linear (paper section 4.1; the transformer's feed-forward part)."""
+@jax.checkpoint
+def gelu_tanh(x: jax.Array) -> jax.Array:
+    """GELU approximated by `tanh` (TensorFlow's) in float32; training keeps `x` alone."""
+    return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
 
-    def __init__(self, features: int, hidden_features: int, *, rngs: nnx.Rngs, **dtypes: Any):
+
+class Mlp(nnx.Module):
+    """Linear, GELU, linear (paper section 4.1; the transformer's feed-forward part).
+
+    The GELU is exact, or with `approximate` that by `tanh`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden_features: int,
+        *,
+        approximate: bool = False,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
+        self.approximate = approximate
         self.fc1 = linear(features, hidden_features, rngs=rngs, **dtypes)
         self.fc2 = linear(hidden_features, features, rngs=rngs, **dtypes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[..., C]` to `[..., C]`."""
-        return self.fc2(gelu(self.fc1(x)))
+        hidden = self.fc1(x)
+        return self.fc2(gelu_tanh(hidden) if self.approximate else gelu(hidden))

@@ -1,12 +1,16 @@
-"""The reference's two initializers: timm's for linear layers, PyTorch's for the rest."""
+"""The initializers of published networks."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 Initializer = nnx.initializers.Initializer
+
+# He's, by the outputs of a convolution (EfficientNet, ResNet).
+fan_out_init: Initializer = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 # timm truncates at +-2 (absolute), a hundred standard deviations away, so nothing is cut.
 linear_init: Initializer = nnx.initializers.normal(0.02)
@@ -21,3 +25,8 @@ def conv_init(fan_in: int) -> Initializer:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
+
+
+def redraw(variable: Any, init: Initializer, *, rngs: nnx.Rngs) -> None:
+    """Initializes a variable anew."""
+    variable.set_value(init(rngs.params(), variable.shape, variable.dtype))

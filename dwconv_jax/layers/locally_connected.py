@@ -237,7 +237,7 @@ def needs_map_size(
     build = _find_source(dynamic, attention)
     unshared = share_positions is False and not _traits(build).per_position
     kind = make_connectivity(connectivity, kernel_size=kernel_size, shrink=False)
-    has_table = (attention or {}).get("position_bias", "table") == "table"
+    has_table = (attention or {}).get("position_bias", "table") in ("table", "query")
     return unshared or (has_table and not kind.fixed_blocks)
 
 

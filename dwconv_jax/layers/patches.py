@@ -63,11 +63,15 @@ class PatchMerging(nnx.Module):
     ) -> jax.Array:
         """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), out_features]`."""
         del train, canvas
-        return self.reduction(self.norm(by_xla(_merge_neighbors, x, split=_images_of(x))))
+        return self.reduction(self.norm(merge_neighbors(x)))
+
+
+def merge_neighbors(x: jax.Array) -> jax.Array:
+    """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), 4 C]`."""
+    return by_xla(_merge_neighbors, x, split=_images_of(x))
 
 
 def _merge_neighbors(x: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), 4 C]`."""
     x = pad_to_multiple(x, (2, 2))
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -27,7 +28,7 @@ Shape = tuple[int, ...]
 class Entry:
     """A tensor of the PyTorch state dict and the variable that holds it here.
 
-    The tensor is our array with its axes split, reordered and joined again.
+    The tensor is our array, or some columns of it, with its axes split, reordered and joined again.
     """
 
     name: str
@@ -35,17 +36,31 @@ class Entry:
     shape: Shape  # of the tensor
     split: Shape  # of our array
     order: Shape  # of the split axes in the tensor
+    flipped: Shape = ()  # split axes that count backwards in the tensor
+    columns: tuple[int, int | None] = (0, None)  # of our last axis, before splitting
 
     def read(self) -> np.ndarray:
         """The variable as PyTorch holds it."""
-        array = np.asarray(self.variable[...]).reshape(self.split)
+        array = np.asarray(self.variable[...])[..., slice(*self.columns)].reshape(self.split)
+        array = np.flip(array, self.flipped)
         return np.ascontiguousarray(array.transpose(self.order)).reshape(self.shape)
 
     def write(self, tensor: np.ndarray) -> None:
         """Sets the variable, which may be abstract, to a tensor of `shape`."""
         array = tensor.reshape([self.split[axis] for axis in self.order])
-        array = array.transpose(np.argsort(self.order)).reshape(self.variable.shape)
-        self.variable.set_value(jnp.asarray(array, self.variable.dtype))
+        array = np.flip(array.transpose(np.argsort(self.order)), self.flipped)
+        if self.columns == (0, None):
+            value = jnp.asarray(array.reshape(self.variable.shape), self.variable.dtype)
+        else:
+            value = self._with_columns(array.reshape(*self.variable.shape[:-1], -1))
+        self.variable.set_value(value)
+
+    def _with_columns(self, columns: np.ndarray) -> jax.Array:
+        """The variable's value, zero where it is abstract, with some columns of another."""
+        value = self.variable.get_value()
+        if isinstance(value, jax.ShapeDtypeStruct):
+            value = jnp.zeros(value.shape, value.dtype)
+        return value.at[..., slice(*self.columns)].set(columns)
 
 
 @dataclasses.dataclass(frozen=True)

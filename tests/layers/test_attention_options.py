@@ -61,7 +61,8 @@ def test_a_continuous_bias_is_swin_v2s(rng):
         np.asarray, (bias.fc1.kernel[...], bias.fc1.bias[...], bias.fc2.kernel[...])
     )
     table = 16 / (1 + np.exp(-(np.maximum(rows @ kernel1 + bias1, 0) @ kernel2)))
-    actual = bias(8, 8)[0, 0]  # [heads, Q, K]
+    queries = jnp.zeros((1, 8, 8, HEADS, CHANNELS // HEADS))
+    actual = bias(queries, layer.connectivity)[0, 0]  # [heads, Q, K]
     for query, key in ((0, 15), (5, 5), (14, 3)):
         (r, c), (s, d) = divmod(query, 4), divmod(key, 4)
         assert_close(actual[:, query, key], table[r - s + 3, c - d + 3], 1e-5)

@@ -1,5 +1,8 @@
 """The table of variants: exact sizes, and what `create_model` refuses."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -9,7 +12,7 @@ import dwconv_jax
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
 from dwconv_jax.models.block import DropPath
-from dwconv_jax.models.registry import ALIASES
+from dwconv_jax.models.registry import ALIASES, FAMILIES
 from tests.models.drawn import drawn
 from tests.numerics import assert_close
 
@@ -46,17 +49,22 @@ EXPECTED = {
     "efficientnet_lite0": (4_652_008, 0.41),
     "efficientnet_lite1": (5_416_680, 0.62),
     "efficientnet_lite2": (6_092_072, 0.89),
+    "swinv2_tiny_window8_256": (28_347_154, 5.94),
+    "swinv2_tiny_window16_256": (28_347_154, 6.68),
+    "swinv2_small_window8_256": (49_728_418, 11.55),
+    "swinv2_small_window16_256": (49_728_418, 12.80),
+    "swinv2_base_window8_256": (87_918_816, 20.33),
+    "swinv2_base_window16_256": (87_918_816, 21.99),
+    "swinv2_base_window12_192": (87_918_816, 11.87),
+    "swinv2_base_window12to16_192to256": (87_918_816, 21.99),
+    "swinv2_base_window12to24_192to384": (87_918_816, 55.21),
+    "swinv2_large_window12_192": (196_739_932, 26.12),
+    "swinv2_large_window12to16_192to256": (196_739_932, 47.78),
+    "swinv2_large_window12to24_192to384": (196_739_932, 116.08),
 }
-# One of each kind runs always, the others differ in size only.
-ALWAYS = {
-    "dwnet_tiny",
-    "dynamic_dwnet_tiny",
-    "i_dynamic_dwnet_tiny",
-    "swin_tiny",
-    "convnext_atto",
-    "convnextv2_atto",
-    "efficientnet_lite0",
-}
+# One of each kind runs always; the others differ in size alone.
+ALWAYS = {"dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "convnextv2_atto"}
+ALWAYS |= {next(iter(family.VARIANTS)) for family in FAMILIES}
 TINY = dict(embed_dim=8, depths=(1, 1, 2, 1), num_classes=5)
 
 
@@ -73,6 +81,14 @@ def test_names_of_other_libraries_are_taken():
     assert set(ALIASES.values()) <= set(VARIANTS) and not set(ALIASES) & set(VARIANTS)
     model = abstract_model("swin_tiny_patch4_window7_224", **TINY, num_heads=1)
     assert nnx.graphdef(model) == nnx.graphdef(abstract_model("swin_tiny", **TINY, num_heads=1))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__.split(".")[-1])
+def test_copies_are_of_the_same_kind(family):
+    """Else every copied or unpickled model would be compiled again."""
+    model = abstract_model(next(iter(family.VARIANTS)))
+    graph = nnx.graphdef(model)
+    assert nnx.graphdef(copy.deepcopy(model)) == pickle.loads(pickle.dumps(graph)) == graph
 
 
 def test_pretrained_weights_are_loaded(tmp_path):
@@ -104,7 +120,7 @@ def abstract_features(name, size, **overrides):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[] if n in ALWAYS else [pytest.mark.slow]) for n in EXPECTED],
+    [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.slow) for n in EXPECTED],
 )
 def test_parameters_and_multiply_adds(name):
     model = abstract_model(name)

@@ -39,13 +39,17 @@ class AttentionWeights(nnx.Module):
         self,
         spec: SourceSpec,
         *,
-        position_bias: Literal["table", "mlp"] | None = "table",
+        position_bias: Literal["table", "mlp", "query"] | None = "table",
         cosine: bool = False,
         rotary: bool = False,
         lepe: int | Size | None = None,
-        qkv_bias: bool = True,
+        qkv_bias: bool | Literal["qv"] = True,
+        output_projection: bool = True,
         num_kv_heads: int | None = None,
+        see_border: bool = False,
         cyclic: bool | tuple[bool, ...] = False,
+        pretrained_window: int | Size | None = None,
+        query_stride: int = 1,
         rngs: nnx.Rngs,
     ):
         """Creates the projections and the position bias.
@@ -53,8 +57,9 @@ class AttentionWeights(nnx.Module):
         Args:
           spec: the flags of the layer.
           position_bias: a learned "table" of relative positions, Swin V2's "mlp" of log-spaced
-            relative positions, or None. Without a table, blocks may have any size: layers over
-            whole axes need no `map_size`.
+            relative positions, products of the "query" with vectors of relative positions
+            (HaloNet), or None. With "mlp" or None, blocks may have any size: layers over whole axes
+            need no `map_size`.
           cosine: whether logits are cosine similarities in float32 with a learned temperature for
             each head (Swin V2), in place of products over `sqrt(D)`.
           rotary: whether queries and keys are rotated by their position on the map, the channels of
@@ -62,18 +67,26 @@ class AttentionWeights(nnx.Module):
             axis, neighbors are as far apart as the two ends of the map.
           lepe: kernel size of a depth-wise convolution of the values over the whole map, with a
             zero border, that is added to the mixed values (CSWin, RMT); None for none.
-          qkv_bias: whether the projection to queries, keys and values has a bias.
+          qkv_bias: whether the projection to queries, keys and values has a bias; "qv" for a bias
+            of queries and values alone (Swin V2).
+          output_projection: whether a linear layer follows.
           num_kv_heads: heads of keys and values, each shared by as many heads of queries; None for
             `groups`.
+          see_border: whether queries see what lies beyond a zero border, as keys and values that
+            are zero (HaloNet).
           cyclic: whether the two ends of an axis are neighbors, so that shifted windows may see
             across the seam of the roll; a bool or one for each axis. The axis should be a multiple
             of the window.
+          pretrained_window: window whose size the "mlp" takes for 1; None for the layer's own.
+          query_stride: positions of a block that share their "query" vectors along an axis, for
+            layers of whose output only every such position is used.
           rngs: initialization keys.
 
         Raises:
           UserError: for an illegal value, or one that does not go with the layer's flags.
         """
         check_choice("position_bias", position_bias, tuple(POSITION_BIASES))
+        check_choice("qkv_bias", qkv_bias, (True, False, "qv"))
         features, heads = spec.features, spec.groups
         kv_heads = heads if num_kv_heads is None else num_kv_heads
         if kv_heads < 1 or heads % kv_heads:
@@ -81,14 +94,28 @@ class AttentionWeights(nnx.Module):
         if rotary:
             check_rotary(features // heads, spec.num_axes)
         if lepe is not None:
-            size = per_axis("lepe", lepe, 1, spec.num_axes)
-            self.traits = dataclasses.replace(self.traits, values_kernel_size=size)
+            lepe = per_axis("lepe", lepe, 1, spec.num_axes)
+        self.traits = dataclasses.replace(
+            self.traits, projection=output_projection, values_kernel_size=lepe
+        )
         self.connectivity, self.seams = spec.connectivity, _seams(spec, cyclic)
         self.num_heads, self.num_kv_heads, self.rotary = heads, kv_heads, rotary
-        width = features + 2 * kv_heads * (features // heads)
-        self.qkv = linear(features, width, use_bias=qkv_bias, rngs=rngs, **spec.dtypes)
+        self.see_border = see_border
+        kv_width = kv_heads * (features // heads)
+        self.qkv = linear(
+            features,
+            features + 2 * kv_width,
+            use_bias=qkv_bias is True,
+            rngs=rngs,
+            **spec.dtypes,
+        )
+        self.q_bias, self.v_bias = (
+            nnx.data(nnx.Param(jnp.zeros(n, spec.param_dtype)) if qkv_bias == "qv" else None)
+            for n in (features, kv_width)
+        )
         build = POSITION_BIASES[position_bias]
-        self.position_bias: Any = nnx.data(None if build is None else build(spec, rngs=rngs))
+        options = _bias_options(position_bias, pretrained_window, query_stride)
+        self.position_bias: Any = nnx.data(build and build(spec, rngs=rngs, **options))
         scale = jnp.full((heads,), math.log(10), spec.param_dtype)
         self.logit_scale = nnx.data(nnx.Param(scale) if cosine else None)
 
@@ -101,21 +128,28 @@ class AttentionWeights(nnx.Module):
         if self.rotary:
             places = canvas.roll(jnp.asarray(positions(size)), self.connectivity)
             q, k = rotate(q, places), rotate(k, places)
-        q, k = self._scale(q, k)
-        scores = logits(q, k, canvas.rolled(self.connectivity)).astype(jnp.float32)
+        connectivity = canvas.rolled(self.connectivity)
+        hidden = canvas.hidden(self.connectivity, size)
+        scores = logits(*self._scale(q, k), connectivity).astype(jnp.float32)
+        values = v.reshape(x.shape)
+        if self.see_border and hidden is not None:
+            scores = jnp.where(hidden[:, :, None], 0, scores)
+            values, hidden = canvas.clear(values), None
         if self.position_bias is not None:
-            scores = scores + self.position_bias(*size)
-        weights = jax.nn.softmax(self._mask(scores, canvas, size), axis=-1)
-        return jnp.moveaxis(weights.astype(v.dtype), 2, -1), v.reshape(x.shape)
+            scores = scores + self.position_bias(q, connectivity)
+        mask = _mask(canvas.across_seam(self.seams, size), hidden)
+        weights = jax.nn.softmax(scores if mask is None else scores + mask, axis=-1)
+        return jnp.moveaxis(weights.astype(v.dtype), 2, -1), values
 
     def _project(self, x: jax.Array) -> list[jax.Array]:
         """Queries, keys and values, `[B, *spatial, heads, D]` each."""
         features = x.shape[-1]
         width, sharing = features // self.num_heads, self.num_heads // self.num_kv_heads
         ends = features, features + self.num_kv_heads * width
-        q, k, v = (
-            part.reshape(*x.shape[:-1], -1, width) for part in jnp.split(self.qkv(x), ends, axis=-1)
-        )
+        q, k, v = jnp.split(self.qkv(x), ends, axis=-1)
+        if self.q_bias is not None:
+            q, v = _plus(q, self.q_bias[...]), _plus(v, self.v_bias[...])
+        q, k, v = (part.reshape(*x.shape[:-1], -1, width) for part in (q, k, v))
         if sharing > 1:
             k, v = jnp.repeat(k, sharing, axis=-2), jnp.repeat(v, sharing, axis=-2)
         return [q, k, v]
@@ -128,16 +162,6 @@ class AttentionWeights(nnx.Module):
         log_scale = jnp.minimum(self.logit_scale[...].astype(jnp.float32), math.log(100))
         scale = jnp.expand_dims(jnp.exp(log_scale)[:, None], range(q.ndim - 2))
         return _unit(q) * scale, _unit(k)
-
-    def _mask(self, scores: jax.Array, canvas: Canvas, map_size: Size) -> jax.Array:
-        """Adds what hides keys to scores `[B, N, heads, Q, K]`."""
-        across = canvas.across_seam(self.seams, map_size)
-        hidden = canvas.hidden(self.connectivity, map_size)
-        mask = None if across is None else _where(across, _ACROSS_SEAM)
-        if hidden is not None:
-            hides = _where(hidden, _HIDDEN)
-            mask = hides if mask is None else jnp.minimum(mask, hides)
-        return scores if mask is None else scores + mask[:, :, None]
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -159,6 +183,37 @@ def _seams(spec: SourceSpec, cyclic: bool | tuple[bool, ...]) -> Connectivity:
         raise UserError(f"cyclic={cyclic!r} needs connectivity='window', got {window}")
     shift = tuple(0 if c else s for c, s in zip(each, window.shift, strict=True))
     return Window(window.window_size, shift, shrink=window.shrink)
+
+
+def _bias_options(
+    position_bias: str | None, pretrained_window: int | Size | None, query_stride: int
+) -> dict[str, Any]:
+    """The options of one position bias; UserError for those of another."""
+    options: dict[str, Any] = {}
+    for kind, name, value, default in (
+        ("mlp", "pretrained_window", pretrained_window, None),
+        ("query", "query_stride", query_stride, 1),
+    ):
+        if value == default:
+            continue
+        if position_bias != kind:
+            raise UserError(f"{name}={value!r} needs position_bias={kind!r}, got {position_bias!r}")
+        options[name] = value
+    return options
+
+
+def _mask(across: jax.Array | None, hidden: jax.Array | None) -> jax.Array | None:
+    """What hides keys, to be added to scores `[B, N, heads, Q, K]`; None if nothing does."""
+    mask = None if across is None else _where(across, _ACROSS_SEAM)
+    if hidden is not None:
+        hides = _where(hidden, _HIDDEN)
+        mask = hides if mask is None else jnp.minimum(mask, hides)
+    return None if mask is None else mask[:, :, None]
+
+
+def _plus(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """`x[..., C]` plus `bias[C]`."""
+    return x + jnp.expand_dims(bias.astype(x.dtype), range(x.ndim - 1))
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -136,7 +137,7 @@ def layer_norm(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> Laye
 
 
 def timm_body(backbone: Backbone, side: int, mlp_kernel: tuple[int, ...] = ()) -> Layout:
-    """The entries of a backbone in timm; `mlp_kernel` is (1, 1) where its MLPs are convolutions."""
+    """The entries of a backbone in timm; `mlp_kernel` is that of its MLPs, if it has one."""
     del side
     merge, embed = None, backbone.patch_embed
     yield from patches(embed.proj, "stem.0", embed.size)
@@ -157,6 +158,11 @@ def timm_body(backbone: Backbone, side: int, mlp_kernel: tuple[int, ...] = ()) -
             if block.response_norm is not None:
                 yield from norm(block.response_norm, f"{name}.mlp.grn")
             yield from linear_layout(block.mlp.fc2, f"{name}.mlp.fc2", mlp_kernel)
+
+
+def small_timm_body(backbone: Backbone, side: int) -> Layout:
+    """The entries of a backbone of timm's small models, whose MLPs are convolutions."""
+    yield from timm_body(backbone, side, mlp_kernel=(1, 1))
 
 
 def timm_top(classifier: Any) -> Layout:
@@ -193,8 +199,7 @@ def official_top(classifier: Any) -> Layout:
     yield from renamed(timm_top(classifier), _OFFICIAL_NAMES)
 
 
-def _family(*, response_norm: bool, mlp_kernel: tuple[int, ...] = ()) -> Family:
-    body = functools.partial(timm_body, mlp_kernel=mlp_kernel)
+def _family(*, response_norm: bool, body: Callable[[Backbone, int], Layout]) -> Family:
     return Family(
         block=functools.partial(ConvNeXtBlock, response_norm=response_norm),
         stem=stem,
@@ -209,10 +214,10 @@ def _family(*, response_norm: bool, mlp_kernel: tuple[int, ...] = ()) -> Family:
     )
 
 
-_V1, _V2 = _family(response_norm=False), _family(response_norm=True)
-# timm's small models have convolutions in their MLPs.
-_V1_SMALL = _family(response_norm=False, mlp_kernel=(1, 1))
-_V2_SMALL = _family(response_norm=True, mlp_kernel=(1, 1))
+_V1 = _family(response_norm=False, body=timm_body)
+_V2 = _family(response_norm=True, body=timm_body)
+_V1_SMALL = _family(response_norm=False, body=small_timm_body)
+_V2_SMALL = _family(response_norm=True, body=small_timm_body)
 
 
 def _variant(family: Family, embed_dim: int, depths: tuple[int, ...], *known: Any) -> Variant:

@@ -1,10 +1,8 @@
 """EfficientNet-Lite (Tan and Le, 2019): static 3x3 and 5x5 kernels between 1x1 convolutions."""
 
-import functools
 import math
 import re
 import types
-from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -22,7 +20,7 @@ from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout
-from dwconv_jax.models.torch_layout import Layout, conv, conv1x1, depthwise, linear, norm
+from dwconv_jax.models.torch_layout import Layout, conv, conv1x1, depthwise, linear, norm, renamed
 from dwconv_jax.models.variant import Variant
 
 EPSILON = 1e-3  # of batch norms, as in TensorFlow
@@ -192,16 +190,19 @@ def _conv_norm(part: Any, name: str, norm_name: str) -> Layout:
     yield from norm(part.norm, norm_name)
 
 
-def _top(classifier: Any, names: tuple[str, str, str]) -> Layout:
-    """The entries of a classifier beyond those of its backbone."""
-    yield from _conv_norm(classifier.norm, *names[:2])
+def timm_top(classifier: Any) -> Layout:
+    """The entries of a classifier beyond those of its backbone, in timm."""
+    yield from _conv_norm(classifier.norm, "conv_head", "bn2")
     if classifier.head is not None:
-        yield from linear(classifier.head, names[2])
+        yield from linear(classifier.head, "classifier")
 
 
-def _layout(body: Callable[[Backbone, int], Layout], *names: str) -> TorchLayout:
-    top_names = re.compile(rf"({'|'.join(names)})\.")
-    return TorchLayout(body, functools.partial(_top, names=names), top_names)
+def lite_pytorch_top(classifier: Any) -> Layout:
+    """The entries of a classifier beyond those of its backbone, in efficientnet_lite_pytorch."""
+    yield from renamed(
+        timm_top(classifier),
+        [("^conv_head", "_conv_head"), ("^bn2", "_bn1"), ("^classifier", "_fc")],
+    )
 
 
 FAMILY = Family(
@@ -213,8 +214,10 @@ FAMILY = Family(
     output_norm=None,
     norm=head_features,
     layouts={
-        "timm": _layout(timm_body, "conv_head", "bn2", "classifier"),
-        "efficientnet_lite_pytorch": _layout(lite_pytorch_body, "_conv_head", "_bn1", "_fc"),
+        "timm": TorchLayout(timm_body, timm_top, re.compile(r"(conv_head|bn2|classifier)\.")),
+        "efficientnet_lite_pytorch": TorchLayout(
+            lite_pytorch_body, lite_pytorch_top, re.compile(r"(_conv_head|_bn1|_fc)\.")
+        ),
     },
 )
 

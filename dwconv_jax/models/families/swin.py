@@ -10,11 +10,10 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LayerNorm, LocallyConnected
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.mode import is_training
-from dwconv_jax.layers.weights import AttentionWeights
-from dwconv_jax.layers.weights.position_bias import RelativePositionBias
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.family import Family, TorchLayout
+from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, patch_embed, raw
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Window
@@ -49,7 +48,7 @@ class SwinBlock(nnx.Module):
 
     def torch_layout(self, name: str, side: int) -> Layout:
         """The block's entries in Swin's checkpoints, with its mask for a map of `side`."""
-        yield from _seam_mask(self.mixer, side, f"{name}.attn_mask")
+        yield from seam_mask(self.mixer, side, f"{name}.attn_mask")
         yield from norm(self.norm_mixer, f"{name}.norm1")
         yield from attention_layout(self.mixer, f"{name}.attn")
         yield from norm(self.norm_mlp, f"{name}.norm2")
@@ -73,7 +72,7 @@ def frame_layout(backbone: Backbone, side: int) -> Layout:
 
 
 def refuse_gate(block: Any, name: str) -> None:
-    """UserError for a block with a squeeze-excitation gate."""
+    """UserError for a block with squeeze-excitation, which no checkpoint has."""
     if getattr(block, "gate", None) is not None:
         raise UserError(
             f"{name}: the authors' code has no squeeze-excitation, so there is no PyTorch layout "
@@ -81,7 +80,7 @@ def refuse_gate(block: Any, name: str) -> None:
         )
 
 
-def _seam_mask(mixer: LocallyConnected, side: int, name: str) -> Layout:
+def seam_mask(mixer: LocallyConnected, side: int, name: str) -> Layout:
     """What shifted windows add to the logits across the seam of the roll: float32 `[N, Q, K]`."""
     across = mixer.connectivity.across_seam(side, side) if side else None
     if across is not None:
@@ -89,37 +88,14 @@ def _seam_mask(mixer: LocallyConnected, side: int, name: str) -> Layout:
 
 
 def attention_layout(mixer: LocallyConnected, name: str) -> Layout:
-    """The entries of attention in windows.
-
-    Raises:
-      UserError: for a layer that the authors' code does not have.
-    """
-    if not _is_swins(mixer):
-        raise UserError(
-            f"{name}: the authors' code has no layer with dynamic={mixer.dynamic!r} weights "
-            f"over {mixer.connectivity} and these options of attention, so there is no PyTorch "
-            "layout for it"
-        )
+    """The entries of attention in windows; UserError for a layer that the authors' code lacks."""
+    source = check_attention(mixer, name, Window)
     window: Any = mixer.connectivity
-    yield raw(mixer.source.position_bias.table, f"{name}.relative_position_bias_table")
+    yield raw(source.position_bias.table, f"{name}.relative_position_bias_table")
     (index,) = Window(window.window_size).relative_positions(*window.window_size)
     yield Buffer(f"{name}.relative_position_index", index, checked=True)
-    yield from linear(mixer.source.qkv, f"{name}.qkv")
+    yield from linear(source.qkv, f"{name}.qkv")
     yield from linear(mixer.proj, f"{name}.proj")
-
-
-def _is_swins(mixer: LocallyConnected) -> bool:
-    """Whether it is attention in windows with no option beyond those of the authors' code."""
-    match mixer:
-        case LocallyConnected(
-            source=AttentionWeights(
-                position_bias=RelativePositionBias(), logit_scale=None, rotary=False
-            ) as source,
-            connectivity=Window() as window,
-            lepe=None,
-        ):
-            return source.seams == window and source.num_kv_heads == source.num_heads
-    return False
 
 
 def _attention(*num_heads: int) -> dict[str, Any]:

@@ -29,10 +29,9 @@ class AxisShape(NamedTuple):
     origin: int
 
     @property
-    def coordinates(self) -> np.ndarray:
-        """The relative positions as shares of the farthest one: float `[differences]`."""
-        offsets = np.arange(self.differences) - self.origin
-        return offsets / max(abs(offsets[0]), abs(offsets[-1]), 1)
+    def offsets(self) -> np.ndarray:
+        """Each relative position, in positions or taps: int `[differences]`."""
+        return np.arange(self.differences) - self.origin
 
 
 class AxisIndex(NamedTuple):
@@ -88,9 +87,9 @@ class Product(Connectivity, abc.ABC):
         relative = [axis.relative for axis in self.axes(*size)]
         return combine(self._spread_alike(relative, *size), differences)
 
-    def relative_coordinates(self, *size: int) -> np.ndarray:
-        """Where each relative position lies, -1 to 1 along each axis: float `[R, num_axes]`."""
-        along = [axis.coordinates for axis in self.axis_shapes(*size)]
+    def relative_offsets(self, *size: int) -> np.ndarray:
+        """Where each relative position lies, in positions or taps: int `[R, num_axes]`."""
+        along = [axis.offsets for axis in self.axis_shapes(*size)]
         return np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, len(along))
 
     def _seen(self, *size: int) -> np.ndarray:

@@ -80,6 +80,6 @@ class Connectivity(Protocol):
         _, outputs, seen = self.block_shape(*size)
         return np.arange(outputs * seen).reshape(1, outputs, seen)
 
-    def relative_coordinates(self, *size: int) -> np.ndarray:
-        """Where each relative position lies, -1 to 1 along each axis: float `[R, num_axes]`."""
-        raise UserError(f"{self} does not define relative_coordinates, which this bias needs")
+    def relative_offsets(self, *size: int) -> np.ndarray:
+        """Where each relative position lies, in positions or taps: int `[R, num_axes]`."""
+        raise UserError(f"{self} does not define relative_offsets, which this bias needs")
