@@ -12,14 +12,22 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.layers.flags import MixerFlags
 from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
-from dwconv_jax.models.families import convnext, dwnet, efficientnet, maxvit, swin, swin_v2
+from dwconv_jax.models.families import (
+    convnext,
+    dwnet,
+    efficientnet,
+    maxvit,
+    nat,
+    swin,
+    swin_v2,
+)
 from dwconv_jax.models.names import CascadeMaskRCNNName, ClassifierName, UPerNetName
 from dwconv_jax.models.segmentation.upernet import UPerNet
 from dwconv_jax.models.variant import Variant
 
 Model = Classifier | UPerNet | CascadeMaskRCNN
 
-FAMILIES = (dwnet, swin, swin_v2, maxvit, convnext, efficientnet)
+FAMILIES = (dwnet, swin, swin_v2, maxvit, nat, convnext, efficientnet)
 VARIANTS: dict[str, Variant] = {
     name: variant for family in FAMILIES for name, variant in family.VARIANTS.items()
 }

@@ -61,9 +61,18 @@ EXPECTED = {
     "swinv2_large_window12_192": (196_739_932, 26.12),
     "swinv2_large_window12to16_192to256": (196_739_932, 47.78),
     "swinv2_large_window12to24_192to384": (196_739_932, 116.08),
+    "nat_mini": (19_984_174, 2.69),
+    "nat_tiny": (27_901_582, 4.3),
+    "nat_small": (50_743_297, 7.77),
+    "nat_base": (89_769_652, 13.68),
+    "dinat_mini": (19_984_174, 2.69),
+    "dinat_tiny": (27_901_582, 4.3),
+    "dinat_small": (50_719_681, 7.77),
+    "dinat_base": (89_769_652, 13.68),
+    "dinat_large": (200_943_514, 30.46),
 }
 # One of each kind runs always; the others differ in size alone.
-ALWAYS = {"dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "convnextv2_atto"}
+ALWAYS = {"dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "convnextv2_atto", "dinat_mini"}
 ALWAYS |= {next(iter(family.VARIANTS)) for family in FAMILIES}
 TINY = dict(embed_dim=8, depths=(1, 1, 2, 1), num_classes=5)
 
