@@ -143,19 +143,15 @@ def _block_layout(block: NATBlock) -> Layout:
             yield Entry(f"gamma{i + 1}", block.scales, (width,), (width,), (0,), columns=columns)
     yield from torch.norm(block.norm_mixer, "norm1")
     source = check_attention(block.mixer, "attn", Sliding)
-    yield _table(source.position_bias.table, block.mixer.connectivity, "attn.rpb")
+    table, connectivity = source.position_bias.table, cast(Sliding, block.mixer.connectivity)
+    down, across = (2 * size - 1 for size in connectivity.kernel_size)
+    heads = source.num_heads
+    yield Entry("attn.rpb", table, (heads, down, across), (down, across, heads), (2, 0, 1))
     yield from torch.linear(source.qkv, "attn.qkv")
     yield from torch.linear(block.mixer.proj, "attn.proj")
     yield from torch.norm(block.norm_mlp, "norm2")
     yield from torch.linear(block.mlp.fc1, "mlp.fc1")
     yield from torch.linear(block.mlp.fc2, "mlp.fc2")
-
-
-def _table(table: nnx.Variable, connectivity: Any, name: str) -> Entry:
-    """The position biases: `[heads, 2 k - 1, 2 k - 1]` there, `[(2 k - 1)**2, heads]` here."""
-    rows, columns = (2 * size - 1 for size in connectivity.kernel_size)
-    heads = table.shape[-1]
-    return Entry(name, table, (heads, rows, columns), (rows, columns, heads), order=(2, 0, 1))
 
 
 def transformers_body(backbone: Backbone, side: int) -> Layout:
