@@ -9,7 +9,7 @@ CORE := .venv-core-$(VERSION)
 PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE_TESTS := $(addprefix tests/,ops layers models convert test_linen.py test_natten.py test_bare_import.py)
 
-.PHONY: demo test test-core test-slow check docs format clean
+.PHONY: demo test test-core test-slow check docs names format clean
 
 demo: $(INSTALLED)  ## trains a dynamic depth-wise network on real handwritten digits
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
@@ -31,6 +31,9 @@ check: $(INSTALLED) docs
 
 docs: $(INSTALLED)  ## builds the documentation into build/docs; any warning fails
 	$(BIN)/sphinx-build --fresh-env --fail-on-warning --quiet docs build/docs
+
+names: $(INSTALLED)  ## writes the names of the models for type checkers
+	$(BIN)/python -m tests.model_names
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

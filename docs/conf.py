@@ -14,6 +14,7 @@ copyright = "the dwconv_jax authors"
 extensions = [
     "config_fields",
     "mathtext",
+    "model_variants",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
