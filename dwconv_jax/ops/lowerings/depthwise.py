@@ -1,7 +1,8 @@
 """Sliding weights that all positions share: depth-wise convolution, static or per image.
 
 The convolution and its kernel gradient are each other's transposes. Autodiff would derive slow
-forms on CPU, so both are defined here, with a lowering per platform, or by kernels of our own on request.
+forms on CPU, so both are defined here, with a lowering per platform, or by kernels of our own on
+request.
 """
 
 import functools

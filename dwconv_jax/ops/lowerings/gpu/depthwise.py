@@ -1,12 +1,11 @@
 """Depth-wise convolution and its kernel gradient by the CUDA kernels; devices split the images."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Pair
+from dwconv_jax.ops.lowerings.bilinear import equally_varying
 from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
 from dwconv_jax.ops.lowerings.gpu.plan import Case
 from dwconv_jax.ops.lowerings.gpu.platform import Launch
@@ -36,9 +35,8 @@ def convolve(
 
     def local(x: jax.Array, kernel: jax.Array) -> jax.Array:
         case = _case(x, kernel.shape[0], kernel.shape[1:3], dilation)
-        return launch(
-            forward_plans(case)[choice], jax.ShapeDtypeStruct(x.shape, x.dtype), x, kernel
-        )
+        result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return _varying_as(x, launch(forward_plans(case)[choice], result, x, kernel))
 
     return split_images(local, x, kernel, maps=1 if kernel.shape[0] == 1 else 2)
 
@@ -74,10 +72,15 @@ def kernel_gradient(
         case = _case(x, copies, (kh, kw), dilation)
         plan = gradient_plans(case)[choice]
         result = jax.ShapeDtypeStruct((plan.partials, kh, kw, x.shape[-1]), jnp.float32)
-        parts = launch(plan, result, x, g)
+        parts = _varying_as(x, launch(plan, result, x, g))
         return parts.sum(0, keepdims=True) if copies == 1 else parts
 
     return split_images(local, x, g, maps=2, sums=copies == 1)
+
+
+def _varying_as(x: jax.Array, result: jax.Array) -> jax.Array:
+    """The result of a kernel, which varies over the same axes of `shard_map` as its argument."""
+    return equally_varying(x, result)[1]
 
 
 def _case(x: jax.Array, copies: int, kernel_size: tuple[int, ...], dilation: Pair) -> Case:

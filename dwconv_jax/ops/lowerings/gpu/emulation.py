@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 
 import jax
@@ -28,6 +29,7 @@ void call(void (*kernel)(A, B, R), const void* a, const void* b, void* result) {
 }}
 extern "C" void run(const void* a, const void* b, void* result) {{ call({kernel}, a, b, result); }}
 """
+_one_at_a_time = threading.Lock()
 
 
 def is_available() -> bool:
@@ -38,15 +40,19 @@ def is_available() -> bool:
 @contextlib.contextmanager
 def emulated_kernels() -> Iterator[None]:
     """Runs the kernels on CPU too. What was traced before keeps XLA's lowering."""
-    with platform.launching_on("cpu", _call):
+    with platform.launching_on("cpu", launch):
         yield
 
 
-def _call(plan: Plan, result: jax.ShapeDtypeStruct, *arrays: jax.Array) -> jax.Array:
+def launch(plan: Plan, result: jax.ShapeDtypeStruct, *arrays: jax.Array) -> jax.Array:
+    """Runs a kernel; see `ptx_call.call`."""
+
     def run(*arrays: jax.Array) -> np.ndarray:
         inputs = [np.ascontiguousarray(array) for array in arrays]
         output = np.zeros(result.shape, result.dtype)
-        _build(plan)(*(array.ctypes.data_as(ctypes.c_void_p) for array in (*inputs, output)))
+        with _one_at_a_time:
+            function = _build(plan)
+        function(*(array.ctypes.data_as(ctypes.c_void_p) for array in (*inputs, output)))
         return output
 
     return jax.pure_callback(run, result, *arrays)

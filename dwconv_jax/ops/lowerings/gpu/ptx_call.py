@@ -35,11 +35,15 @@ def call(plan: Plan, result: jax.ShapeDtypeStruct, *arrays: jax.Array) -> jax.Ar
     return operation(*arrays)
 
 
+def compile_plan(plan: Plan) -> str:
+    """The PTX of a kernel."""
+    return nvrtc.compile_ptx(os.path.join(SOURCES, f"{plan.kernel}.cu"), plan.definitions)
+
+
 @functools.cache
 def _config(plan: Plan) -> str:
     """The kernel and its launch, as an attribute dictionary of MLIR."""
-    path = os.path.join(SOURCES, f"{plan.kernel}.cu")
-    ptx = nvrtc.compile_ptx(path, plan.definitions).translate(str.maketrans(_ESCAPES))
+    ptx = compile_plan(plan).translate(str.maketrans(_ESCAPES))
     sizes = dict(zip(("grid_x", "grid_y", "grid_z"), plan.grid, strict=True))
     sizes |= dict(zip(("block_x", "block_y", "block_z"), plan.block, strict=True))
     sizes["shared_mem_bytes"] = plan.shared_bytes

@@ -102,7 +102,7 @@ def _balanced_rows(height: int, columns: int, x_rows: int, together: int, at_onc
 def _macros(
     case: Case, tile: tuple[int, int], lanes: int, together: int, resident: int
 ) -> dict[str, int]:
-    """The macros of tiles.cuh; `resident` threads must fit a multiprocessor if kernels are small."""
+    """The macros of tiles.cuh; for small kernels, `resident` threads must fit a multiprocessor."""
     blocks = resident // (lanes * together) if max(case.kernel_size) <= 7 else 1
     return shape_macros(case) | dict(
         DH=case.dilation[0],

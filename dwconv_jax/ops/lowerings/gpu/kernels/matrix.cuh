@@ -9,6 +9,7 @@
 //
 // Macros:
 //   BATCH H W C KH KW PER_IMAGE BLOCKS  as in tiles.cuh
+//   CB      channels of a block: 16, or 8 where those do not fit shared memory
 //   MR      rows of one image in the 16 of a product: 16, or 8 where two images share it
 //   NT      products beside each other, 8 columns each
 //   SHARED  bytes of dynamic shared memory at launch
@@ -20,7 +21,8 @@ struct alignas(16) Eight {
   unsigned w[4];
 };
 
-constexpr int CB = 16, WARPS = CB / 2, THREADS = 32 * WARPS;
+constexpr int THREADS = 32 * CB / 2;  // two channels a warp
+constexpr int EIGHTHS = CB / 8;
 constexpr int PH = (KH - 1) / 2, PW = (KW - 1) / 2;
 constexpr int IMAGES = 16 / MR;                        // in a block
 constexpr int STEPS = (8 + KW - 1 + 15) / 16;          // products along the columns seen
@@ -65,8 +67,9 @@ template <int COUNT, int WIDTH, int PITCH>
 __device__ inline void read_map(Element* to_map, const Element* x, int first_image, int first_row,
                                 int first_column, int first_channel) {
 #pragma unroll 2
-  for (int n = threadIdx.x; n < IMAGES * COUNT * WIDTH; n += THREADS) {
-    const int eighth = n % 2, pair = n / 2 % (WIDTH / 2), row = n / WIDTH;
+  for (int n = threadIdx.x; n < IMAGES * COUNT * WIDTH / 2 * EIGHTHS; n += THREADS) {
+    const int eighth = n % EIGHTHS, pair = n / EIGHTHS % (WIDTH / 2);
+    const int row = n / (EIGHTHS * WIDTH / 2);
     const int image = first_image + row / COUNT, y = first_row + row % COUNT;
     const int column = first_column + 2 * pair, channel = first_channel + 8 * eighth;
     const bool inside = image < BATCH && y >= 0 && y < H && channel < C;

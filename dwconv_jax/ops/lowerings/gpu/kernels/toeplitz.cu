@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     const unsigned* from = (const unsigned*)shared + m * OUT_STRIDE + n % COLUMNS;
     Element* to = out + (((long long)image * H + y) * W + column) * C + first_channel;
 #pragma unroll
-    for (int eighth = 0; eighth < 2; ++eighth) {
+    for (int eighth = 0; eighth < EIGHTHS; ++eighth) {
       if (first_channel + 8 * eighth >= C) continue;
       Eight all;
 #pragma unroll
