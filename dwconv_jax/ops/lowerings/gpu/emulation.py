@@ -23,11 +23,9 @@ from dwconv_jax.ops.lowerings.gpu.ptx_call import SOURCES
 _DRIVER = """
 #include "emulate.h"
 #include "{kernel}.cu"
-template <class A, class B, class R>
-void call(void (*kernel)(A, B, R), const void* a, const void* b, void* result) {{
-  emulation::launch({{ {grid} }}, {{ {block} }}, [=] {{ kernel((A)a, (B)b, (R)result); }});
+extern "C" void run(const void* a, const void* b, void* result) {{
+  emulation::launch({{ {grid} }}, {{ {block} }}, {kernel}, a, b, result);
 }}
-extern "C" void run(const void* a, const void* b, void* result) {{ call({kernel}, a, b, result); }}
 """
 _one_at_a_time = threading.Lock()
 

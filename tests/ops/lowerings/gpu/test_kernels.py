@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import dwconv_jax
 from dwconv_jax import ops
-from dwconv_jax.ops.lowerings.gpu import emulation
+from dwconv_jax.ops.lowerings.gpu import emulation, matrix_kernels, register_kernels
 from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
 from dwconv_jax.ops.lowerings.gpu.plan import Case
 from tests.numerics import assert_close
@@ -40,7 +40,7 @@ def value_and_gradients(operator, x, weights, cotangent):
 
 # Odd sizes, one channel a thread and two, bands and tiles that the map does not fill, two images in
 # a product of the matrix unit, two and three products for a kernel row, kernels larger than the
-# map, taps in groups, partial sums of several blocks.
+# map, taps in groups.
 CASES = [
     Case((2, 9, 11, 6), (3, 5), bfloat16=False),
     Case((2, 5, 16, 5), (5, 3), bfloat16=False, per_image=True),
@@ -51,7 +51,6 @@ CASES = [
     Case((1, 33, 4, 10), (31, 3)),
     Case((2, 13, 10, 10), (7, 3), (2, 1)),
     Case((2, 7, 9, 3), (3, 3), (2, 3), bfloat16=False, per_image=True),
-    Case((9, 2, 3, 1056), (3, 3)),
 ]
 WIDE = [
     Case(shape, (k, k), (dilation, dilation), bfloat16, per_image)
@@ -89,6 +88,15 @@ def test_every_plan_equals_the_definition(rng, case):
         actual = emulation.launch(plan, parts, x, g)
         actual = actual if case.per_image else actual.sum(0)
         assert_close(actual.reshape(gradient.shape), gradient, 2e-6, plan.kernel)
+
+
+def test_blocks_share_the_images(rng, monkeypatch):
+    """As on large batches: a block sums several tiles, and XLA sums the blocks."""
+    for kernels in (matrix_kernels, register_kernels):
+        monkeypatch.setattr(kernels, "BLOCKS_AT_ONCE", 3)
+    case = Case((9, 19, 9, 8), (7, 7))
+    assert [plan.partials for plan in gradient_plans(case)] == [3, 3]
+    test_every_plan_equals_the_definition(rng, case)
 
 
 def check(rng, connectivity, shape, copies, dtype):

@@ -3,10 +3,7 @@
 #pragma once
 #include <ucontext.h>
 
-#include <cstdint>
 #include <cstring>
-#include <functional>
-#include <vector>
 
 #define EMULATED 1
 #define SHARED_MEMORY(bytes) static Eight shared[(bytes) / 16 + 1];
@@ -46,7 +43,7 @@ struct Thread {
   ucontext_t context;
   Index index;
   bool done = false;
-  std::vector<char> stack = std::vector<char>(256 << 10);
+  char stack[256 << 10];
 };
 static ucontext_t scheduler;
 static Thread* current;
@@ -72,7 +69,7 @@ static void wait(Barrier& barrier, const int& participants) {
   }
 }
 inline void warp_barrier() { wait(of_warp[warp_of(current)], alive_in_warp[warp_of(current)]); }
-static std::function<void()> body;
+static void (*body)();
 
 static void enter() {
   body();
@@ -82,32 +79,32 @@ static void enter() {
   swapcontext(&current->context, &scheduler);
 }
 
-// One launch; `kernel` reads threadIdx and blockIdx.
-static void launch(Index grid, Index block, std::function<void()> kernel) {
-  body = kernel;
-  std::vector<Thread> threads(block.x * block.y * block.z);
+// One launch of `body`, which reads threadIdx and blockIdx.
+static void run(Index grid, Index block) {
+  const int count = block.x * block.y * block.z;
+  Thread* const threads = new Thread[count];
   for (int bz = 0; bz < grid.z; ++bz)
     for (int by = 0; by < grid.y; ++by)
       for (int bx = 0; bx < grid.x; ++bx) {
-        int n = 0;
-        alive = threads.size();
+        alive = count;
         of_block = {};
         for (Barrier& barrier : of_warp) barrier = {};
         for (int& count : alive_in_warp) count = 0;
-        for (Thread& thread : threads) {
+        for (int n = 0; n < count; ++n) {
+          Thread& thread = threads[n];
           thread.index = {n % block.x, n / block.x % block.y, n / (block.x * block.y)};
           thread.done = false;
           ++alive_in_warp[warp_of(&thread)];
           getcontext(&thread.context);
-          thread.context.uc_stack.ss_sp = thread.stack.data();
-          thread.context.uc_stack.ss_size = thread.stack.size();
+          thread.context.uc_stack.ss_sp = thread.stack;
+          thread.context.uc_stack.ss_size = sizeof thread.stack;
           thread.context.uc_link = nullptr;
           makecontext(&thread.context, enter, 0);
-          ++n;
         }
         for (bool running = true; running;) {
           running = false;
-          for (Thread& thread : threads) {
+          for (int n = 0; n < count; ++n) {
+            Thread& thread = threads[n];
             if (thread.done) continue;
             running = true;
             current = &thread;
@@ -117,6 +114,19 @@ static void launch(Index grid, Index block, std::function<void()> kernel) {
           }
         }
       }
+  delete[] threads;
+}
+
+template <class A, class B, class Result>
+void launch(Index grid, Index block, void (*kernel)(A, B, Result), const void* a, const void* b,
+            void* result) {
+  static void (*function)(A, B, Result);
+  static A first;
+  static B second;
+  static Result third;
+  function = kernel, first = (A)a, second = (B)b, third = (Result)result;
+  body = [] { function(first, second, third); };
+  run(grid, block);
 }
 }  // namespace emulation
 
