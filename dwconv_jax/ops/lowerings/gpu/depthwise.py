@@ -87,5 +87,6 @@ def _case(x: jax.Array, copies: int, kernel_size: tuple[int, ...], dilation: Pai
     if x.dtype not in _DTYPES:
         legal = " or ".join(map(str, _DTYPES))
         raise UserError(f"lowering='cuda' takes {legal}, got {x.dtype}; use lowering='auto'")
-    rows, columns = kernel_size
-    return Case(x.shape, (rows, columns), dilation, x.dtype == jnp.bfloat16, copies != 1)
+    (batch, height, width, channels), (rows, columns) = x.shape, kernel_size
+    shape = batch, height, width, channels
+    return Case(shape, (rows, columns), dilation, x.dtype == jnp.bfloat16, copies != 1)

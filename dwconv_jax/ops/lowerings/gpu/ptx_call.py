@@ -14,7 +14,7 @@ from dwconv_jax.ops.lowerings.gpu.plan import Plan
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernels")
 _TARGET = "__gpu$xla.gpu.ptx"
-_ESCAPES = {"\\": "\\5C", '"': "\\22", "\n": "\\0A", "\t": "\\09"}
+_ESCAPES = str.maketrans({"\\": "\\5C", '"': "\\22", "\n": "\\0A", "\t": "\\09"})
 
 
 def call(plan: Plan, result: jax.ShapeDtypeStruct, *arrays: jax.Array) -> jax.Array:
@@ -43,7 +43,7 @@ def compile_plan(plan: Plan) -> str:
 @functools.cache
 def _config(plan: Plan) -> str:
     """The kernel and its launch, as an attribute dictionary of MLIR."""
-    ptx = compile_plan(plan).translate(str.maketrans(_ESCAPES))
+    ptx = compile_plan(plan).translate(_ESCAPES)
     sizes = dict(zip(("grid_x", "grid_y", "grid_z"), plan.grid, strict=True))
     sizes |= dict(zip(("block_x", "block_y", "block_z"), plan.block, strict=True))
     sizes["shared_mem_bytes"] = plan.shared_bytes
