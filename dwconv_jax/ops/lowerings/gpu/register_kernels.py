@@ -17,10 +17,15 @@ def slide(case: Case) -> Plan | None:
     """The convolution by sums that slide down the map: small kernels."""
     if max(case.kernel_size) > _LARGEST_SLIDING:
         return None
-    height, width = _phase_size(case)
-    kernel_rows = case.kernel_size[0]
+    rows, width = _phase_size(case)
+    kernel_rows, lanes = case.kernel_size[0], _lanes(case)
     columns = _even(width, 7 if kernel_rows <= 7 else max(2, 50 // kernel_rows))
-    return _forward(case, "slide", (height, columns), _lanes(case), {})
+    plan = _forward(case, "slide", (rows, columns), lanes, {})
+    # Few images leave multiprocessors idle: shorter tiles, which repeat work at their borders.
+    while math.prod(plan.grid) < BLOCKS_AT_ONCE and rows > 2 * kernel_rows:
+        rows = ceil_div(rows, 2)
+        plan = _forward(case, "slide", (rows, columns), lanes, {})
+    return plan
 
 
 def tile(case: Case) -> Plan | None:
@@ -103,7 +108,8 @@ def _macros(
     case: Case, tile: tuple[int, int], lanes: int, together: int, resident: int
 ) -> dict[str, int]:
     """The macros of tiles.cuh; for small kernels, `resident` threads must fit a multiprocessor."""
-    blocks = resident // (lanes * together) if max(case.kernel_size) <= 7 else 1
+    warps = ceil_div(lanes * together, 32)
+    blocks = resident // (32 * warps) if max(case.kernel_size) <= 7 else 1
     return shape_macros(case) | dict(
         DH=case.dilation[0],
         DW=case.dilation[1],

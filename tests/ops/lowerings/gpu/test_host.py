@@ -52,6 +52,16 @@ def test_kernels_are_chosen_by_shape(case, forward, gradient):
     assert gradient_plans(case)[0].kernel == gradient
 
 
+def test_few_images_are_split_into_bands():
+    def slide(batch):
+        plans = forward_plans(Case((batch, *STAGES[2][1:]), (5, 5)))
+        return next(plan for plan in plans if plan.kernel == "slide")
+
+    assert dict(slide(128).macros)["ROWS"] == 14
+    few = slide(8)
+    assert dict(few.macros)["ROWS"] == 7 and few.grid[0] == 8
+
+
 def operands(dtype=jnp.float32, size=(4, 5), taps=9, channels=2):
     return jnp.ones((2, *size, channels), dtype), jnp.ones((1, 1, 1, taps, channels), dtype)
 
