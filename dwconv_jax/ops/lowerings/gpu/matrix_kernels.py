@@ -7,15 +7,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 
-import jax
-
 from dwconv_jax.ops.lowerings.gpu.plan import BLOCKS_AT_ONCE, Case, Plan, ceil_div, shape_macros
 
 _MOST_PRODUCTS = 7  # beside each other: a warp holds the sums of two channels
 _GRADIENT_PRODUCTS = 14  # that a warp of the gradient holds for a channel
-# Bytes of shared memory of a block. Launches with more than 48 KiB need an attribute that XLA sets
-# since JAX 0.11; 99 KiB is what every GPU since Ampere has.
-_SHARED = (99 if jax.__version_info__ >= (0, 11) else 48) * 1024
+# Bytes of shared memory that a block may take on every GPU since Ampere. XLA lifts the limit of
+# 48 KiB that holds by default.
+_SHARED = 99 * 1024
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,17 +39,17 @@ def value_and_gradients(operator, x, weights, cotangent):
 
 
 # Odd sizes, one channel a thread and two, bands and tiles that the map does not fill, two images in
-# a product of the matrix unit, two and three products for a kernel row, kernels larger than the
-# map, taps in groups.
+# a product of the matrix unit, two and three products for a kernel row, blocks of 8 channels,
+# kernels larger than the map, taps in groups.
 CASES = [
     Case((2, 9, 11, 6), (3, 5), bfloat16=False),
     Case((2, 5, 16, 5), (5, 3), bfloat16=False, per_image=True),
     Case((3, 7, 7, 24), (7, 7)),
     Case((2, 17, 9, 8), (7, 7), per_image=True),
-    Case((1, 18, 12, 24), (13, 13)),
+    Case((1, 18, 12, 24), (31, 17)),
     Case((1, 6, 61, 8), (3, 31)),
     Case((1, 33, 4, 10), (31, 3)),
-    Case((2, 13, 10, 10), (7, 3), (2, 1)),
+    Case((2, 13, 10, 10), (13, 3), (2, 1)),
     Case((2, 7, 9, 3), (3, 3), (2, 3), bfloat16=False, per_image=True),
 ]
 WIDE = [
