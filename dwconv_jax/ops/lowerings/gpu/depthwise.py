@@ -14,9 +14,7 @@ from dwconv_jax.ops.lowerings.split_images import split_images
 _DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
 
 
-def convolve(
-    launch: Launch, x: jax.Array, kernel: jax.Array, dilation: Pair, *, choice: int = 0
-) -> jax.Array:
+def convolve(launch: Launch, x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
     """Depth-wise convolution with stride 1 and zero padding.
 
     Args:
@@ -24,7 +22,6 @@ def convolve(
       x: float32 or bfloat16 `[B, H, W, C]`.
       kernel: `[B or 1, kh, kw, C]` of the same dtype, with odd sizes.
       dilation: rows and columns between taps.
-      choice: index among `forward_plans`, the best of which comes first.
 
     Returns:
       `[B, H, W, C]`.
@@ -36,19 +33,13 @@ def convolve(
     def local(x: jax.Array, kernel: jax.Array) -> jax.Array:
         case = _case(x, kernel.shape[0], kernel.shape[1:3], dilation)
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        return _varying_as(x, launch(forward_plans(case)[choice], result, x, kernel))
+        return _varying_as(x, launch(forward_plans(case)[0], result, x, kernel))
 
     return split_images(local, x, kernel, maps=1 if kernel.shape[0] == 1 else 2)
 
 
 def kernel_gradient(
-    launch: Launch,
-    x: jax.Array,
-    g: jax.Array,
-    shape: tuple[int, int, int],
-    dilation: Pair,
-    *,
-    choice: int = 0,
+    launch: Launch, x: jax.Array, g: jax.Array, shape: tuple[int, int, int], dilation: Pair
 ) -> jax.Array:
     """Computes the gradient of `convolve` with respect to its kernel.
 
@@ -58,7 +49,6 @@ def kernel_gradient(
       g: the cotangent of the result, of the same shape and dtype.
       shape: `(B or 1, kh, kw)`; with 1, the gradient is summed over images.
       dilation: rows and columns between taps.
-      choice: index among `gradient_plans`, the best of which comes first.
 
     Returns:
       float32 `[*shape, C]`.
@@ -70,7 +60,7 @@ def kernel_gradient(
 
     def local(x: jax.Array, g: jax.Array) -> jax.Array:
         case = _case(x, copies, (kh, kw), dilation)
-        plan = gradient_plans(case)[choice]
+        plan = gradient_plans(case)[0]
         result = jax.ShapeDtypeStruct((plan.partials, kh, kw, x.shape[-1]), jnp.float32)
         parts = _varying_as(x, launch(plan, result, x, g))
         return parts.sum(0, keepdims=True) if copies == 1 else parts
