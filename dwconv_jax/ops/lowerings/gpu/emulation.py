@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -31,8 +32,8 @@ _one_at_a_time = threading.Lock()
 
 
 def is_available() -> bool:
-    """Whether there is a C++ compiler to emulate with."""
-    return shutil.which("g++") is not None
+    """Whether there is a C++ compiler to emulate with; coroutines need Linux."""
+    return sys.platform == "linux" and shutil.which("g++") is not None
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
 from dwconv_jax.ops.lowerings.gpu.plan import Case
 from tests.numerics import assert_close
 
-pytestmark = pytest.mark.skipif(not emulation.is_available(), reason="g++ is not installed")
+pytestmark = pytest.mark.skipif(not emulation.is_available(), reason="needs g++ on Linux")
 
 # bfloat16 results are rounded to 2**-9; the definition gets the same rounded operands in float32.
 TOLERANCE = {"float32": 1e-6, "bfloat16": 4e-3}
