@@ -20,13 +20,14 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.output import figure, print_cells, print_header, write_json
-from benchmarks.stages import KERNEL, TAPS, weight_shape
+from benchmarks.stages import KERNEL, STAGES, TAPS, weight_shape
 from dwconv_jax import ops
 from dwconv_jax.aot.collectives import collectives
 from dwconv_jax.aot.compile import compile_step
 from dwconv_jax.aot.hlo import Kernel, Program
 from dwconv_jax.aot.topologies import abstract_devices, compiler_options
 from dwconv_jax.aot.traffic import memory_traffic
+from dwconv_jax.ops.lowerings.selection import Lowering
 from dwconv_jax.training.mesh import make_mesh
 
 MODELS = (
@@ -36,16 +37,60 @@ MODELS = (
     ("configs.imagenet", "swin_tiny"),
     ("configs.ade20k", "dwnet_tiny"),
 )
-# The third stage of the tiny models, 128 images on each GPU.
-BATCH, SIZE, CHANNELS, HEADS = 128, 14, 384, 12
+BATCH, HEAD_SIZE = 128, 32
+SIZE, CHANNELS = STAGES[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """A function of arrays and their shapes; all are bfloat16, and the result is like the first."""
+
+    function: Callable[..., jax.Array]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def _mixing(
+    weights: tuple[int, ...], connectivity: ops.Connectivity, lowering: Lowering = "auto"
+) -> Operator:
+    mix = functools.partial(ops.locally_connected, connectivity=connectivity, lowering=lowering)
+    return Operator(mix, ((BATCH, SIZE, SIZE, CHANNELS), weights))
+
+
+def _sliding(dynamic: str, lowering: Lowering = "auto") -> Operator:
+    weights = weight_shape(dynamic, BATCH, SIZE, CHANNELS)
+    return _mixing(weights, ops.Sliding(KERNEL), lowering)
+
+
+def _neighborhood(size: int, channels: int) -> Operator:
+    attend = functools.partial(ops.neighborhood_attention, kernel_size=KERNEL)
+    return Operator(attend, ((BATCH, size, size, channels // HEAD_SIZE, HEAD_SIZE),) * 3)
+
+
+def _short_convolution(batch: int, length: int, channels: int) -> Operator:
+    convolve = functools.partial(ops.causal_conv1d, activation="silu")
+    return Operator(convolve, ((batch, length, channels), (4, channels), (channels,)))
+
+
+# 128 images on each GPU, at the third stage of the tiny models unless the name says otherwise.
 OPERATORS = {
-    "depth-wise": (weight_shape("static", BATCH, SIZE, CHANNELS), ops.Sliding(KERNEL)),
-    "pooled": (weight_shape("pooled", BATCH, SIZE, CHANNELS), ops.Sliding(KERNEL)),
-    "centre": (weight_shape("centre", BATCH, SIZE, CHANNELS), ops.Sliding(KERNEL)),
-    "windows": ((BATCH, 4, TAPS, TAPS, HEADS), ops.Window(KERNEL)),
+    "depth-wise": _sliding("static"),
+    "depth-wise, lowering='cuda'": _sliding("static", "cuda"),
+    "pooled": _sliding("pooled"),
+    "pooled, lowering='cuda'": _sliding("pooled", "cuda"),
+    "centre": _sliding("centre"),
+    "windows": _mixing((BATCH, 4, TAPS, TAPS, CHANNELS // HEAD_SIZE), ops.Window(KERNEL)),
+    "neighborhood attention": _neighborhood(SIZE, CHANNELS),
+    "neighborhood attention 56x56": _neighborhood(*STAGES[0]),
+    "short convolution of 8 x 4096 x 2048": _short_convolution(8, 4096, 2048),
 }
-# Prefixes of XLA:GPU's custom calls.
-_LIBRARIES = {"__cudnn$": "cuDNN", "__cublas$": "cuBLAS", "__triton": "Triton", "__gpu$": "Triton"}
+# Prefixes of XLA:GPU's custom calls, the first match counts.
+_LIBRARIES = {
+    "__cudnn$": "cuDNN",
+    "__cublas$": "cuBLAS",
+    "__gpu$xla.gpu.ptx": "CUDA",
+    "__triton": "Triton",
+    "__gpu$": "Triton",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,29 +150,26 @@ def _kind(kernel: Kernel, program: Program) -> str:
 
 def compile_operator(name: str, gradients: bool, topology: str) -> Row:
     """One operator in bfloat16 on one GPU."""
-    shape, connectivity = OPERATORS[name]
+    operator = OPERATORS[name]
     devices = abstract_devices(topology)[:1]
     sharding = NamedSharding(make_mesh({"data": 1, "fsdp": 1}, devices), PartitionSpec())
-    x, weights = (
-        jax.ShapeDtypeStruct(s, jnp.bfloat16, sharding=sharding)
-        for s in ((BATCH, SIZE, SIZE, CHANNELS), shape)
-    )
+    arguments = [
+        jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=sharding) for shape in operator.shapes
+    ]
 
-    def forward(x: jax.Array, weights: jax.Array) -> jax.Array:
-        return ops.locally_connected(x, weights, connectivity)
-
-    def backward(x: jax.Array, weights: jax.Array, g: jax.Array) -> Any:
-        return jax.vjp(forward, x, weights)[1](g)
+    def backward(g: jax.Array, *arguments: jax.Array) -> Any:
+        return jax.vjp(operator.function, *arguments)[1](g)
 
     started = time.perf_counter()
-    function, arguments = (backward, (x, weights, x)) if gradients else (forward, (x, weights))
-    compiled = jax.jit(function).lower(*arguments).compile(compiler_options(topology))
+    if gradients:
+        lowered = jax.jit(backward).lower(arguments[0], *arguments)
+    else:
+        lowered = jax.jit(operator.function).lower(*arguments)
+    compiled = lowered.compile(compiler_options(topology))
     seconds = time.perf_counter() - started
     temporaries = compiled.memory_analysis().temp_size_in_bytes
     what = "gradients" if gradients else "forward"
-    return row(
-        f"{name} {SIZE}x{SIZE}x{CHANNELS}", what, compiled.as_text(), temporaries, seconds, 1
-    )
+    return row(name, what, compiled.as_text(), temporaries, seconds, 1)
 
 
 def compile_model(module: str, variant: str, topology: str) -> Row:

@@ -20,7 +20,7 @@ from dwconv_jax.layers.weights import WEIGHT_SOURCES, BuildSource, SourceSpec, T
 from dwconv_jax.layers.weights.attention import check_options
 from dwconv_jax.ops.checks import check_choice, check_groups, check_map
 from dwconv_jax.ops.connectivity import Border, Connectivity, Size, per_axis
-from dwconv_jax.ops.dispatch import pallas_mix
+from dwconv_jax.ops.dispatch import check_covered
 from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
 
 
@@ -145,9 +145,11 @@ class LocallyConnected(nnx.Module):
         )
         self.source: Any = build(spec, rngs=rngs)
         traits = self.traits
-        if lowering == "pallas":
+        if lowering != "auto":
             per_position = traits.per_position or share_positions is False
-            pallas_mix(self.connectivity, dynamic=traits.dynamic, per_position=per_position)
+            check_covered(
+                lowering, self.connectivity, dynamic=traits.dynamic, per_position=per_position
+            )
         self.bias = nnx.data(None)
         if traits.bias_init is not None:
             init = traits.bias_init(spec.taps)

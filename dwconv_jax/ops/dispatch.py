@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice, check_operands
 from dwconv_jax.ops.connectivity import Blocks, Connectivity, Size, Sliding
 from dwconv_jax.ops.lowerings import blocks, gather, sliding, taps, tiles
-from dwconv_jax.ops.lowerings.selection import LOWERINGS, Lowering
+from dwconv_jax.ops.lowerings.gpu.platform import check_gpu
+from dwconv_jax.ops.lowerings.selection import COVERAGE, LOWERINGS, Lowering
 from dwconv_jax.ops.lowerings.tpu.platform import check_chip
 from dwconv_jax.ops.sharding import by_xla, split_of
 
@@ -24,14 +25,15 @@ class Strategy(NamedTuple):
       logits: `(q, k, connectivity)`, `[B, *spatial, heads, D]` each, to `[B, N, heads, Q, K]`.
       partition: `(x, connectivity)`, `[B, *spatial, C]` to the outputs of blocks, `[B, N, Q, C]`.
       merge: its inverse, `(blocks, connectivity, size)`.
-      pallas: `connectivity` to `mix` by this project's TPU kernels, None where they have none.
+      covers: `(lowering, connectivity, dynamic, per_position)` to whether `mix` takes a `lowering`
+        other than "auto".
     """
 
     mix: Callable[..., jax.Array]
     logits: Callable[..., jax.Array]
     partition: Callable[..., jax.Array]
     merge: Callable[..., jax.Array]
-    pallas: Callable[..., Callable[..., jax.Array] | None] = lambda connectivity: None
+    covers: Callable[..., bool] = lambda *_: False
 
 
 _GATHER = Strategy(gather.mix, gather.logits, gather.partition, gather.merge)
@@ -44,7 +46,7 @@ def register(kind: type, strategy: Strategy) -> None:
 
 
 register(Blocks, Strategy(blocks.mix, blocks.logits, blocks.partition, blocks.merge))
-register(Sliding, Strategy(sliding.mix, sliding.logits, taps.partition, taps.merge, sliding.pallas))
+register(Sliding, Strategy(sliding.mix, sliding.logits, taps.partition, taps.merge, sliding.covers))
 
 
 def strategy_of(connectivity: Connectivity) -> Strategy:
@@ -73,53 +75,49 @@ def locally_connected(
       lowering: "auto" picks by shape and platform. "pallas" uses this project's TPU kernels (v5e,
         v5p, v6e and later; other platforms do what "auto" does), which cover `Sliding` over two
         axes with zero borders and stride 1, and are fastest with a multiple of 128 images on each
-        chip. They have not been timed on hardware yet, so "auto" does not pick them;
-        `python -m benchmarks.tpu.hardware` compares both.
+        chip. "cuda" uses this project's GPU kernels (NVIDIA Ampere and later; other platforms do
+        what "auto" does), which cover `Sliding` with stride 1 and without clamped borders, in
+        float32 and bfloat16, with weights that positions share. Neither has been timed on hardware
+        yet, so "auto" picks neither; `python -m benchmarks.tpu.hardware` and
+        `python -m benchmarks.gpu.hardware` compare them.
 
     Returns:
       `[B, *spatial, C]` in the common dtype of `x` and `weights`.
 
     Raises:
-      ValueError: if the shapes do not fit, or where `lowering="pallas"` has no kernel for the
-        connectivity or the chip.
+      ValueError: if the shapes do not fit, or where `lowering` has no kernel for the connectivity,
+        the dtype or the chip.
     """
     check_choice("lowering", lowering, LOWERINGS)
     check_operands(x, weights, connectivity)
     dtype = jnp.result_type(x, weights)
     x, weights = x.astype(dtype), weights.astype(dtype)
-    if lowering == "pallas":
-        per_image = weights.shape[0] == x.shape[0]
-        mix = pallas_mix(connectivity, dynamic=per_image, per_position=weights.shape[1] != 1)
-        check_chip()
-    else:
-        mix = strategy_of(connectivity).mix
-    mix = functools.partial(mix, connectivity=connectivity)
+    mix = functools.partial(strategy_of(connectivity).mix, connectivity=connectivity)
+    if lowering != "auto":
+        per_image, per_position = weights.shape[0] == x.shape[0], weights.shape[1] != 1
+        check_covered(lowering, connectivity, dynamic=per_image, per_position=per_position)
+        {"pallas": check_chip, "cuda": check_gpu}[lowering]()
+        mix = functools.partial(mix, lowering=lowering)
     return by_xla(mix, x, weights, split=split_of(x))
 
 
-def pallas_mix(
-    connectivity: Connectivity, *, dynamic: bool, per_position: bool
-) -> Callable[..., Any]:
-    """The TPU kernels for a connectivity.
+def check_covered(
+    lowering: Lowering, connectivity: Connectivity, *, dynamic: bool, per_position: bool
+) -> None:
+    """Raises UserError where a lowering other than "auto" has no kernels.
 
     Args:
+      lowering: the lowering.
       connectivity: which positions connect.
       dynamic: whether each image has weights of its own.
       per_position: whether each position has.
-
-    Raises:
-      UserError: where there are none.
     """
-    mix = strategy_of(connectivity).pallas(connectivity)
-    if mix is None or (per_position and not dynamic):
+    if not strategy_of(connectivity).covers(lowering, connectivity, dynamic, per_position):
         raise UserError(
-            "lowering='pallas' has kernels for sliding connectivity over two axes with zero "
-            "borders and stride 1, with dynamic weights or static ones that positions share, got "
-            f"{connectivity} with "
+            f"lowering={lowering!r} has kernels for {COVERAGE[lowering]}, got {connectivity} with "
             f"{'dynamic' if dynamic else 'static'} weights"
             f"{' of each position' if per_position else ''}; use lowering='auto'"
         )
-    return mix
 
 
 # `models.multiply_adds` finds it, as `locally_connected`, by its name in a traced program.

@@ -80,7 +80,9 @@ class ModelConfig(Settings):
         False, "Recomputes each block's activations in the backward pass to save memory."
     )
     lowering: str | None = setting(
-        None, "`pallas` asks for the kernels for TPU v5e and later; None leaves the choice open."
+        None,
+        "`pallas` asks for the kernels for TPU v5e and later, `cuda` for those for NVIDIA GPUs; "
+        "None leaves the choice open.",
     )
 
 

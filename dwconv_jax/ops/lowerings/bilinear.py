@@ -50,7 +50,7 @@ class Bilinear(Generic[Static]):
         self, x: jax.Array, y: jax.Array, *args: Static.args, **kwargs: Static.kwargs
     ) -> jax.Array:
         """Binds the primitive, for `x` and `y` of the same dtype."""
-        arguments = self._signature.bind(*_equally_varying(x, y), *args, **kwargs)
+        arguments = self._signature.bind(*equally_varying(x, y), *args, **kwargs)
         arguments.apply_defaults()
         x, y, *static = arguments.args
         # As a parameter, the program can be found by code that walks jaxprs to count operations.
@@ -103,7 +103,7 @@ def merge_batches(array: jax.Array, size: int, batch: int) -> jax.Array:
     return jnp.broadcast_to(array, (size, batch, *rest)).reshape(size * batch, *rest)
 
 
-def _equally_varying(*arrays: jax.Array) -> list[jax.Array]:
+def equally_varying(*arrays: jax.Array) -> list[jax.Array]:
     """Casts arrays to vary over the same axes of `shard_map`, so that cotangents are summed."""
     varying = [jax.typeof(array).mat.varying for array in arrays]
     union = frozenset().union(*varying)

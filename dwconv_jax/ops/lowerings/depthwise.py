@@ -1,7 +1,8 @@
 """Sliding weights that all positions share: depth-wise convolution, static or per image.
 
 The convolution and its kernel gradient are each other's transposes. Autodiff would derive slow
-forms on CPU, so both are defined here, with a lowering per platform, or by Pallas on request.
+forms on CPU, so both are defined here, with a lowering per platform, or by kernels of our own on
+request.
 """
 
 import functools
@@ -15,6 +16,8 @@ from dwconv_jax.ops.connectivity import Pair, Sliding
 from dwconv_jax.ops.lowerings.bilinear import Bilinear, merge_batches
 from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.ops.lowerings.cpu.shifted_sums import shifted_kernel_gradient, shifted_sum
+from dwconv_jax.ops.lowerings.gpu import depthwise as cuda_depthwise
+from dwconv_jax.ops.lowerings.gpu.platform import Launch, by_cuda
 from dwconv_jax.ops.lowerings.native_conv import native_conv
 from dwconv_jax.ops.lowerings.selection import Lowering
 from dwconv_jax.ops.lowerings.tpu import depthwise as pallas_depthwise
@@ -31,13 +34,14 @@ def depthwise(
       x: `[B, H, W, C]`.
       kernel: `[B or 1, kh, kw, C]`.
       dilation: rows and columns between taps.
-      lowering: "auto" picks by platform; "pallas" uses this project's kernels on TPU.
+      lowering: "auto" picks by platform; "pallas" and "cuda" use this project's kernels on TPU and
+        on NVIDIA GPUs.
 
     Returns:
       `[B, H, W, C]`.
 
     Raises:
-      UserError: if `lowering="pallas"` has no kernel for these arrays.
+      UserError: if `lowering` has no kernel for these arrays.
     """
     rows, columns = map(_taps_that_see, kernel.shape[1:3], dilation, x.shape[1:3])
     return _convolve(x, kernel[:, rows, columns], dilation, lowering)
@@ -59,6 +63,10 @@ def _convolve(x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowerin
         return by_pallas(
             on_tpu, lambda x, kernel: _convolve(x, kernel, dilation, "auto"), x, kernel
         )
+
+    if lowering == "cuda":
+        on_gpu = functools.partial(cuda_depthwise.convolve, dilation=dilation)
+        return by_cuda(on_gpu, lambda x, kernel: _convolve(x, kernel, dilation, "auto"), x, kernel)
 
     def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return (cpu_kernel.convolve if _compiled(x) else shifted_sum)(x, kernel, dilation)
@@ -108,6 +116,13 @@ def kernel_gradient(
     if lowering == "pallas":
         on_tpu = functools.partial(_gradient_by_pallas, shape=shape, dilation=dilation)
         return by_pallas(on_tpu, lambda x, g: kernel_gradient(x, g, shape, dilation), x, g)
+    if lowering == "cuda":
+        return by_cuda(
+            functools.partial(_gradient_by_cuda, shape=shape, dilation=dilation),
+            lambda x, g: kernel_gradient(x, g, shape, dilation),
+            x,
+            g,
+        )
     copies, kernel_size = shape[0], shape[1:]
 
     def on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
@@ -133,6 +148,17 @@ def _gradient_by_pallas(
         taps = (1, 1, math.prod(kernel_size), x.shape[-1])
         gradient = pallas_dynamic.tap_products(x, g, taps, Sliding(kernel_size, dilation))
     return gradient.reshape(*shape, x.shape[-1]).astype(x.dtype)
+
+
+def _gradient_by_cuda(
+    launch: Launch,
+    x: jax.Array,
+    g: jax.Array,
+    *,
+    shape: tuple[int, int, int],
+    dilation: Pair,
+) -> jax.Array:
+    return cuda_depthwise.kernel_gradient(launch, x, g, shape, dilation).astype(x.dtype)
 
 
 def _sum_images(per_image: jax.Array) -> jax.Array:

@@ -1,8 +1,6 @@
 """Sliding kernels: convolutions, sums over taps, or matrix products of large blocks."""
 
-import functools
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +31,11 @@ def mix(
     return (gather if _in_large_blocks(connectivity) else taps).mix(x, weights, connectivity)
 
 
-def pallas(connectivity: Sliding) -> Callable[..., jax.Array] | None:
-    """`mix` by the TPU kernels, or None for a connectivity that they do not cover."""
-    return functools.partial(mix, lowering="pallas") if connectivity.is_plain else None
+def covers(lowering: Lowering, connectivity: Sliding, dynamic: bool, per_position: bool) -> bool:
+    """Whether `mix` has kernels for that lowering; see `selection.COVERAGE`."""
+    if lowering == "pallas":
+        return connectivity.is_plain and (dynamic or not per_position)
+    return not per_position and all(axis.at_fixed_offsets for axis in connectivity.along)
 
 
 def logits(q: jax.Array, k: jax.Array, connectivity: Sliding) -> jax.Array:

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
+from dwconv_jax.ops.lowerings.gpu import nvrtc
+
+_WITHOUT_NVRTC = "nothing, XLA instead: NVRTC is not installed (pip install 'jax[cuda13]' has it)"
 
 
 def describe_lowerings() -> dict[str, str | bool]:
@@ -12,8 +15,8 @@ def describe_lowerings() -> dict[str, str | bool]:
     Returns:
       "platform"; the lowerings of "depthwise" (sliding weights that positions share),
       "per_position" (sliding weights that differ at every position) and "blocks" (windows and the
-      whole map); "cpu_kernel", whether the compiled kernel was built; and "pallas", what
-      `lowering="pallas"` covers on TPU.
+      whole map); "cpu_kernel", whether the compiled kernel was built; "pallas" and "cuda", what
+      `lowering="pallas"` covers on TPU and `lowering="cuda"` on NVIDIA GPUs.
     """
     platform = jax.default_backend()
     if platform != "cpu":
@@ -29,4 +32,5 @@ def describe_lowerings() -> dict[str, str | bool]:
         "blocks": "matrix products",
         "cpu_kernel": cpu_kernel.is_built(),
         "pallas": "depthwise, and per_position with dynamic weights",
+        "cuda": "depthwise" if nvrtc.is_available() else _WITHOUT_NVRTC,
     }

@@ -11,8 +11,8 @@ import numpy as np
 from jax import lax
 
 from dwconv_jax.ops.connectivity import Size, Sliding
+from dwconv_jax.ops.lowerings.split_images import split_images
 from dwconv_jax.ops.lowerings.tiles.cut import Tiles, choose_tile, cut
-from dwconv_jax.ops.lowerings.tpu.split_images import split_images
 
 _UNSEEN = -1e30  # finite, so that the padding of tiles, which sees nothing, stays finite too
 

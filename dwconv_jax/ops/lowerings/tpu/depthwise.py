@@ -19,8 +19,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from dwconv_jax.ops.connectivity import Pair, Sliding
+from dwconv_jax.ops.lowerings.split_images import split_images
 from dwconv_jax.ops.lowerings.tpu.maps import MapLayout, read_rows, write_rows
-from dwconv_jax.ops.lowerings.tpu.split_images import split_images
 from dwconv_jax.ops.lowerings.tpu.toeplitz import LANES, Plan, Product, make_plan
 
 _SUBLANES = 8

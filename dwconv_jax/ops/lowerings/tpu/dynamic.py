@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from dwconv_jax.ops.connectivity import Sliding
+from dwconv_jax.ops.lowerings.split_images import split_images
 from dwconv_jax.ops.lowerings.tpu.loops import clear
 from dwconv_jax.ops.lowerings.tpu.rows import RowLayout, read_row, write_row
-from dwconv_jax.ops.lowerings.tpu.split_images import split_images
 
 
 def mix(x: jax.Array, weights: jax.Array, connectivity: Sliding) -> jax.Array:

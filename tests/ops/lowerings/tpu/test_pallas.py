@@ -152,7 +152,7 @@ def test_a_layer_takes_it(rng, interpreted, dynamic):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (dict(lowering="mosaic"), "lowering must be one of 'auto', 'pallas', got 'mosaic'"),
+        (dict(lowering="mosaic"), "lowering must be one of 'auto', 'pallas', 'cuda', got 'mosaic'"),
         (dict(lowering="pallas", connectivity="window"), r"got Window\(.*use lowering='auto'"),
         (
             dict(lowering="pallas", share_positions=False, map_size=(3, 3)),
