@@ -1,0 +1,118 @@
+"""Small problems of odd sizes, with every way to solve them and their definitions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.gpu.candidates import by_choice, depthwise
+from dwconv_jax import ops
+
+Shape = tuple[int, ...]
+
+
+class Problem(NamedTuple):
+    """An operator on arrays of some shapes.
+
+    Attributes:
+      shapes: of the arguments.
+      definition: the operator as its equation, in the dtype of the arguments.
+      candidates: its implementations, by name.
+    """
+
+    shapes: tuple[Shape, ...]
+    definition: Callable[..., jax.Array]
+    candidates: dict[str, Callable[..., jax.Array]]
+
+
+def problems() -> dict[str, Problem]:
+    """All problems, in order of worth; the first of each operator stands for it in a dry run."""
+    clamped = ops.Sliding(7, border="clamp")
+    return {
+        "static 7x7, 3x9x14x34": _convolution((3, 9, 14, 34), 7),
+        "pooled 7x7, 3x9x14x40": _convolution((3, 9, 14, 40), 7, per_image=True),
+        "centre 7x7, 2x9x14x12": _mixing((2, 9, 14, 12), ops.Sliding(7), (2, 126, 1, 49, 4)),
+        "windows 7x7, 2x13x21x12": _mixing((2, 13, 21, 12), ops.Window(7), (2, 6, 49, 49, 3)),
+        "neighborhoods 7x7, 2x9x14, 2 heads": _attention((2, 9, 14, 2, 16), clamped),
+        "short convolution 4, 3x37x24": _short_convolution((3, 37, 24), 4),
+        "static 7x7, 2x30x58x40": _convolution((2, 30, 58, 40), 7),
+        "static 3x3, 3x7x7x64": _convolution((3, 7, 7, 64), 3),
+        "static 13x13, 2x15x14x32": _convolution((2, 15, 14, 32), 13),
+        "static 31x31, 2x33x20x16": _convolution((2, 33, 20, 16), 31),
+        "static 5x5 dilated, 2x11x13x6": _convolution((2, 11, 13, 6), 5, dilation=2),
+        "static 7x7, 1x5x6x1": _convolution((1, 5, 6, 1), 7),
+        "pooled 3x3, 3x7x7x64": _convolution((3, 7, 7, 64), 3, per_image=True),
+        "pooled 13x13, 2x15x14x32": _convolution((2, 15, 14, 32), 13, per_image=True),
+        "shifted windows, 2x13x15x12": _mixing(
+            (2, 13, 15, 12), ops.Window(7, 3), (1, 1, 49, 49, 3)
+        ),
+        "sliding attention 5x5, 2x9x7, 2 heads": _attention((2, 9, 7, 2, 16), ops.Sliding(5)),
+    }
+
+
+NUM_OPERATORS = 6  # the first problems, one for each operator
+
+
+def _convolution(shape: Shape, kernel: int, dilation: int = 1, per_image: bool = False) -> Problem:
+    weights = (shape[0] if per_image else 1, 1, 1, kernel**2, shape[-1])
+    connectivity = ops.Sliding(kernel, dilation)
+    return Problem((shape, weights), _defined(connectivity), depthwise(kernel, dilation))
+
+
+def _mixing(shape: Shape, connectivity: ops.Connectivity, weights: Shape) -> Problem:
+    return Problem((shape, weights), _defined(connectivity), by_choice(connectivity))
+
+
+def _defined(connectivity: ops.Connectivity) -> Callable[..., jax.Array]:
+    return lambda x, weights: ops.definition.locally_connected(x, weights, connectivity)
+
+
+def _attention(shape: Shape, connectivity: ops.Sliding) -> Problem:
+    size = connectivity.kernel_size
+    border = connectivity.along[0].border
+
+    def definition(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        neighbours = connectivity.neighbours(*shape[1:-2])[:, 0]  # [N, K], -1 beyond the map
+        flat = (shape[0], -1, *shape[-2:])
+        query, key, value = (x.reshape(flat) for x in (query, key, value))
+        logits = jnp.einsum("bnhd,bnkhd->bnhk", query, key[:, neighbours]) * shape[-1] ** -0.5
+        logits = jnp.where(neighbours[None, :, None] >= 0, logits, -jnp.inf)
+        weights = jax.nn.softmax(logits, axis=-1)
+        return jnp.einsum("bnhk,bnkhd->bnhd", weights, value[:, neighbours]).reshape(shape)
+
+    def candidate(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return ops.neighborhood_attention(query, key, value, size, border=border)
+
+    return Problem((shape,) * 3, definition, {"ops": candidate})
+
+
+def _short_convolution(shape: Shape, taps: int) -> Problem:
+    connectivity = ops.Sliding((taps,), causal=True)
+    channels = shape[-1]
+
+    def definition(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        y = ops.definition.locally_connected(x, kernel[None, None, None], connectivity)
+        return jax.nn.silu(y + bias[None, None])
+
+    def candidate(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        return ops.causal_conv1d(x, kernel, bias, activation="silu")
+
+    return Problem((shape, (taps, channels), (channels,)), definition, {"ops": candidate})
+
+
+def arguments(problem: Problem) -> list[np.ndarray]:
+    """Numbers that bfloat16 holds exactly, in float64, so that every dtype solves the same."""
+    rng = np.random.default_rng(0)
+    return [
+        np.asarray(rng.normal(size=shape)).astype(jnp.bfloat16).astype(np.float64)
+        for shape in (*problem.shapes, problem.shapes[0])  # the last is the cotangent
+    ]
+
+
+def with_gradients(function: Callable[..., jax.Array], *arrays: Any) -> tuple[Any, Any]:
+    """The result, and the gradients for the last array as its cotangent."""
+    *inputs, cotangent = arrays
+    y, pullback = jax.vjp(function, *inputs)
+    return y, pullback(cotangent)
