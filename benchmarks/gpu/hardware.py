@@ -7,15 +7,13 @@ toy sizes on any machine.
 import argparse
 import functools
 import json
-import os
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import worker
-from benchmarks.gpu.stages import STAGES
+from benchmarks.gpu.stages import SHARES
 from benchmarks.gpu.stages.case import Settings
 from benchmarks.gpu.supervise import supervise
 from benchmarks.gpu.tables import print_tables
@@ -25,11 +23,6 @@ _LEAST_SECONDS = 3.0  # of a stage
 
 def main(options: argparse.Namespace) -> None:
     """Runs the stages; exits with status 1 if a row tells of an error."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as `timeout` sends
-    # The peer needs memory of the same GPU.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if options.dry_run:
-        os.environ["JAX_PLATFORMS"] = "cpu"
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     with (options.out / "results.jsonl").open("a") as file:
@@ -53,19 +46,26 @@ def _run_stages(options: argparse.Namespace, rows: list[dict[str, Any]], file: A
     for i, stage in enumerate(options.stages):
         left = options.budget - (time.monotonic() - began)
         # What earlier stages left over is shared among the others.
-        limit = left * STAGES[stage].share / sum(STAGES[s].share for s in options.stages[i:])
+        limit = left * SHARES[stage] / sum(SHARES[s] for s in options.stages[i:])
         write_row = functools.partial(write, stage=stage)
         if limit < _LEAST_SECONDS:
             write_row({"case": "all", "cut": "the budget was spent"})
             continue
-        supervise(lambda first, s=stage: worker.command(s, first, settings), limit, write_row)
+        supervise(functools.partial(_command, stage, settings), limit, write_row)
+
+
+def _command(stage: str, settings: Settings, first: int) -> list[str]:
+    """Runs a stage from its case `first` on."""
+    words = [sys.executable, "-m", "benchmarks.gpu.worker", stage, "--first", str(first)]
+    words += ["--torch-python", settings.torch_python]
+    return words + ["--dry-run"] * settings.dry_run
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="toy sizes, on any machine")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="NAME")
+    parser.add_argument("--stages", nargs="+", choices=SHARES, default=list(SHARES), metavar="NAME")
     parser.add_argument("--budget", type=float, default=570.0, help="seconds for all stages")
     output = Path("runs/benchmarks/gpu_hardware")
     parser.add_argument("--out", type=Path, default=output, help="folder for results.jsonl")
@@ -74,4 +74,6 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    # `timeout` and schedulers send it: the tables are printed, and no process stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main(parse_options())

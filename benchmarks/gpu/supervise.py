@@ -74,12 +74,14 @@ class _Process:
             command, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._forward, daemon=True).start()
+        self._reader = threading.Thread(target=self._forward, daemon=True)
+        self._reader.start()
 
     def _forward(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
+        with self._process.stdout as output:
+            for line in output:
+                self._lines.put(line)
         self._lines.put(None)
 
     def read(self, seconds: float) -> dict[str, Any] | None:
@@ -100,6 +102,7 @@ class _Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._reader.join()
 
 
 def _how(status: int) -> str:

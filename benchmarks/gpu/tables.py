@@ -5,8 +5,8 @@ from typing import Any
 
 from benchmarks.output import print_cells, print_header
 
-_NOTES = ("error", "cut", "skipped")  # why a line is not complete
-_LONGEST_NOTE = 90  # characters; results.jsonl has all of it
+_FIRST = ("error", "cut", "skipped")  # of the notes: why a line is not complete
+_LONGEST_NOTE = 120  # characters; results.jsonl has all of it
 
 
 def print_tables(rows: Sequence[dict[str, Any]]) -> None:
@@ -21,10 +21,15 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         lines.setdefault(row["case"], {}).update(row)
     names = dict.fromkeys(name for line in lines.values() for name in line)
-    columns = [n for n in names if n not in ("stage", "at", "case", *_NOTES)]
+    columns = [name for name in names if _is_column(name, lines)]
     print_header("case", *columns, "note")
     for case, line in lines.items():
         print_cells(case, *(_cell(line.get(column)) for column in columns), _note(line))
+
+
+def _is_column(name: str, lines: dict[str, dict[str, Any]]) -> bool:
+    """Numbers have columns; words are notes."""
+    return name != "at" and any(isinstance(line.get(name), int | float) for line in lines.values())
 
 
 def _cell(value: Any) -> str:
@@ -36,6 +41,7 @@ def _cell(value: Any) -> str:
 
 
 def _note(line: dict[str, Any]) -> str:
-    notes = (f"{name}: {line[name]}" for name in _NOTES if name in line)
+    words = [k for k, v in line.items() if isinstance(v, str) and k not in ("stage", "case")]
+    notes = (f"{name}: {line[name]}" for name in sorted(words, key=lambda k: k not in _FIRST))
     text = " ".join("; ".join(notes).split()).replace("|", "/")
     return text if len(text) <= _LONGEST_NOTE else text[: _LONGEST_NOTE - 3] + "..."

@@ -1,6 +1,7 @@
 """Runs the cases of one stage and sends what they measure to `supervise`, as JSON lines."""
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.gpu.stages import STAGES
+from benchmarks.gpu.stages import SHARES
 from benchmarks.gpu.stages.case import Case, Settings
 from benchmarks.gpu.supervise import LOST_GPU, NO_GPU
 
@@ -55,6 +56,10 @@ def main(options: argparse.Namespace) -> None:
     def send(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=messages, flush=True)
 
+    # The peer needs memory of the same GPU.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if options.dry_run:
+        jax.config.update("jax_platforms", "cpu")
     backend = jax.default_backend()
     if backend != "gpu" and not options.dry_run:
         print(f"no GPU here, only {backend!r}; --dry-run runs on any machine", file=sys.stderr)
@@ -62,19 +67,13 @@ def main(options: argparse.Namespace) -> None:
     if options.first == 0:
         send({"row": {"device": jax.devices()[0].device_kind, "jax": jax.__version__}})
     settings = Settings(options.dry_run, options.torch_python)
-    run_cases(STAGES[options.stage].cases(settings), options.first, send)
-
-
-def command(stage: str, first: int, settings: Settings) -> list[str]:
-    """The command that runs a stage from its case `first` on."""
-    words = [sys.executable, "-m", "benchmarks.gpu.worker", stage, "--first", str(first)]
-    words += ["--torch-python", settings.torch_python]
-    return words + ["--dry-run"] * settings.dry_run
+    stage = importlib.import_module(f"benchmarks.gpu.stages.{options.stage}")
+    run_cases(stage.cases(settings), options.first, send)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=SHARES)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--torch-python", default=sys.executable)
