@@ -16,6 +16,7 @@ _TPU_ONLY = ("pallas",)
 CHOICES = tuple(name for name in LOWERINGS if name not in _TPU_ONLY)
 # The others, which "auto" takes one of.
 KERNELS = tuple(name for name in CHOICES if name != "auto")
+SHIFTED = "shifted sums"  # the name of that candidate
 _MOST_SHIFTS = 7  # in a row; one fusion of more spills its registers
 
 Mix = Callable[[jax.Array, jax.Array], jax.Array]
@@ -37,7 +38,7 @@ def depthwise(kernel: int, dilation: int = 1) -> dict[str, Mix]:
     found = {"XLA convolution": functools.partial(square, native_conv)}
     found |= by_choice(ops.Sliding(kernel, dilation))
     if kernel <= _MOST_SHIFTS:
-        found["shifted sums"] = functools.partial(square, _shifted)
+        found[SHIFTED] = functools.partial(square, _shifted)
     return found
 
 

@@ -15,14 +15,15 @@ from benchmarks.gpu.stages.case import Case, Settings
 from benchmarks.networks import evaluation, training
 from dwconv_jax import create_model
 
-# As configs/digits.py trains, but with labels that are not smoothed.
+# As configs/digits.py, but static, which carries rounding errors on more slowly, and unsmoothed.
 _MODEL = dict(patch_size=1, embed_dim=24, depths=(1, 1, 1), window_size=5, drop_path_rate=0.1)
 _TOY = _MODEL | dict(embed_dim=8, depths=(1,), window_size=3)
 _BATCH, _EPOCHS, _WARMUP_EPOCHS, _RATE = 64, 40, 3, 4e-3
 _NUM_TEST = 360
 _LEAST_ACCURACY = 0.96
-# Rounding grows as training goes on: these are the first steps.
-_CURVE_STEPS, _CURVE_BOUND = 40, 1e-3
+# Training multiplies differences: on CPUs, two orders of summation part by 1e-6 in 30 steps, by
+# 2e-3 in 40.
+_CURVE_STEPS, _CURVE_BOUND = 20, 1e-3
 
 
 class Digits(NamedTuple):
@@ -67,9 +68,7 @@ class _Run:
             0.0, _RATE, _WARMUP_EPOCHS * per_epoch, _EPOCHS * per_epoch
         )
         with jax.default_device(jax.devices("cpu")[0]):  # the same weights on every platform
-            self._model = create_model(
-                "dynamic_dwnet_tiny", num_classes=10, rngs=nnx.Rngs(0), **overrides
-            )
+            self._model = create_model("dwnet_tiny", num_classes=10, rngs=nnx.Rngs(0), **overrides)
             batch = next(_batches(digits))
             step, (state, *_) = training(self._model, *batch, optimizer=optax.adamw(rate))
         self._digits, self._step, self._state = digits, jax.jit(step), state

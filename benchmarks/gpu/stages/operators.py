@@ -47,6 +47,7 @@ def cases(settings: Settings) -> Sequence[Case]:
     others = (static[0], _neighborhoods, pooled, *static[1:], _windows, _centre)
     found = [case for make in others for each in sizes.maps for case in make(each, sizes, settings)]
     found += issue_13800(settings) + issue_26266(settings) + _short_convolution(sizes, settings)
+    found.sort(key=lambda case: candidates.SHIFTED in case.name)  # last: they compile for long
     if torch_peer.has("torch", settings):
         return found
     return [c for c in found if "PyTorch" not in c.name] + [torch_peer.missing("torch", settings)]
