@@ -93,8 +93,10 @@ def pytorch(
             answer = torch_peer.ask(settings, case, count=count, operation=what, **details)
             if "error" in answer:
                 yield {"error": f"{what}: {answer['error']}"}
-            else:
-                yield _cells(what, answer["s"], program, settings)
+                continue
+            yield _cells(what, answer["s"], program, settings)
+            if not answer["captured"]:
+                yield {what: "timed without a CUDA graph"}
 
     return Case(name, run)
 

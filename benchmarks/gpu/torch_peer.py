@@ -30,7 +30,11 @@ def missing(module: str, settings: Settings) -> Case:
 
 def ask(settings: Settings, case: str, **arguments: Any) -> dict[str, Any]:
     """What `torch_gpu.py` measured; its "error" if it failed."""
-    return _start(settings).ask({"case": case, "arguments": arguments})
+    try:
+        return _start(settings).ask({"case": case, "arguments": arguments})
+    except (RuntimeError, OSError):  # it ended; the next question starts another
+        _start.cache_clear()
+        raise
 
 
 @functools.cache

@@ -179,7 +179,7 @@ _FUNCTIONS = (convolution, sequence_layers, short_convolution, neighborhoods, wi
 CASES = {f.__name__: f for f in _FUNCTIONS}
 
 
-def measure(case: str, arguments: dict[str, Any]) -> dict[str, float]:
+def measure(case: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """The seconds of a call, those until the first one was over, and the peak of memory."""
     torch.set_default_dtype(torch.bfloat16)
     began = time.perf_counter()
@@ -203,19 +203,25 @@ def measure(case: str, arguments: dict[str, Any]) -> dict[str, float]:
     seconds(1)
     first = time.perf_counter() - began
     seconds(2)
-    if on_gpu and case != "model":
-        run = _captured(run)  # kernels of 10 us would wait for Python
+    captured = None
+    if on_gpu and case != "model":  # kernels of 10 us would wait for Python
+        captured = _capture(run)
+        run = captured or run
     count = max(1, min(200, int(_SECONDS / seconds(1))))
     times = [seconds(count) for _ in range(_REPEATS if on_gpu else 1)]
     peak = torch.cuda.max_memory_allocated() if on_gpu else 0
-    return {"s": statistics.median(times) / len(calls), "first s": first, "peak": peak}
+    mean = statistics.median(times) / len(calls)
+    return {"s": mean, "first s": first, "peak": peak, "captured": captured is not None}
 
 
-def _captured(run: Callable[[], Any]) -> Callable[[], Any]:
-    """The calls as one CUDA graph."""
+def _capture(run: Callable[[], Any]) -> Callable[[], Any] | None:
+    """The calls as one CUDA graph; None where they cannot be captured."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = run()
+    try:
+        with torch.cuda.graph(graph):
+            kept = run()
+    except RuntimeError:
+        return None
 
     def replay() -> Any:
         graph.replay()

@@ -24,7 +24,7 @@ _PHASES = ("training step", "evaluation")
 _BATCHES = (128, 256)
 _TOY = dict(embed_dim=8, depths=(1,), num_classes=10, window_size=3)
 # Compiling a network, and choosing among cuDNN's algorithms, may take minutes.
-_PATIENCE = 180.0
+_PATIENCE = 240.0
 
 
 def cases(settings: Settings) -> Sequence[Case]:
