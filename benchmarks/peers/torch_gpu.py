@@ -179,12 +179,14 @@ _FUNCTIONS = (convolution, sequence_layers, short_convolution, neighborhoods, wi
 CASES = {f.__name__: f for f in _FUNCTIONS}
 
 
-def measure(case: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def measure(device: str, case: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """The seconds of a call, those until the first one was over, and the peak of memory."""
     torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_device(device)
     began = time.perf_counter()
     function, calls = CASES[case](**arguments)
-    on_gpu = torch.cuda.is_available() and torch.get_default_device().type == "cuda"
+    torch.set_default_device(None)  # a default slows down every call
+    on_gpu = device == "cuda"
     synchronize = torch.cuda.synchronize if on_gpu else (lambda: None)
 
     def run() -> Any:
@@ -232,7 +234,6 @@ def _capture(run: Callable[[], Any]) -> Callable[[], Any] | None:
 
 def serve(device: str) -> None:
     """Answers until the input ends; a case that fails has its "error" as the answer."""
-    torch.set_default_device(device)
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     answers = os.fdopen(os.dup(1), "w")
@@ -240,7 +241,7 @@ def serve(device: str) -> None:
     print(json.dumps({"version": torch.__version__}), file=answers, flush=True)
     for line in sys.stdin:
         try:
-            answer: dict[str, Any] = measure(**json.loads(line))
+            answer: dict[str, Any] = measure(device, **json.loads(line))
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
         if device == "cuda":
