@@ -14,7 +14,7 @@ from benchmarks.timing import compile_function
 _REPEATS, _SECONDS = 5, 0.03  # measurements, and how long each takes at least
 # Each call reads arrays that none of the last calls did, so that they come from memory and not from
 # the L2 cache (50 MB on H100), and so many that launching the program takes less than running it.
-_BYTES, _FEWEST, _MOST = 1 << 30, 4, 16
+_BYTES, _FEWEST, _MOST = 1 << 30, 4, 24
 
 
 def num_inputs(bytes_moved: int, settings: Settings) -> int:

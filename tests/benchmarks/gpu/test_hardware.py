@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.gpu import hardware
+from benchmarks.gpu import hardware, programs
 from benchmarks.gpu.candidates import CHOICES
 from benchmarks.gpu.stages import correctness, models, operators
 from benchmarks.gpu.stages.case import Settings
@@ -114,3 +114,23 @@ def test_without_a_gpu_it_says_so(tmp_path):
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=REPOSITORY)
     assert ended.returncode == 3
     assert "no GPU here, only 'cpu'; --dry-run runs on any machine" in ended.stderr
+
+
+def test_rows_of_pytorch(monkeypatch):
+    answers = iter([
+        {"s": 2e-6, "captured": True},
+        {"error": "RuntimeError: no kernel"},
+        {"s": 4e-6, "captured": False},
+    ])  # fmt: skip
+    monkeypatch.setattr(programs.torch_peer, "ask", lambda *question, **details: next(answers))
+    monkeypatch.setattr(programs, "copy_bandwidth", lambda settings: 1e9)
+    settings = Settings(dry_run=True, torch_python="python")
+    operations = programs.bilinear((1, 4, 4, 8), (1, 1, 1, 9, 8))
+    case = programs.pytorch("PyTorch", operations, settings, "convolution")
+    moved = 2 * (2 * 4 * 4 * 8 + 9 * 8)
+    assert list(case.run()) == [
+        {"forward us": 2, "forward of copy": moved / 2e-6 / 1e9},
+        {"error": "input gradient: RuntimeError: no kernel"},
+        {"weight gradient us": 4, "weight gradient of copy": moved / 4e-6 / 1e9},
+        {"weight gradient": "timed without a CUDA graph"},
+    ]
