@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+Array = jax.Array | np.ndarray
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments
 
 _OPTIMIZER = optax.adamw(1e-3, weight_decay=0.05)
@@ -29,7 +30,7 @@ def with_any_weights(build: Callable[[], nnx.Module]) -> nnx.Module:
     return nnx.merge(graph, jax.tree.map(fill, state))
 
 
-def evaluation(model: nnx.Module, images: jax.Array) -> Call:
+def evaluation(model: nnx.Module, images: Array) -> Call:
     """The logits of a batch."""
     graph, state = nnx.split(model)
 
@@ -41,8 +42,8 @@ def evaluation(model: nnx.Module, images: jax.Array) -> Call:
 
 def training(
     model: nnx.Module,
-    images: jax.Array,
-    labels: jax.Array | None = None,
+    images: Array,
+    labels: Array | None = None,
     optimizer: optax.GradientTransformation = _OPTIMIZER,
 ) -> Call:
     """A step on the training state and a batch; returns the next state, which ends with the loss.
@@ -53,7 +54,8 @@ def training(
       labels: int `[B]`; by default all different.
       optimizer: of the parameters.
     """
-    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+    graph, *states = nnx.split(model, nnx.Param, ...)
+    parameters, rest = states
 
     def loss_of(parameters: nnx.State, rest: nnx.State, images: jax.Array, labels: jax.Array):
         model = nnx.merge(graph, parameters, rest, copy=True)

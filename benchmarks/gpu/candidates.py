@@ -35,11 +35,22 @@ def by_choice(connectivity: ops.Connectivity) -> dict[str, Mix]:
 def depthwise(kernel: int, dilation: int = 1) -> dict[str, Mix]:
     """The operator with weights `[B or 1, 1, 1, kernel**2, C]`, also as XLA alone offers it."""
     square = functools.partial(_as_square, kernel=kernel, dilation=(dilation, dilation))
-    found = {"XLA convolution": functools.partial(square, native_conv)}
+    found: dict[str, Mix] = {"XLA convolution": functools.partial(square, native_conv)}
     found |= by_choice(ops.Sliding(kernel, dilation))
     if kernel <= _MOST_SHIFTS:
         found[SHIFTED] = functools.partial(square, _shifted)
     return found
+
+
+def window_attention(window: int) -> Callable[..., jax.Array]:
+    """Attention inside windows, of queries, keys and values `[B, H, W, heads, D]`."""
+    connectivity: Any = ops.Window(window)
+
+    def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        weights, _ = ops.attention.softmax(ops.attention.logits(query, key, connectivity))
+        return ops.attention.mix(weights, value, connectivity)
+
+    return attend
 
 
 def _as_square(

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
@@ -30,7 +31,7 @@ def issue_13800(settings: Settings) -> list[Case]:
             feature_group_count=channels,
         )
 
-    peer = dict(case="sequence_layers", shape=shape, kernel=_TAPS, layers=_LAYERS)
+    peer: dict[str, Any] = dict(case="sequence_layers", shape=shape, kernel=_TAPS, layers=_LAYERS)
     return [
         ours(f"{name}: ops", _stack(ops.depthwise_conv), programs, settings),
         ours(f"{name}: XLA convolution", _stack(native), programs, settings),
@@ -70,7 +71,7 @@ def issue_26266(settings: Settings) -> list[Case]:
 
     programs = {"forward": both(shape, kernel)["forward"]}
     dense_programs = {"forward": both(shape, (*kernel, channels))["forward"]}
-    peer = dict(case="convolution", shape=shape, kernel=(3, 3), dilation=2)
+    peer: dict[str, Any] = dict(case="convolution", shape=shape, kernel=(3, 3), dilation=2)
     return [
         ours(f"{name}: ops", ours_dilated, programs, settings),
         ours(f"{name}: XLA convolution", grouped, programs, settings),

@@ -1,5 +1,6 @@
 """Small problems of odd sizes, with every way to solve them and their definitions."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu.candidates import by_choice, depthwise
+from benchmarks.gpu.candidates import by_choice, depthwise, window_attention
 from dwconv_jax import ops
 
 Shape = tuple[int, ...]
@@ -35,7 +36,8 @@ def problems(dry_run: bool) -> dict[str, Problem]:
         f"pooled {k}x{k}, 3x9x14x40": _convolution((3, 9, 14, 40), k, per_image=True),
         f"centre {k}x{k}, 2x9x14x12": _mixing((2, 9, 14, 12), ops.Sliding(k), 4),
         f"windows {k}x{k}, 2x13x20x12": _mixing((2, 13, 20, 12), ops.Window(k, k // 2), 3),
-        f"neighborhoods {k}x{k}, 2x9x14x2x16": _attention((2, 9, 14, 2, 16), k, "clamp"),
+        f"neighborhoods {k}x{k}, 2x9x14x2x16": _neighborhoods((2, 9, 14, 2, 16), k, "clamp"),
+        f"window attention {k}x{k}, 2 heads": _window_attention(k),
         "short convolution 4, 3x37x24": _short_convolution((3, 37, 24), 4),
     }
     if dry_run:
@@ -50,7 +52,7 @@ def problems(dry_run: bool) -> dict[str, Problem]:
         "pooled 3x3, 3x7x7x64": _convolution((3, 7, 7, 64), 3, per_image=True),
         "pooled 13x13, 2x15x14x32": _convolution((2, 15, 14, 32), 13, per_image=True),
         "windows 7x7, 2x14x21x12": _mixing((2, 14, 21, 12), ops.Window(7), 3),
-        "sliding attention 5x5, 2x9x7x2x16": _attention((2, 9, 7, 2, 16), 5, "zero"),
+        "sliding attention 5x5, 2x9x7x2x16": _neighborhoods((2, 9, 7, 2, 16), 5, "zero"),
     }
 
 
@@ -70,22 +72,32 @@ def _defined(connectivity: ops.Connectivity) -> Callable[..., jax.Array]:
     return lambda x, weights: ops.definition.locally_connected(x, weights, connectivity)
 
 
-def _attention(shape: Shape, kernel: int, border: Literal["clamp", "zero"]) -> Problem:
-    connectivity = ops.Sliding(kernel, border=border)
+def _attention(
+    shape: Shape, connectivity: ops.Connectivity, attend: Callable[..., jax.Array]
+) -> Problem:
+    *_, heads, width = shape
 
     def definition(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        neighbours = connectivity.neighbours(*shape[1:-2])[:, 0]  # [N, K], -1 beyond the map
-        flat = (shape[0], -1, *shape[-2:])
-        query, key, value = (x.reshape(flat) for x in (query, key, value))
-        logits = jnp.einsum("bnhd,bnkhd->bnhk", query, key[:, neighbours]) * shape[-1] ** -0.5
-        logits = jnp.where(neighbours[None, :, None] >= 0, logits, -jnp.inf)
-        weights = jax.nn.softmax(logits, axis=-1)
-        return jnp.einsum("bnhk,bnkhd->bnhd", weights, value[:, neighbours]).reshape(shape)
+        size = shape[1:-2]
+        seen, outputs = connectivity.neighbours(*size), connectivity.outputs(*size)
+        queries, keys = (x.reshape(shape[0], -1, heads, width) for x in (query, key))
+        logits = jnp.einsum("bnqhd,bnqkhd->bnqkh", queries[:, outputs], keys[:, seen])
+        logits = jnp.where((seen >= 0)[None, ..., None], logits * width**-0.5, -jnp.inf)
+        weights = jax.nn.softmax(logits, axis=3)
+        flat = value.reshape(*shape[:-2], heads * width)
+        return ops.definition.locally_connected(flat, weights, connectivity).reshape(shape)
 
-    def candidate(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        return ops.neighborhood_attention(query, key, value, kernel, border=border)
+    return Problem((shape,) * 3, definition, {"ops": attend})
 
-    return Problem((shape,) * 3, definition, {"ops": candidate})
+
+def _neighborhoods(shape: Shape, kernel: int, border: Literal["clamp", "zero"]) -> Problem:
+    attend = functools.partial(ops.neighborhood_attention, kernel_size=kernel, border=border)
+    return _attention(shape, ops.Sliding(kernel, border=border), attend)
+
+
+def _window_attention(window: int) -> Problem:
+    shape = (2, 2 * window, 3 * window, 2, 16)
+    return _attention(shape, ops.Window(window), window_attention(window))
 
 
 def _short_convolution(shape: Shape, taps: int) -> Problem:

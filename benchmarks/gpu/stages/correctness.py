@@ -39,10 +39,10 @@ def check(problem: Problem, candidate: str) -> Iterator[dict[str, Any]]:
             yield {"skipped": str(error)}
             return
         for what, actual, wanted in zip(("forward", "gradients"), found, expected, strict=True):
-            error = max(map(relative_error, jax.tree.leaves(actual), jax.tree.leaves(wanted)))
-            yield {f"{dtype} {what}": error}
-            if not error <= bound:
-                yield {"error": f"{dtype} {what}: {error:.1e}, allowed are {bound:.0e}"}
+            difference = max(map(relative_error, jax.tree.leaves(actual), jax.tree.leaves(wanted)))
+            yield {f"{dtype} {what}": difference}
+            if not difference <= bound:
+                yield {"error": f"{dtype} {what}: {difference:.1e}, allowed are {bound:.0e}"}
 
 
 def _expected(definition: Any, *arrays: np.ndarray) -> Any:

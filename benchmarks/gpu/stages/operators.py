@@ -1,7 +1,7 @@
 """Operators in bfloat16 at the maps of the tiny models, as a share of the copy bandwidth."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,6 @@ from benchmarks.gpu.programs import bilinear, both, ours, pytorch
 from benchmarks.gpu.stages.case import Case, Settings
 from benchmarks.stages import GROUPS, KERNEL, STAGES
 from dwconv_jax import ops
-from dwconv_jax.ops import attention
 
 Map = tuple[int, int]  # its side, and channels
 WIDTH = 32  # of a head
@@ -44,6 +43,7 @@ def cases(settings: Settings) -> Sequence[Case]:
     sizes = _TOY if settings.dry_run else _REAL
     static = [functools.partial(_depthwise, kernel=kernel) for kernel in sizes.kernels]
     pooled = functools.partial(_depthwise, kernel=sizes.kernels[0], pooled=True)
+    others: Sequence[Callable[[Map, Sizes, Settings], list[Case]]]
     others = (static[0], _neighborhoods, pooled, *static[1:], _windows, _centre)
     found = [case for make in others for each in sizes.maps for case in make(each, sizes, settings)]
     found += issue_13800(settings) + issue_26266(settings) + _short_convolution(sizes, settings)
@@ -88,7 +88,7 @@ def _neighborhoods(place: Map, sizes: Sizes, settings: Settings) -> list[Case]:
     shape, kernel = _with_heads(place, sizes), sizes.kernels[0]
     programs, name = both(shape, shape, shape), _attention_name("neighborhoods", shape, kernel)
     near = functools.partial(ops.neighborhood_attention, kernel_size=kernel)
-    peer = dict(case="neighborhoods", shape=shape, kernel=kernel)
+    peer: dict[str, Any] = dict(case="neighborhoods", shape=shape, kernel=kernel)
     return [
         ours(f"{name}: ops", near, programs, settings),
         ours(f"{name}: all keys, cuDNN", _full_attention(settings), programs, settings),
@@ -97,7 +97,7 @@ def _neighborhoods(place: Map, sizes: Sizes, settings: Settings) -> list[Case]:
 
 
 def _full_attention(settings: Settings) -> Any:
-    how = None if settings.dry_run else "cudnn"
+    how: Any = None if settings.dry_run else "cudnn"
 
     def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         flat = (a.reshape(len(a), -1, *a.shape[-2:]) for a in (query, key, value))
@@ -110,17 +110,11 @@ def _full_attention(settings: Settings) -> Any:
 def _windows(place: Map, sizes: Sizes, settings: Settings) -> list[Case]:
     shape, kernel = _with_heads(place, sizes), sizes.kernels[0]
     programs, name = both(shape, shape, shape), _attention_name("windows", shape, kernel)
-    window: Any = ops.Window(kernel)
-
-    def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        weights, _ = attention.softmax(attention.logits(query, key, window))
-        return attention.mix(weights, value, window)
-
     compare = functools.partial(
         pytorch, programs=programs, settings=settings, case="windows", shape=shape, window=kernel
     )
     return [
-        ours(f"{name}: ops", attend, programs, settings),
+        ours(f"{name}: ops", candidates.window_attention(kernel), programs, settings),
         compare(f"{name}: PyTorch, SDPA"),
         compare(f"{name}: PyTorch, SDPA, compiled", compiled=True),
     ]
@@ -140,7 +134,7 @@ def _short_convolution(sizes: Sizes, settings: Settings) -> list[Case]:
     programs = both(shape, (_TAPS, shape[-1]), shape[-1:])
     short = functools.partial(ops.causal_conv1d, activation="silu")
     name = f"short convolution {_TAPS}, {'x'.join(map(str, shape))}"
-    peer = dict(case="short_convolution", shape=shape, taps=_TAPS)
+    peer: dict[str, Any] = dict(case="short_convolution", shape=shape, taps=_TAPS)
     return [
         ours(f"{name}: ops", short, programs, settings),
         pytorch(f"{name}: PyTorch", programs, settings, **peer),
