@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/.installed
 CORE := .venv-core-$(VERSION)
 
 PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-CORE_TESTS := $(addprefix tests/,ops layers models convert test_linen.py test_natten.py test_bare_import.py)
+CORE_TESTS := $(addprefix tests/,ops layers models convert benchmarks/gpu/test_hardware.py \
+	benchmarks/gpu/test_supervise.py test_linen.py test_natten.py test_bare_import.py)
 
 .PHONY: demo test test-core test-slow check docs names format clean
 

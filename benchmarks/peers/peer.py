@@ -4,22 +4,17 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 SERVER = Path(__file__).with_name("torch_server.py")
 
 
-class TorchPeer:
-    """Times cases of `torch_server.py`; use as a context manager."""
+class Peer:
+    """A server that answers questions, one JSON line each; use as a context manager."""
 
-    def __init__(self, python: str, threads: int):
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None):
         self._process = subprocess.Popen(
-            [python, str(SERVER), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.version = self._read()["version"]
 
@@ -28,15 +23,14 @@ class TorchPeer:
         """The process, whose load is not foreign."""
         return self._process.pid
 
-    def seconds(self, case: str, arguments: dict[str, Any], repeats: int) -> float:
-        """Mean seconds of `repeats` calls of `case`, which is set up first unless it is current."""
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a question."""
         assert self._process.stdin is not None
-        request = {"case": case, "arguments": arguments, "repeats": repeats}
-        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        return self._read()["seconds"]
+        return self._read()
 
-    def __enter__(self) -> "TorchPeer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -50,6 +44,19 @@ class TorchPeer:
         if not line:
             raise RuntimeError("the PyTorch peer stopped; its error is printed above")
         return json.loads(line)
+
+
+class TorchPeer(Peer):
+    """Times cases of `torch_server.py`."""
+
+    def __init__(self, python: str, threads: int):
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        super().__init__([python, str(SERVER), str(threads)], environment)
+
+    def seconds(self, case: str, arguments: dict[str, Any], repeats: int) -> float:
+        """Mean seconds of `repeats` calls of `case`, which is set up first unless it is current."""
+        question = {"case": case, "arguments": arguments, "repeats": repeats}
+        return self.ask(question)["seconds"]
 
 
 def start_torch(python: str, threads: int) -> TorchPeer | None:

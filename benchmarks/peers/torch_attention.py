@@ -37,5 +37,6 @@ def compiled_flex(side: int, kernel: int) -> Callable[..., torch.Tensor]:
         near = (key // side - row).abs() <= radius
         return near & ((key % side - column).abs() <= radius)
 
-    mask = create_block_mask(visible, None, None, side**2, side**2, device="cpu")
+    device = str(torch.get_default_device())
+    mask = create_block_mask(visible, None, None, side**2, side**2, device=device)
     return functools.partial(torch.compile(flex_attention, dynamic=False), block_mask=mask)
