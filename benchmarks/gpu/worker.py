@@ -1,6 +1,7 @@
 """Runs the cases of one stage and sends what they measure to `supervise`, as JSON lines."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from benchmarks.gpu.stages import SHARES
 from benchmarks.gpu.stages.case import Case, Settings
 from benchmarks.gpu.supervise import LOST_GPU, NO_GPU
+from dwconv_jax.ops.lowerings.gpu import emulation
 
 _LONGEST_ERROR = 1000  # characters
 
@@ -68,7 +70,9 @@ def main(options: argparse.Namespace) -> None:
         send({"row": {"device": jax.devices()[0].device_kind, "jax": jax.__version__}})
     settings = Settings(options.dry_run, options.torch_python)
     stage = importlib.import_module(f"benchmarks.gpu.stages.{options.stage}")
-    run_cases(stage.cases(settings), options.first, send)
+    emulated = options.dry_run and emulation.is_available()
+    with emulation.emulated_kernels() if emulated else contextlib.nullcontext():
+        run_cases(stage.cases(settings), options.first, send)
 
 
 def _parser() -> argparse.ArgumentParser:
