@@ -33,8 +33,9 @@ def fit(
       shapes: what the model has under the same names.
       head: names of the layers whose width is the number of classes.
       origin: where the weights come from, for messages.
-      strict: False leaves out a head of other shapes than the model's, and resizes relative
-        position tables of other windows; what it did is logged.
+      strict: False leaves out a head of other shapes than the model's, resizes relative position
+        tables of other windows, and sums the first convolution over the colors for a model of gray
+        images; what it did is logged.
       skip_head: leaves out the head in any case.
 
     Returns:
@@ -49,7 +50,7 @@ def fit(
         found = {name: value for name, value in found.items() if name not in head}
         shapes = {name: shape for name, shape in shapes.items() if name not in head}
     if not strict:
-        found = {name: _resized(name, v, shapes.get(name), origin) for name, v in found.items()}
+        found = {name: _adapted(name, v, shapes.get(name), origin) for name, v in found.items()}
 
     misfits = {
         "missing": [f"{name} {list(shape)}" for name, shape in shapes.items() if name not in found],
@@ -70,6 +71,15 @@ def _heads_differ(found: Weights, shapes: Mapping[str, Shape], head: Container[s
         name in head and name in found and found[name].shape != shape
         for name, shape in shapes.items()
     )
+
+
+def _adapted(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> np.ndarray:
+    """A weight for other windows, or of a convolution of color images for gray ones."""
+    if value.ndim == 4 and value.shape[1] == 3 and shape == (len(value), 1, *value.shape[2:]):
+        # What the convolution gives on a gray image whose three channels are equal.
+        _log.info("%s: summed %s over the colors", origin, name)
+        return value.sum(1, keepdims=True)
+    return _resized(name, value, shape, origin)
 
 
 def _resized(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> np.ndarray:

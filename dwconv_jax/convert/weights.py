@@ -38,7 +38,8 @@ def load_torch(
       source: a state dict of arrays or PyTorch tensors, or a `.pth`, `.pt`, `.bin` or
         `.safetensors` file (`read_state_dict` lists the layouts that it knows).
       strict: False adapts what does not fit: keeps the model's own head where the number of classes
-        differs and resizes relative position tables; it logs what it did.
+        differs, resizes relative position tables, and sums the first convolution over the colors
+        for a model of gray images; it logs what it did.
       head: "skip" always keeps the model's own head.
 
     Returns:

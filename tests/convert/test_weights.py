@@ -164,6 +164,19 @@ def test_position_tables_of_other_windows_are_resized_if_allowed(caplog):
     np.testing.assert_array_equal(to_torch(model)[name], expected)
 
 
+def test_convolutions_of_colors_take_gray_images_if_allowed(caplog):
+    state_dict = random_state_dict(small_model("dwnet_tiny"))
+    with pytest.raises(
+        ValueError, match=r"patch_embed.proj.weight .* the model has \[8, 1, 4, 4\]"
+    ):
+        load_torch(small_model("dwnet_tiny", in_channels=1), state_dict)
+    with caplog.at_level(logging.INFO):
+        model = load_torch(small_model("dwnet_tiny", in_channels=1), state_dict, strict=False)
+    assert "summed patch_embed.proj.weight over the colors" in caplog.text
+    name = "patch_embed.proj.weight"
+    np.testing.assert_allclose(to_torch(model)[name][:, 0], state_dict[name].sum(1), rtol=1e-6)
+
+
 def test_position_tables_of_other_heads_are_refused():
     state_dict = random_state_dict(small_model("swin_tiny", num_heads=(2, 4)))
     with pytest.raises(ValueError, match=r"table \[49, 2\], the model has \[25, 1\]"):
