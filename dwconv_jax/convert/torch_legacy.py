@@ -8,6 +8,7 @@ each storage                     the number of its elements, int64, then their b
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -35,10 +36,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """
     file = io.BytesIO(path.read_bytes())
     _, _, system = (pickles.loads(file, ()) for _ in range(3))
-    byteorder = "<" if isinstance(system, dict) and system.get("little_endian", True) else ">"
+    little = isinstance(system, dict) and system.get("little_endian", True)
     references: list[PersistentId] = []
     checkpoint = pickles.loads(file, PERMITTED, references)
-    archive = _Archive(file, pickles.loads(file, ()), _kinds(references), byteorder)
+    archive = _Archive(file, pickles.loads(file, ()), _kinds(references), "<" if little else ">")
     tensors = find_state_dict(checkpoint, is_tensor)
     return {name: to_array(name, tensor, archive) for name, tensor in tensors.items()}
 
@@ -59,7 +60,11 @@ class _Archive:
     """The storages of a checkpoint, in the memory of its file."""
 
     def __init__(
-        self, file: io.BytesIO, keys: object, kinds: dict[str, np.dtype], byteorder: str
+        self,
+        file: io.BytesIO,
+        keys: object,
+        kinds: dict[str, np.dtype],
+        byteorder: Literal["<", ">"],
     ) -> None:
         self.storages = {}
         data, position = file.getbuffer().toreadonly(), file.tell()

@@ -22,7 +22,7 @@ from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout
-from dwconv_jax.models.torch_layout import Layout, depthwise, norm, patches, raw, renamed
+from dwconv_jax.models.torch_layout import Entry, Layout, depthwise, norm, patches, raw, renamed
 from dwconv_jax.models.torch_layout import linear as linear_layout
 from dwconv_jax.models.variant import Variant
 
@@ -38,9 +38,9 @@ class ConvNeXtBlock(nnx.Module):
         param_dtype = spec.config.param_dtype
         self.mixer = spec.make_mixer(rngs)
         if isinstance(self.mixer.source, StaticWeights):
-            kernel, bias = self.mixer.source.kernel, self.mixer.bias
+            kernel = self.mixer.source.kernel
             kernel.set_value(linear_init(rngs.params(), kernel.shape, param_dtype))
-            bias.set_value(jnp.zeros(bias.shape, param_dtype))
+            self.mixer.bias = nnx.Param(jnp.zeros(spec.features, param_dtype))
         self.gate = spec.make_gate(rngs)
         self.norm = layer_norm(spec.features, spec.config, rngs=rngs)
         self.mlp = spec.make_mlp(rngs)
@@ -188,10 +188,10 @@ _OFFICIAL_NAMES = [
 
 def official_body(backbone: Backbone, side: int) -> Layout:
     """The entries of a backbone in the authors' code."""
-    for entry in renamed(timm_body(backbone, side), _OFFICIAL_NAMES):
-        if ".grn." in entry.name:
-            entry = dataclasses.replace(entry, shape=(1, 1, 1, *entry.shape))
-        yield entry
+    for item in renamed(timm_body(backbone, side), _OFFICIAL_NAMES):
+        if isinstance(item, Entry) and ".grn." in item.name:
+            item = dataclasses.replace(item, shape=(1, 1, 1, *item.shape))
+        yield item
 
 
 def official_top(classifier: Any) -> Layout:

@@ -164,10 +164,10 @@ def timm_body(backbone: Backbone, side: int) -> Layout:
     for i, stage in enumerate(backbone.stages):
         for j, block in enumerate(cast(Any, stage.blocks)):
             refuse_gate(block, f"blocks.{i}.{j}")
-            convs = ("conv_pw", "conv_dw", "conv_pwl")
-            if block.expand is None:
-                convs = ("conv_dw", "conv_pw")
-            for k, (part, conv_name) in enumerate(zip(block.parts(), convs, strict=True), 1):
+            convs = "conv_dw conv_pw" if block.expand is None else "conv_pw conv_dw conv_pwl"
+            for k, (part, conv_name) in enumerate(
+                zip(block.parts(), convs.split(), strict=True), 1
+            ):
                 yield from _conv_norm(part, f"blocks.{i}.{j}.{conv_name}", f"blocks.{i}.{j}.bn{k}")
 
 
@@ -185,8 +185,8 @@ def lite_pytorch_body(backbone: Backbone, side: int) -> Layout:
 
 
 def _conv_norm(part: Any, name: str, norm_name: str) -> Layout:
-    layout = {nnx.Conv: conv, nnx.Linear: conv1x1}.get(type(part.conv), depthwise)
-    yield from layout(part.conv, name)
+    layouts: dict[type, Callable[[Any, str], Layout]] = {nnx.Conv: conv, nnx.Linear: conv1x1}
+    yield from layouts.get(type(part.conv), depthwise)(part.conv, name)
     yield from norm(part.norm, norm_name)
 
 
