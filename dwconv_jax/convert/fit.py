@@ -33,9 +33,9 @@ def fit(
       shapes: what the model has under the same names.
       head: names of the layers whose width is the number of classes.
       origin: where the weights come from, for messages.
-      strict: False leaves out a head of other shapes than the model's, resizes relative position
-        tables of other windows, and sums the first convolution over the colors for a model of gray
-        images; what it did is logged.
+      strict: False leaves out a head that the model lacks or has in another shape, resizes
+        relative position tables of other windows, and sums the first convolution over the colors
+        for a model of gray images; what it did is logged.
       skip_head: leaves out the head in any case.
 
     Returns:
@@ -67,10 +67,7 @@ def fit(
 
 
 def _heads_differ(found: Weights, shapes: Mapping[str, Shape], head: Container[str]) -> bool:
-    return any(
-        name in head and name in found and found[name].shape != shape
-        for name, shape in shapes.items()
-    )
+    return any(name in head and value.shape != shapes.get(name) for name, value in found.items())
 
 
 def _adapted(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> np.ndarray:

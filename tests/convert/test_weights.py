@@ -133,6 +133,15 @@ def test_a_head_of_other_classes_is_left_out_and_said_so(caplog):
     assert_same(to_torch(model), state_dict | own)
 
 
+def test_a_model_without_a_head_leaves_out_that_of_the_file():
+    state_dict = random_state_dict(small_model("dwnet_tiny"))
+    with pytest.raises(ValueError, match="only the head differs"):
+        load_torch(small_model("dwnet_tiny", num_classes=0), state_dict)
+    model = load_torch(small_model("dwnet_tiny", num_classes=0), state_dict, strict=False)
+    rest = {name: v for name, v in state_dict.items() if not name.startswith("head.")}
+    assert_same(to_torch(model), rest)
+
+
 @pytest.mark.parametrize("in_file", [True, False])
 def test_a_skipped_head_stays_even_where_it_would_fit(in_file):
     model = filled_model("dwnet_tiny")
