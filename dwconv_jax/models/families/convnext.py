@@ -81,9 +81,7 @@ class ResponseNorm(nnx.Module):
         # A channel that is 0 everywhere has no gradient, as in PyTorch.
         response = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
         response /= response.mean(-1, keepdims=True) + 1e-6
-        scale, bias = (
-            p[...].astype(jnp.float32)[None, None, None] for p in (self.scale, self.bias)
-        )
+        scale, bias = (jnp.float32(p[...])[None, None, None] for p in (self.scale, self.bias))
         return (y + scale * y * response + bias).astype(x.dtype)
 
 
@@ -124,11 +122,9 @@ def stem(config: BackboneConfig, *, rngs: nnx.Rngs) -> Patches:
     return Patches(inputs, features, size, config, norm_first=False, rngs=rngs)
 
 
-def downsample(
-    features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs
-) -> Patches:
+def downsample(inputs: int, outputs: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> Patches:
     """Layer norm, then patches of 2x2."""
-    return Patches(features, out_features, 2, config, norm_first=True, rngs=rngs)
+    return Patches(inputs, outputs, 2, config, norm_first=True, rngs=rngs)
 
 
 def layer_norm(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> LayerNorm:

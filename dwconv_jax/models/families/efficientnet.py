@@ -3,6 +3,7 @@
 import math
 import re
 import types
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -165,10 +166,8 @@ def timm_body(backbone: Backbone, side: int) -> Layout:
         for j, block in enumerate(cast(Any, stage.blocks)):
             refuse_gate(block, f"blocks.{i}.{j}")
             convs = "conv_dw conv_pw" if block.expand is None else "conv_pw conv_dw conv_pwl"
-            for k, (part, conv_name) in enumerate(
-                zip(block.parts(), convs.split(), strict=True), 1
-            ):
-                yield from _conv_norm(part, f"blocks.{i}.{j}.{conv_name}", f"blocks.{i}.{j}.bn{k}")
+            for k, (part, name) in enumerate(zip(block.parts(), convs.split(), strict=True), 1):
+                yield from _conv_norm(part, f"blocks.{i}.{j}.{name}", f"blocks.{i}.{j}.bn{k}")
 
 
 def lite_pytorch_body(backbone: Backbone, side: int) -> Layout:
@@ -199,10 +198,8 @@ def timm_top(classifier: Any) -> Layout:
 
 def lite_pytorch_top(classifier: Any) -> Layout:
     """The entries of a classifier beyond those of its backbone, in efficientnet_lite_pytorch."""
-    yield from renamed(
-        timm_top(classifier),
-        [("^conv_head", "_conv_head"), ("^bn2", "_bn1"), ("^classifier", "_fc")],
-    )
+    rules = [("^conv_head", "_conv_head"), ("^bn2", "_bn1"), ("^classifier", "_fc")]
+    yield from renamed(timm_top(classifier), rules)
 
 
 FAMILY = Family(
