@@ -101,7 +101,7 @@ def apply(
     layer: ConvNormAct, x: jax.Array, train: bool | None, canvas: Canvas
 ) -> tuple[jax.Array, Canvas]:
     """The layer's output, cleared where it does not count, and its canvas."""
-    stride = layer.conv.strides
+    stride: Any = layer.conv.strides
     own = canvas.strided(stride)
     return own.clear(layer(x, train, own.valid(x[:, ::stride, ::stride]))), own
 

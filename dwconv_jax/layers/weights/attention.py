@@ -147,7 +147,7 @@ class AttentionWeights(nnx.Module):
         width, sharing = features // self.num_heads, self.num_heads // self.num_kv_heads
         ends = features, features + self.num_kv_heads * width
         q, k, v = jnp.split(self.qkv(x), ends, axis=-1)
-        if self.q_bias is not None:
+        if self.q_bias is not None and self.v_bias is not None:
             q, v = _plus(q, self.q_bias[...]), _plus(v, self.v_bias[...])
         q, k, v = (part.reshape(*x.shape[:-1], -1, width) for part in (q, k, v))
         if sharing > 1:

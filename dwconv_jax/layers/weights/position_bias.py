@@ -80,7 +80,8 @@ class ContinuousPositionBias(nnx.Module):
         if reach is None:
             reach = np.abs(offsets[connectivity.relative_positions(*size).reshape(-1)]).max(0)
         place = 8 * offsets / np.maximum(reach, 1)
-        return np.float32(np.sign(place) * np.log2(1 + np.abs(place)) / np.log2(8))
+        place = np.sign(place) * np.log2(1 + np.abs(place)) / np.log2(8)
+        return place.astype(np.float32)
 
 
 class QueryPositionBias(nnx.Module):

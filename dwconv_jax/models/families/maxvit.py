@@ -66,28 +66,26 @@ class Stem(nnx.Module):
     """3x3 convolution with stride 2, batch norm, GELU, 3x3 convolution."""
 
     def __init__(self, config: BackboneConfig, *, features: int, rngs: nnx.Rngs):
-        conv = functools.partial(
-            nnx.Conv,
-            out_features=features,
-            kernel_size=(3, 3),
+        self.stride, self.out_features = config.patch_size, features
+        options: dict[str, Any] = dict(
             padding="SAME",
             kernel_init=fan_out_init,
             promote_dtype=keep_input_dtype,
             conv_general_dilated=convolve,
-            rngs=rngs,
             **config.dtypes,
         )
-        self.out_features = features
-        self.conv1 = conv(config.in_channels, strides=config.patch_size)
+        self.conv1 = nnx.Conv(
+            config.in_channels, features, (3, 3), strides=self.stride, rngs=rngs, **options
+        )
         self.norm: Any = batch_norm(features, config)
-        self.conv2 = conv(features)
+        self.conv2 = nnx.Conv(features, features, (3, 3), rngs=rngs, **options)
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / 2), ceil(W / 2), C]`."""
         x = self.conv1(x)
-        own = canvas.strided(self.conv1.strides)
+        own = canvas.strided(self.stride)
         return self.conv2(own.clear(gelu_tanh(self.norm(x, train, own.valid(x)))))
 
     def fold_norms(self) -> None:
