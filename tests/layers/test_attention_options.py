@@ -242,6 +242,10 @@ def test_attention_over_any_connectivity_trains(rng, flags, size):
         (dict(attention=dict(qkv_bias="kv")), "qkv_bias must be one of True, False, 'qv'"),
         (dict(attention=dict(pretrained_window=7)), "needs position_bias='mlp', got 'table'"),
         (dict(attention=dict(query_stride=2)), "needs position_bias='query', got 'table'"),
+        (
+            dict(attention=dict(see_border=True), connectivity="sliding", causal=True),
+            "see_border=True does not go with causal=True",
+        ),
         (dict(attention=dict(cyclic=True)), "cyclic=True needs connectivity='window'"),
         (dict(attention={}, dynamic="none"), "needs dynamic='attention', got 'none'"),
         (dict(connectivity="window", kernel_size=(None, 7), map_size=None), "map_size must be"),

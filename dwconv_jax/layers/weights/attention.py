@@ -100,6 +100,8 @@ class AttentionWeights(nnx.Module):
         )
         self.connectivity, self.seams = spec.connectivity, _seams(spec, cyclic)
         self.num_heads, self.num_kv_heads, self.rotary = heads, kv_heads, rotary
+        if see_border and any(getattr(spec.connectivity, "causal", ())):
+            raise UserError("see_border=True does not go with causal=True, which hides keys too")
         self.see_border = see_border
         kv_width = kv_heads * (features // heads)
         self.qkv = linear(

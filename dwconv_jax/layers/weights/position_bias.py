@@ -95,7 +95,8 @@ class QueryPositionBias(nnx.Module):
     def __init__(self, spec: SourceSpec, *, query_stride: int = 1, rngs: nnx.Rngs):
         if not isinstance(spec.connectivity, Product):
             raise UserError(
-                f"position_bias='query' needs an ops connectivity, got {spec.connectivity}"
+                "position_bias='query' needs a connectivity that is defined axis by axis, got "
+                f"{spec.connectivity}"
             )
         self.query_stride = query_stride
         width = spec.features // spec.groups
