@@ -86,7 +86,7 @@ def _resized(name: str, value: np.ndarray, shape: Shape | None, origin: str) -> 
         return value
     if value.ndim == 3 and len(value) == shape[0]:  # MaxViT's, [heads, rows, columns]
         _log.info("%s: resized %s from %s to %s (bicubic)", origin, name, value.shape, shape)
-        return resize_bicubic(value.transpose(1, 2, 0), shape[1:]).transpose(2, 0, 1)
+        return resize_bicubic(value.transpose(1, 2, 0), (shape[1], shape[2])).transpose(2, 0, 1)
     if value.shape[1:] != shape[1:]:
         return value
     old, new = math.isqrt(len(value)), math.isqrt(shape[0])

@@ -90,9 +90,7 @@ def mbconv_layout(block: MBConv) -> Layout:
     yield from torch.norm(block.norm_in, "pre_norm")
     yield from torch.conv1x1(block.pointwise_in, "conv1_1x1")
     yield from torch.norm(block.norm_hidden, "norm1")
-    kernel = block.depthwise.kernel
-    width = kernel.shape[-1]
-    yield torch.transposed(kernel, "conv2_kxk.weight", (9, width), (width, 1, 3, 3))
+    yield from torch.depthwise(block.depthwise, "conv2_kxk")
     yield from torch.norm(block.norm_depthwise, "norm2")
     yield from torch.conv1x1(block.gate.squeeze, "se.fc1")
     yield from torch.conv1x1(block.gate.excite, "se.fc2")

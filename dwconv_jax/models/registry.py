@@ -16,6 +16,7 @@ from dwconv_jax.models.families import (
     convnext,
     dwnet,
     efficientnet,
+    halonet,
     maxvit,
     nat,
     swin,
@@ -27,7 +28,7 @@ from dwconv_jax.models.variant import Variant
 
 Model = Classifier | UPerNet | CascadeMaskRCNN
 
-FAMILIES = (dwnet, swin, swin_v2, maxvit, nat, convnext, efficientnet)
+FAMILIES = (dwnet, swin, swin_v2, maxvit, halonet, nat, convnext, efficientnet)
 VARIANTS: dict[str, Variant] = {
     name: variant for family in FAMILIES for name, variant in family.VARIANTS.items()
 }

@@ -13,10 +13,11 @@ from dwconv_jax.training.state import PureTree, take_apart
 
 
 def decayed(params: Any) -> Any:
-    """Marks kernels for weight decay, and not biases, norms or position tables (classification)."""
+    """Marks kernels for weight decay, and not biases, norms or position biases (classification)."""
 
     def is_kernel(path: tuple[Any, ...], _: Any) -> bool:
-        return jax.tree_util.keystr(path[-1:], simple=True) == "kernel"
+        names = [jax.tree_util.keystr((key,), simple=True) for key in path]
+        return names[-1] == "kernel" and "position_bias" not in names
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)
 

@@ -68,6 +68,74 @@ def test_a_continuous_bias_is_swin_v2s(rng):
         assert_close(actual[:, query, key], table[r - s + 3, c - d + 3], 1e-5)
 
 
+def test_positions_are_shares_of_a_window():
+    def coordinates(size, **options):
+        layer = make(
+            dict(position_bias="mlp", **options),
+            connectivity="window", kernel_size=8, map_size=None,
+        )  # fmt: skip
+        places = layer.source.position_bias.coordinates(layer.connectivity, size)
+        return places.reshape(15, 15, 2)[:, 0, 0]
+
+    def expected(reach):
+        distance = 8 * np.arange(-7, 8) / reach
+        return np.sign(distance) * np.log2(1 + abs(distance)) / 3
+
+    assert_close(coordinates((16, 16)), expected(7), 1e-6)
+    assert_close(coordinates((4, 4)), expected(3), 1e-6)  # of the window as it shrinks
+    assert_close(coordinates((4, 4), pretrained_window=6), expected(5), 1e-6)
+
+
+def test_keys_may_have_no_bias(rng):
+    flags = dict(connectivity="window", kernel_size=4, map_size=None)
+    none = dict(position_bias=None)
+    layer, plain = make(none | dict(qkv_bias="qv"), **flags), make(none, **flags)
+    layer.source.q_bias[...], layer.source.v_bias[...] = rng.normal(size=(2, CHANNELS))
+    plain.source.qkv.kernel[...] = layer.source.qkv.kernel[...]
+    plain.source.qkv.bias[...] = jnp.concatenate(
+        [layer.source.q_bias[...], jnp.zeros(CHANNELS), layer.source.v_bias[...]]
+    )
+    x = features(rng, 4, 4)
+    for actual, expected in zip(
+        weights_and_values(layer, x), weights_and_values(plain, x), strict=True
+    ):
+        assert_close(actual, expected, 1e-6)
+
+
+@pytest.mark.parametrize("query_stride", [1, 2])
+def test_blocked_attention_is_halonets(rng, query_stride):
+    halo = dict(connectivity="sliding", kernel_size=4, stride=2, map_size=None)
+    options = dict(position_bias="query", qkv_bias=False, see_border=True, output_projection=False)
+    layer = make(options | dict(query_stride=query_stride), **halo)
+    x = features(rng, 4, 6)
+    q, k, v = (
+        a.reshape(*x.shape[:3], HEADS, -1)
+        for a in np.split(np.asarray(x) @ layer.source.qkv.kernel[...], 3, axis=-1)
+    )
+    k, v = (np.pad(a, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0))) for a in (k, v))
+    down, right = (np.asarray(rows[...]) for rows in layer.source.position_bias.rows)
+    expected = np.zeros(q.shape)
+    for row, col in np.ndindex(4, 6):
+        top, left = row // 2 * 2, col // 2 * 2
+        seen = (slice(None), slice(top, top + 4), slice(left, left + 4))
+        y, x_ = (np.arange(4) - place % 2 // query_stride + 3 for place in (row, col))
+        vectors = down[y][:, None] + right[x_]
+        query = q[:, row, col]
+        scores = np.einsum("bhd,byxhd->bhyx", query, k[seen]) / 2
+        scores += np.einsum("bhd,yxd->bhyx", query, vectors)
+        weights = softmax(scores.reshape(2, HEADS, 16)).reshape(scores.shape)
+        expected[:, row, col] = np.einsum("bhyx,byxhd->bhd", weights, v[seen])
+    assert_close(layer(x), expected.reshape(x.shape), 1e-5)
+
+
+def test_beyond_a_picture_is_as_beyond_the_map(rng):
+    layer = make(dict(see_border=True), connectivity="sliding", kernel_size=3, map_size=None)
+    layer.source.qkv.bias[...] = jnp.array(rng.normal(size=3 * CHANNELS))
+    x = features(rng, 5, 6)
+    y = layer(x, canvas=Canvas(jnp.array([[4, 3], [5, 6]])))
+    assert_close(y[0, :4, :3], layer(x[:1, :4, :3])[0], 1e-5)
+
+
 def test_rotary_logits_depend_on_the_distance(rng):
     options = dict(rotary=True, position_bias=None, qkv_bias=False)
     layer = make(options, map_size=None)
@@ -171,6 +239,13 @@ def test_attention_over_any_connectivity_trains(rng, flags, size):
     [
         (dict(attention=dict(heads=3)), "attention must be a dict of options position_bias, cos"),
         (dict(attention=dict(position_bias="sine")), "position_bias must be one of 'table', 'mlp'"),
+        (dict(attention=dict(qkv_bias="kv")), "qkv_bias must be one of True, False, 'qv'"),
+        (dict(attention=dict(pretrained_window=7)), "needs position_bias='mlp', got 'table'"),
+        (dict(attention=dict(query_stride=2)), "needs position_bias='query', got 'table'"),
+        (
+            dict(attention=dict(see_border=True), connectivity="sliding", causal=True),
+            "see_border=True does not go with causal=True",
+        ),
         (dict(attention=dict(cyclic=True)), "cyclic=True needs connectivity='window'"),
         (dict(attention={}, dynamic="none"), "needs dynamic='attention', got 'none'"),
         (dict(connectivity="window", kernel_size=(None, 7), map_size=None), "map_size must be"),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm, LocallyConnected
+from dwconv_jax.layers import BatchNorm, LayerNorm, LocallyConnected
 from dwconv_jax.layers.canvas import WHOLE, Canvas, inside, roll_inside
 from dwconv_jax.models import BackboneConfig, DenseBackbone
-from dwconv_jax.models.families import dwnet, swin
+from dwconv_jax.models.families import dwnet, halonet, swin, swin_v2
 from tests.numerics import assert_close
 
 
@@ -48,7 +48,11 @@ def test_statistics_of_a_part(rng, group_size):
 
 def backbone(family, **mixer):
     config = BackboneConfig(embed_dim=8, depths=(2, 1), window_size=5)
-    return DenseBackbone(family, mixer, config, rngs=nnx.Rngs(0))
+    model = DenseBackbone(family, mixer, config, rngs=nnx.Rngs(0))
+    for _, norm in nnx.iter_modules(model):
+        if isinstance(norm, (BatchNorm, LayerNorm)):  # some families' start at zero
+            norm.scale[...] = jnp.ones_like(norm.scale[...])
+    return model
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,19 @@ def backbone(family, **mixer):
         (dwnet.FAMILY, dict(connectivity="sliding", dynamic="pooled")),
         (dwnet.FAMILY, dict(connectivity="sliding", dynamic="centre", channels_per_group=4)),
         (swin.FAMILY, dict(connectivity="window", dynamic="attention", groups=2)),
+        (
+            swin_v2.FAMILY,
+            dict(
+                connectivity="window",
+                dynamic="attention",
+                groups=2,
+                attention=dict(position_bias="mlp", cosine=True, qkv_bias="qv"),
+            ),
+        ),
+        (
+            halonet.family(halonet.Design(("ca", "a"), gate=True, stem_features=8)),
+            halonet.blocked_attention(2, block=2, halo=1),
+        ),
     ],
 )
 def test_a_canvas_changes_nothing(family, mixer, rng):

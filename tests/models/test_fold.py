@@ -7,7 +7,10 @@ from flax import nnx
 import dwconv_jax
 from dwconv_jax.layers import BatchNorm
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.fold import fold_batch_norms
+from dwconv_jax.models.mbconv import MBConv
 from tests.numerics import assert_close
 
 TINY = dict(embed_dim=8, depths=(1, 1), window_size=3, patch_size=2, num_classes=3)
@@ -54,6 +57,16 @@ def test_folding_changes_nothing_but_the_norms(name, options, left):
     norms = [m for _, m in nnx.iter_modules(folded) if isinstance(m, BatchNorm)]
     assert len(norms) == left
     assert any(isinstance(m, BatchNorm) for _, m in nnx.iter_modules(model))
+
+
+def test_mbconvs_take_their_norms():
+    spec = BlockSpec(config=BackboneConfig(), in_features=6, features=8, stride=2, mixer={})
+    block = with_statistics(MBConv(spec, rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 6))
+    folded = fold_batch_norms(block)
+    before, after = jax.jit(lambda x: (block(x, False), folded(x, False)))(x)
+    assert_close(after, before, 1e-5)
+    assert not any(isinstance(m, BatchNorm) for _, m in nnx.iter_modules(folded))
 
 
 def test_convolutions_of_heads_take_their_norms():

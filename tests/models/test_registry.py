@@ -70,6 +70,21 @@ EXPECTED = {
     "dinat_small": (50_719_681, 7.77),
     "dinat_base": (89_769_652, 13.68),
     "dinat_large": (200_943_514, 30.46),
+    "maxvit_tiny_tf_224": (30_916_528, 5.59),
+    "maxvit_tiny_tf_384": (30_977_008, 17.42),
+    "maxvit_tiny_tf_512": (31_049_584, 33.08),
+    "maxvit_small_tf_224": (68_927_956, 11.64),
+    "maxvit_small_tf_384": (69_018_676, 35.71),
+    "maxvit_small_tf_512": (69_127_540, 66.65),
+    "maxvit_base_tf_224": (119_467_708, 23.96),
+    "maxvit_base_tf_384": (119_653_468, 73.35),
+    "maxvit_base_tf_512": (119_876_380, 136.55),
+    "maxvit_large_tf_224": (211_785_560, 43.57),
+    "maxvit_large_tf_384": (212_033_240, 131.95),
+    "maxvit_large_tf_512": (212_330_456, 242.78),
+    "halonet26t": (12_480_288, 3.25),
+    "sehalonet33ts": (13_691_712, 3.62),
+    "halonet50ts": (22_733_280, 5.26),
 }
 # One of each kind runs always; the others differ in size alone.
 ALWAYS = {"dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "convnextv2_atto", "dinat_mini"}

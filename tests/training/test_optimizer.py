@@ -150,6 +150,14 @@ def test_weight_decay_shrinks_the_published_parameters(published):
     assert len(by_path) == len(inventory["decay"]) + len(inventory["no_decay"])
 
 
+def test_networks_of_positions_do_not_decay():
+    model = abstract_model("swinv2_tiny_window8_256", num_heads=1)
+    flags = decayed(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    mixer = flags["stages"][0]["blocks"][0]["mixer"]
+    assert mixer["source"]["qkv"]["kernel"] and mixer["proj"]["kernel"]
+    assert not any(jax.tree.leaves(mixer["source"]["position_bias"]))
+
+
 # ---- Decay in dense prediction.
 
 

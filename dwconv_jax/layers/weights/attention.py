@@ -100,6 +100,8 @@ class AttentionWeights(nnx.Module):
         )
         self.connectivity, self.seams = spec.connectivity, _seams(spec, cyclic)
         self.num_heads, self.num_kv_heads, self.rotary = heads, kv_heads, rotary
+        if see_border and any(getattr(spec.connectivity, "causal", ())):
+            raise UserError("see_border=True does not go with causal=True, which hides keys too")
         self.see_border = see_border
         kv_width = kv_heads * (features // heads)
         self.qkv = linear(
@@ -147,7 +149,7 @@ class AttentionWeights(nnx.Module):
         width, sharing = features // self.num_heads, self.num_heads // self.num_kv_heads
         ends = features, features + self.num_kv_heads * width
         q, k, v = jnp.split(self.qkv(x), ends, axis=-1)
-        if self.q_bias is not None:
+        if self.q_bias is not None and self.v_bias is not None:
             q, v = _plus(q, self.q_bias[...]), _plus(v, self.v_bias[...])
         q, k, v = (part.reshape(*x.shape[:-1], -1, width) for part in (q, k, v))
         if sharing > 1:

@@ -80,7 +80,8 @@ class ContinuousPositionBias(nnx.Module):
         if reach is None:
             reach = np.abs(offsets[connectivity.relative_positions(*size).reshape(-1)]).max(0)
         place = 8 * offsets / np.maximum(reach, 1)
-        return np.float32(np.sign(place) * np.log2(1 + np.abs(place)) / np.log2(8))
+        place = np.sign(place) * np.log2(1 + np.abs(place)) / np.log2(8)
+        return place.astype(np.float32)
 
 
 class QueryPositionBias(nnx.Module):
@@ -94,7 +95,8 @@ class QueryPositionBias(nnx.Module):
     def __init__(self, spec: SourceSpec, *, query_stride: int = 1, rngs: nnx.Rngs):
         if not isinstance(spec.connectivity, Product):
             raise UserError(
-                f"position_bias='query' needs an ops connectivity, got {spec.connectivity}"
+                "position_bias='query' needs a connectivity that is defined axis by axis, got "
+                f"{spec.connectivity}"
             )
         self.query_stride = query_stride
         width = spec.features // spec.groups

@@ -66,28 +66,26 @@ class Stem(nnx.Module):
     """3x3 convolution with stride 2, batch norm, GELU, 3x3 convolution."""
 
     def __init__(self, config: BackboneConfig, *, features: int, rngs: nnx.Rngs):
-        conv = functools.partial(
-            nnx.Conv,
-            out_features=features,
-            kernel_size=(3, 3),
+        self.stride, self.out_features = config.patch_size, features
+        options: dict[str, Any] = dict(
             padding="SAME",
             kernel_init=fan_out_init,
             promote_dtype=keep_input_dtype,
             conv_general_dilated=convolve,
-            rngs=rngs,
             **config.dtypes,
         )
-        self.out_features = features
-        self.conv1 = conv(config.in_channels, strides=config.patch_size)
+        self.conv1 = nnx.Conv(
+            config.in_channels, features, (3, 3), strides=self.stride, rngs=rngs, **options
+        )
         self.norm: Any = batch_norm(features, config)
-        self.conv2 = conv(features)
+        self.conv2 = nnx.Conv(features, features, (3, 3), rngs=rngs, **options)
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / 2), ceil(W / 2), C]`."""
         x = self.conv1(x)
-        own = canvas.strided(self.conv1.strides)
+        own = canvas.strided(self.stride)
         return self.conv2(own.clear(gelu_tanh(self.norm(x, train, own.valid(x)))))
 
     def fold_norms(self) -> None:
@@ -194,18 +192,18 @@ _T, _S = (64, 64, (2, 2, 5, 2)), (64, 96, (2, 2, 5, 2))
 _B, _L = (64, 96, (2, 6, 14, 2)), (128, 128, (2, 6, 14, 2))
 
 VARIANTS = {
-    "maxvit_tiny_tf_224": _variant(*_T, 224, 30_916_528, 0.0, 83.62),
-    "maxvit_tiny_tf_384": _variant(*_T, 384, 30_977_008, 0.0, 85.24),
-    "maxvit_tiny_tf_512": _variant(*_T, 512, 31_049_584, 0.0, 85.72),
-    "maxvit_small_tf_224": _variant(*_S, 224, 68_927_956, 0.0, 84.45),
-    "maxvit_small_tf_384": _variant(*_S, 384, 69_018_676, 0.0, 85.74),
-    "maxvit_small_tf_512": _variant(*_S, 512, 69_127_540, 0.0, 86.19),
-    "maxvit_base_tf_224": _variant(*_B, 224, 119_467_708, 0.0, 84.95),
-    "maxvit_base_tf_384": _variant(*_B, 384, 119_653_468, 0.0, 86.34),
-    "maxvit_base_tf_512": _variant(*_B, 512, 119_876_380, 0.0, 86.66),
-    "maxvit_large_tf_224": _variant(*_L, 224, 211_785_560, 0.0, 85.17),
-    "maxvit_large_tf_384": _variant(*_L, 384, 212_033_240, 0.0, 86.40),
-    "maxvit_large_tf_512": _variant(*_L, 512, 212_330_456, 0.0, 86.70),
+    "maxvit_tiny_tf_224": _variant(*_T, 224, 30_916_528, 5.59, 83.62),
+    "maxvit_tiny_tf_384": _variant(*_T, 384, 30_977_008, 17.42, 85.24),
+    "maxvit_tiny_tf_512": _variant(*_T, 512, 31_049_584, 33.08, 85.72),
+    "maxvit_small_tf_224": _variant(*_S, 224, 68_927_956, 11.64, 84.45),
+    "maxvit_small_tf_384": _variant(*_S, 384, 69_018_676, 35.71, 85.74),
+    "maxvit_small_tf_512": _variant(*_S, 512, 69_127_540, 66.65, 86.19),
+    "maxvit_base_tf_224": _variant(*_B, 224, 119_467_708, 23.96, 84.95),
+    "maxvit_base_tf_384": _variant(*_B, 384, 119_653_468, 73.35, 86.34),
+    "maxvit_base_tf_512": _variant(*_B, 512, 119_876_380, 136.55, 86.66),
+    "maxvit_large_tf_224": _variant(*_L, 224, 211_785_560, 43.57, 85.17),
+    "maxvit_large_tf_384": _variant(*_L, 384, 212_033_240, 131.95, 86.40),
+    "maxvit_large_tf_512": _variant(*_L, 512, 212_330_456, 242.78, 86.70),
 }
 
 ALIASES: dict[str, str] = {}
