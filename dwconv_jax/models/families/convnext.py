@@ -122,9 +122,11 @@ def stem(config: BackboneConfig, *, rngs: nnx.Rngs) -> Patches:
     return Patches(inputs, features, size, config, norm_first=False, rngs=rngs)
 
 
-def downsample(inputs: int, outputs: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> Patches:
+def downsample(
+    features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs
+) -> Patches:
     """Layer norm, then patches of 2x2."""
-    return Patches(inputs, outputs, 2, config, norm_first=True, rngs=rngs)
+    return Patches(features, out_features, 2, config, norm_first=True, rngs=rngs)
 
 
 def layer_norm(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> LayerNorm:
