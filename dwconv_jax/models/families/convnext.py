@@ -30,8 +30,7 @@ from dwconv_jax.models.variant import Variant
 class ConvNeXtBlock(nnx.Module):
     """Layer, layer norm, MLP; a squeeze-excitation gate, where there is one, follows the layer.
 
-    V1 scales each channel of the result. V2 instead normalizes the responses of the MLP's hidden
-    channels.
+    V1 scales each channel of the result. V2 normalizes the responses of the hidden channels.
     """
 
     def __init__(self, spec: BlockSpec, *, response_norm: bool = False, rngs: nnx.Rngs):
@@ -44,12 +43,9 @@ class ConvNeXtBlock(nnx.Module):
         self.gate = spec.make_gate(rngs)
         self.norm = layer_norm(spec.features, spec.config, rngs=rngs)
         self.mlp = spec.make_mlp(rngs)
-        self.layer_scale: Any = nnx.data(None)
-        self.response_norm: Any = nnx.data(None)
-        if response_norm:
-            self.response_norm = ResponseNorm(self.mlp.fc1.out_features, param_dtype)
-        else:
-            self.layer_scale = nnx.Param(jnp.full(spec.features, 1e-6, param_dtype))
+        hidden, scale = self.mlp.fc1.out_features, jnp.full(spec.features, 1e-6, param_dtype)
+        self.response_norm = nnx.data(ResponseNorm(hidden, param_dtype) if response_norm else None)
+        self.layer_scale = nnx.data(None if response_norm else nnx.Param(scale))
         self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
         self.map_multiple = spec.map_multiple
 
@@ -144,8 +140,8 @@ def timm_body(backbone: Backbone, side: int, mlp_kernel: tuple[int, ...] = ()) -
         if merge is not None:
             yield from norm(merge.norm, f"stages.{i}.downsample.0")
             yield from patches(merge.proj, f"stages.{i}.downsample.1", merge.size)
-        merge, blocks = stage.merge, cast(Any, stage.blocks)
-        for j, block in enumerate(blocks):
+        merge = stage.merge
+        for j, block in enumerate(cast(Any, stage.blocks)):
             name = f"stages.{i}.blocks.{j}"
             refuse_gate(block, name)
             if block.layer_scale is not None:
