@@ -9,6 +9,7 @@ from jax import lax
 
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
+from dwconv_jax.layers.initializers import conv_init
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.ops.sharding import by_xla, split_of
 
@@ -28,6 +29,35 @@ def convolve(
         lax.conv_general_dilated, window_strides=strides, padding=padding, **options
     )
     return by_xla(conv, x, kernel, split=(split_of(x)[0], None, None, None))
+
+
+def conv2d(
+    in_features: int,
+    features: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+    use_bias: bool = True,
+    rngs: nnx.Rngs,
+    **dtypes: Any,
+) -> nnx.Conv:
+    """A convolution, initialized as PyTorch's; `padding` is `kernel_size // 2` by default."""
+    init = conv_init(in_features * kernel_size**2)
+    return nnx.Conv(
+        in_features,
+        features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=kernel_size // 2 if padding is None else padding,
+        use_bias=use_bias,
+        kernel_init=init,
+        bias_init=init,
+        promote_dtype=keep_input_dtype,
+        conv_general_dilated=convolve,
+        rngs=rngs,
+        **dtypes,
+    )
 
 
 class ConvNormAct(nnx.Module):

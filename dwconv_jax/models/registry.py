@@ -14,13 +14,17 @@ from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.families import (
     convnext,
+    cswin,
     dwnet,
     efficientnet,
     halonet,
     maxvit,
+    mlp,
     nat,
+    pvt_v2,
     swin,
     swin_v2,
+    uniformer,
 )
 from dwconv_jax.models.names import CascadeMaskRCNNName, ClassifierName, UPerNetName
 from dwconv_jax.models.segmentation.upernet import UPerNet
@@ -28,7 +32,20 @@ from dwconv_jax.models.variant import Variant
 
 Model = Classifier | UPerNet | CascadeMaskRCNN
 
-FAMILIES = (dwnet, swin, swin_v2, maxvit, halonet, nat, convnext, efficientnet)
+FAMILIES = (
+    dwnet,
+    swin,
+    swin_v2,
+    maxvit,
+    halonet,
+    nat,
+    pvt_v2,
+    mlp,
+    uniformer,
+    cswin,
+    convnext,
+    efficientnet,
+)
 VARIANTS: dict[str, Variant] = {
     name: variant for family in FAMILIES for name, variant in family.VARIANTS.items()
 }

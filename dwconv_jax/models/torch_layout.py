@@ -108,6 +108,13 @@ def transposed(variable: Any, name: str, split: Shape, shape: Shape) -> Entry:
     return Entry(name, variable, shape, split, order=tuple(reversed(range(len(split)))))
 
 
+def halves(variable: Any, first: str, second: str) -> Layout:
+    """Two vectors there that are one here, such as the scales of a block's two branches."""
+    width = variable.shape[0] // 2
+    for name, start in ((first, 0), (second, width)):
+        yield Entry(name, variable, (width,), (width,), (0,), columns=(start, start + width))
+
+
 def linear(module: Any, name: str, kernel_size: Shape = ()) -> Layout:
     """A linear layer, or a convolution of `kernel_size` (1, 1)."""
     features_in, features_out = module.kernel.shape

@@ -85,9 +85,42 @@ EXPECTED = {
     "halonet26t": (12_480_288, 3.25),
     "sehalonet33ts": (13_691_712, 3.62),
     "halonet50ts": (22_733_280, 5.26),
+    "pvt_v2_b0": (3_666_760, 0.57),
+    "pvt_v2_b1": (14_009_000, 2.11),
+    "pvt_v2_b2": (25_362_856, 4.03),
+    "pvt_v2_b2_li": (22_553_512, 3.9),
+    "pvt_v2_b3": (45_238_696, 6.9),
+    "pvt_v2_b4": (62_556_072, 10.1),
+    "pvt_v2_b5": (81_956_008, 11.72),
+    "swin_mlp_tiny_c24": (20_386_632, 4.03),
+    "swin_mlp_tiny_c12": (21_152_072, 4.03),
+    "swin_mlp_tiny_c6": (22_682_952, 4.03),
+    "swin_mlp_base": (60_659_416, 10.41),
+    "mixer_s32_224": (19_104_624, 1.0),
+    "mixer_s16_224": (18_528_264, 3.78),
+    "mixer_b32_224": (60_293_428, 3.24),
+    "mixer_b16_224": (59_880_472, 12.6),
+    "mixer_l32_224": (206_939_264, 11.25),
+    "mixer_l16_224": (208_196_168, 44.55),
+    "uniformer_small": (21_545_256, 3.63),
+    "uniformer_small_plus": (24_032_552, 4.2),
+    "uniformer_base": (49_776_552, 8.25),
+    "uniformer_base_ls": (49_796_520, 8.25),
+    "cswin_tiny_224": (22_320_552, 4.32),
+    "cswin_small_224": (34_643_304, 6.8),
+    "cswin_base_224": (77_382_184, 14.96),
+    "cswin_base_384": (77_382_184, 46.96),
+    "cswin_large_224": (173_262_664, 33.13),
+    "cswin_large_384": (173_262_664, 101.88),
 }
 # One of each kind runs always; the others differ in size alone.
-ALWAYS = {"dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "convnextv2_atto", "dinat_mini"}
+ALWAYS = {
+    "dynamic_dwnet_tiny",
+    "i_dynamic_dwnet_tiny",
+    "convnextv2_atto",
+    "dinat_mini",
+    "mixer_s32_224",
+}
 ALWAYS |= {next(iter(family.VARIANTS)) for family in FAMILIES}
 TINY = dict(embed_dim=8, depths=(1, 1, 2, 1), num_classes=5)
 

@@ -8,25 +8,22 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.layers import LayerNorm
 from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.conv_norm_act import convolve
-from dwconv_jax.layers.dtypes import keep_input_dtype
-from dwconv_jax.layers.initializers import conv_init
-from dwconv_jax.layers.mode import is_training
+from dwconv_jax.layers.conv_norm_act import conv2d
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.block import BlockSpec
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout, layer_norm
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Entry, Layout
+from dwconv_jax.models.transformer_block import TransformerBlock
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Sliding
 
 
-class NATBlock(nnx.Module):
+class NATBlock(TransformerBlock):
     """Layer norm and layer; then layer norm and MLP. Only every second block is dilated.
 
     The larger variants scale the channels of both branches. Maps smaller than the neighborhood are
@@ -34,30 +31,9 @@ class NATBlock(nnx.Module):
     """
 
     def __init__(self, spec: BlockSpec, *, layer_scale: float | None = None, rngs: nnx.Rngs):
-        features = spec.features
         flags = {} if spec.index % 2 else {"dilation": 1}
-        self.norm_mixer = LayerNorm(features, rngs=rngs, **spec.dtypes)
-        self.mixer = spec.make_mixer(rngs, **flags)
-        self.gate = spec.make_gate(rngs)
-        self.norm_mlp = LayerNorm(features, rngs=rngs, **spec.dtypes)
-        self.mlp = spec.make_mlp(rngs)
-        self.scales: Any = nnx.data(None)
-        if layer_scale is not None:
-            # Of the layer's branch, then of the MLP's.
-            self.scales = nnx.Param(jnp.full(2 * features, layer_scale, spec.config.param_dtype))
-        self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
-        self.map_multiple = spec.map_multiple
-
-    def __call__(
-        self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
-    ) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, C]`."""
-        training = is_training(train, self.drop_path.deterministic)
-        y = self.mix(canvas.clear(self.norm_mixer(x)), train, canvas)
-        y = y if self.gate is None else self.gate(y, canvas)
-        x = x + self.drop_path(self._scaled(y, 0), deterministic=not training, rngs=rngs)
-        y = self._scaled(self.mlp(self.norm_mlp(x)), 1)
-        return x + self.drop_path(y, deterministic=not training, rngs=rngs)
+        mixer = spec.make_mixer(rngs, **flags)
+        super().__init__(spec, mixer=mixer, layer_scale=layer_scale, rngs=rngs)
 
     def mix(self, x: jax.Array, train: bool | None, canvas: Canvas) -> jax.Array:
         """The layer, `[B, H, W, C]` to `[B, H, W, C]`."""
@@ -69,22 +45,7 @@ class NATBlock(nnx.Module):
                 padded = jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
                 return self.mixer(padded, train)[:, :height, :width]
             case _:
-                return on_padded(self.mixer, x, train, canvas, self.map_multiple)
-
-    def _scaled(self, x: jax.Array, branch: int) -> jax.Array:
-        if self.scales is None:
-            return x
-        scale = jnp.split(self.scales[...], 2)[branch]
-        return x * scale.astype(x.dtype)[None, None, None]
-
-
-def _conv(features: int, out_features: int, stride: int, config: BackboneConfig, **options: Any):
-    """A 3x3 convolution, initialized as PyTorch's."""
-    init = conv_init(9 * features)
-    return nnx.Conv(
-        features, out_features, (3, 3), strides=stride, padding=1, kernel_init=init, bias_init=init,
-        promote_dtype=keep_input_dtype, conv_general_dilated=convolve, **options, **config.dtypes,
-    )  # fmt: skip
+                return super().mix(x, train, canvas)
 
 
 class Tokenizer(nnx.Module):
@@ -93,8 +54,9 @@ class Tokenizer(nnx.Module):
     def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
         features, self.stride = config.widths[0], min(2, config.patch_size)
         hidden, rest = features // 2, config.patch_size // self.stride
-        self.conv1 = _conv(config.in_channels, hidden, self.stride, config, rngs=rngs)
-        self.conv2 = _conv(hidden, features, rest, config, rngs=rngs)
+        conv = functools.partial(conv2d, kernel_size=3, rngs=rngs, **config.dtypes)
+        self.conv1 = conv(config.in_channels, hidden, stride=self.stride)
+        self.conv2 = conv(hidden, features, stride=rest)
         self.norm = layer_norm(features, config, rngs=rngs)
 
     def __call__(
@@ -110,7 +72,9 @@ class Downsampler(nnx.Module):
     """A 3x3 convolution with stride 2, and layer norm."""
 
     def __init__(self, features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs):
-        self.reduction = _conv(features, out_features, 2, config, use_bias=False, rngs=rngs)
+        self.reduction = conv2d(
+            features, out_features, 3, stride=2, use_bias=False, rngs=rngs, **config.dtypes
+        )
         self.norm = layer_norm(out_features, config, rngs=rngs)
 
     def __call__(
@@ -138,9 +102,7 @@ def official_body(backbone: Backbone, side: int) -> Layout:
 def _block_layout(block: NATBlock) -> Layout:
     refuse_gate(block, "block")
     if block.scales is not None:
-        width = block.scales.shape[0] // 2
-        for i, columns in enumerate(((0, width), (width, 2 * width))):
-            yield Entry(f"gamma{i + 1}", block.scales, (width,), (width,), (0,), columns=columns)
+        yield from torch.halves(block.scales, "gamma1", "gamma2")
     yield from torch.norm(block.norm_mixer, "norm1")
     source = check_attention(block.mixer, "attn", Sliding)
     table, connectivity = source.position_bias.table, cast(Sliding, block.mixer.connectivity)
@@ -154,9 +116,10 @@ def _block_layout(block: NATBlock) -> Layout:
     yield from torch.linear(block.mlp.fc2, "mlp.fc2")
 
 
-def transformers_body(backbone: Backbone, side: int) -> Layout:
-    """The entries of a backbone in Hugging Face's transformers."""
-    for item in torch.renamed(official_body(backbone, side), _TRANSFORMERS_NAMES):
+def transformers_body(backbone: Backbone, side: int, *, model: str) -> Layout:
+    """The entries of a backbone in Hugging Face's transformers, under the name of the model."""
+    names = [*_TRANSFORMERS_NAMES, (r"^", f"{model}.")]
+    for item in torch.renamed(official_body(backbone, side), names):
         match item:
             case Entry(name=name) if name.endswith(".layer_scale_parameters.1"):
                 shape = (2, *item.shape)
@@ -181,18 +144,18 @@ def _apart(qkv: Entry) -> Layout:
         yield Entry(name, qkv.variable, shape, split, qkv.order, columns=columns)
 
 
-def transformers_top(classifier: Any) -> Layout:
+def transformers_top(classifier: Any, *, model: str) -> Layout:
     """The entries of a classifier beyond those of its backbone, in Hugging Face's transformers."""
-    yield from torch.norm(classifier.norm, "nat.layernorm")
+    yield from torch.norm(classifier.norm, f"{model}.layernorm")
     if classifier.head is not None:
         yield from torch.linear(classifier.head, "classifier")
 
 
 _TRANSFORMERS_NAMES = [
-    (r"^patch_embed\.proj\.", "nat.embeddings.patch_embeddings.projection."),
-    (r"^patch_embed\.norm\.", "nat.embeddings.norm."),
-    (r"^levels\.(\d+)\.blocks\.", r"nat.encoder.levels.\1.layers."),
-    (r"^levels\.", "nat.encoder.levels."),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^patch_embed\.norm\.", "embeddings.norm."),
+    (r"^levels\.(\d+)\.blocks\.", r"encoder.levels.\1.layers."),
+    (r"^levels\.", "encoder.levels."),
     (r"\.gamma(\d)$", r".layer_scale_parameters.\1"),
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
@@ -203,21 +166,22 @@ _TRANSFORMERS_NAMES = [
 ]
 
 
-def _family(layer_scale: float | None) -> Family:
+def _family(model: str, *, layer_scale: float | None = None) -> Family:
+    transformers = TorchLayout(
+        functools.partial(transformers_body, model=model),
+        functools.partial(transformers_top, model=model),
+        re.compile(rf"({model}\.layernorm|classifier)\."),
+    )
     return Family(
         block=functools.partial(NATBlock, layer_scale=layer_scale),
         stem=Tokenizer,
         downsample=Downsampler,
-        layouts={
-            "official": TorchLayout(official_body),
-            "transformers": TorchLayout(
-                transformers_body, transformers_top, re.compile(r"(nat\.layernorm|classifier)\.")
-            ),
-        },
+        layouts={"official": TorchLayout(official_body), "transformers": transformers},
     )
 
 
-_PLAIN, _SCALED = _family(None), _family(1e-5)
+_NAT, _NAT_SCALED = _family("nat"), _family("nat", layer_scale=1e-5)
+_DINAT, _DINAT_SCALED = _family("dinat"), _family("dinat", layer_scale=1e-5)
 _MINI: dict[str, Any] = dict(embed_dim=64, depths=(3, 4, 6, 5), heads=2, mlp_ratio=3.0)
 _TINY = _MINI | dict(depths=(3, 4, 18, 5))
 _SMALL = _TINY | dict(embed_dim=96, heads=3, mlp_ratio=2.0)
@@ -246,15 +210,15 @@ _DILATED: dict[str, Any] = dict(dilation=(8, 4, 2, 1))
 
 # DiNAT-Large is trained on ImageNet-22K first.
 VARIANTS = {
-    "nat_mini": _variant(_PLAIN, _MINI, 19_984_174, 2.69, 81.8),
-    "nat_tiny": _variant(_PLAIN, _TINY, 27_901_582, 4.3, 83.2),
-    "nat_small": _variant(_SCALED, _SMALL, 50_743_297, 7.77, 83.7),
-    "nat_base": _variant(_SCALED, _BASE, 89_769_652, 13.68, 84.3),
-    "dinat_mini": _variant(_PLAIN, _MINI, 19_984_174, 2.69, 81.8, **_DILATED),
-    "dinat_tiny": _variant(_PLAIN, _TINY, 27_901_582, 4.3, 82.7, **_DILATED),
-    "dinat_small": _variant(_PLAIN, _SMALL, 50_719_681, 7.77, 83.8, **_DILATED),
-    "dinat_base": _variant(_SCALED, _BASE, 89_769_652, 13.68, 84.4, **_DILATED),
-    "dinat_large": _variant(_PLAIN, _LARGE, 200_943_514, 30.46, None, **_DILATED),
+    "nat_mini": _variant(_NAT, _MINI, 19_984_174, 2.69, 81.8),
+    "nat_tiny": _variant(_NAT, _TINY, 27_901_582, 4.3, 83.2),
+    "nat_small": _variant(_NAT_SCALED, _SMALL, 50_743_297, 7.77, 83.7),
+    "nat_base": _variant(_NAT_SCALED, _BASE, 89_769_652, 13.68, 84.3),
+    "dinat_mini": _variant(_DINAT, _MINI, 19_984_174, 2.69, 81.8, **_DILATED),
+    "dinat_tiny": _variant(_DINAT, _TINY, 27_901_582, 4.3, 82.7, **_DILATED),
+    "dinat_small": _variant(_DINAT, _SMALL, 50_719_681, 7.77, 83.8, **_DILATED),
+    "dinat_base": _variant(_DINAT_SCALED, _BASE, 89_769_652, 13.68, 84.4, **_DILATED),
+    "dinat_large": _variant(_DINAT, _LARGE, 200_943_514, 30.46, None, **_DILATED),
 }
 
 ALIASES: dict[str, str] = {}

@@ -2,49 +2,21 @@
 
 from typing import Any
 
-import jax
 import numpy as np
-from flax import nnx
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.layers import LayerNorm, LocallyConnected
-from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.mode import is_training
+from dwconv_jax.layers import LocallyConnected
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.family import Family, TorchLayout
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, patch_embed, raw
+from dwconv_jax.models.transformer_block import TransformerBlock
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Window
 
 
-class SwinBlock(nnx.Module):
-    """Layer norm and layer; then layer norm and MLP.
-
-    A squeeze-excitation gate, where there is one, follows the layer.
-    """
-
-    def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs):
-        self.norm_mixer = LayerNorm(spec.features, rngs=rngs, **spec.dtypes)
-        self.mixer = spec.make_mixer(rngs)
-        self.gate = spec.make_gate(rngs)
-        self.norm_mlp = LayerNorm(spec.features, rngs=rngs, **spec.dtypes)
-        self.mlp = spec.make_mlp(rngs)
-        self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
-        self.map_multiple = spec.map_multiple
-
-    def __call__(
-        self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE
-    ) -> jax.Array:
-        """`[B, H, W, C]` to `[B, H, W, C]`."""
-        training = is_training(train, self.drop_path.deterministic)
-        y = canvas.clear(self.norm_mixer(x))
-        y = on_padded(self.mixer, y, train, canvas, self.map_multiple)
-        y = y if self.gate is None else self.gate(y, canvas)
-        x = x + self.drop_path(y, deterministic=not training, rngs=rngs)
-        y = self.mlp(self.norm_mlp(x))
-        return x + self.drop_path(y, deterministic=not training, rngs=rngs)
+class SwinBlock(TransformerBlock):
+    """Layer norm and layer; then layer norm and MLP."""
 
     def torch_layout(self, name: str, side: int) -> Layout:
         """The block's entries in Swin's checkpoints, with its mask for a map of `side`."""

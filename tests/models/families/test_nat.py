@@ -35,9 +35,10 @@ def test_the_layout_of_transformers(name):
         abstract_model(name, **TINY), random_state_dict(abstract_model(name, **TINY))
     )
     theirs = to_torch(model, layout="transformers")
-    block = "nat.encoder.levels.1.layers.1"
+    model_name, _ = name.split("_")
+    block = f"{model_name}.encoder.levels.1.layers.1"
     assert theirs[f"{block}.attention.self.key.weight"].shape == (16, 16)
     assert theirs[f"{block}.attention.self.rpb"].shape == (2, 5, 5)
     assert (f"{block}.layer_scale_parameters" in theirs) == (name == "dinat_base")
-    assert theirs["nat.layernorm.weight"].shape == (64,)
+    assert theirs[f"{model_name}.layernorm.weight"].shape == (64,)
     assert_same(to_torch(load_torch(abstract_model(name, **TINY), theirs)), to_torch(model))

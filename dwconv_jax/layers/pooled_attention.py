@@ -1,0 +1,104 @@
+"""Attention onto a pooled map."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dwconv_jax.layers.canvas import WHOLE, Canvas
+from dwconv_jax.layers.dense import gelu, linear
+from dwconv_jax.layers.initializers import redraw
+from dwconv_jax.layers.norms import LayerNorm
+from dwconv_jax.layers.patches import cut_patches
+
+_POOLED_SIZE = 7  # of the keys' map in linear attention
+
+
+class PooledAttention(nnx.Module):
+    """Global attention onto keys and values of a smaller map (PVT v2).
+
+    Patches of `stride x stride`, projected and normalized, make the keys' map. In linear attention
+    it is the mean of the map over 7x7 parts instead, projected, normalized and activated.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_heads: int,
+        *,
+        stride: int = 1,
+        linear_attention: bool = False,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
+        """Creates the projections.
+
+        Args:
+          features: channels `C`.
+          num_heads: divides `C`.
+          stride: of the keys' map over the queries'.
+          linear_attention: whether the keys' map is 7x7 whatever the map's size.
+          rngs: initialization keys.
+          **dtypes: `dtype` and `param_dtype`.
+        """
+        self.num_heads, self.stride, self.linear_attention = num_heads, stride, linear_attention
+        self.q = linear(features, features, rngs=rngs, **dtypes)
+        self.kv = linear(features, 2 * features, rngs=rngs, **dtypes)
+        self.proj = linear(features, features, rngs=rngs, **dtypes)
+        self.pool, self.norm = nnx.data(None), nnx.data(None)
+        if linear_attention or stride > 1:
+            size = 1 if linear_attention else stride
+            self.pool = linear(size**2 * features, features, rngs=rngs, **dtypes)
+            init = nnx.initializers.normal((2 / features) ** 0.5 / size)
+            redraw(self.pool.kernel, init, rngs=rngs)
+            self.norm = LayerNorm(features, rngs=rngs, **dtypes)
+
+    def __call__(
+        self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
+    ) -> jax.Array:
+        """`[B, H, W, C]` to `[B, H, W, C]`."""
+        del train
+        pooled, valid = self.pooled(x, canvas)
+        q, k, v = map(self._heads, (self.q(x), *jnp.split(self.kv(pooled), 2, axis=-1)))
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
+        if valid is not None:
+            hidden = float(np.finfo(np.float32).min)
+            scores = jnp.where(valid.reshape(len(x), 1, 1, -1), scores, hidden)
+        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+        return self.proj(jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape))
+
+    def pooled(self, x: jax.Array, canvas: Canvas) -> tuple[jax.Array, jax.Array | None]:
+        """The map of the keys, `[B, h, w, C]`, and which of it count (see `Canvas.valid`)."""
+        if self.pool is None:
+            return x, canvas.valid(x)
+        if self.linear_attention:
+            return gelu(self.norm(self.pool(adaptive_mean(x, canvas)))), None
+        size = self.stride
+        # What does not fill a patch is left out, except that a map within a patch is zero-padded.
+        rows, cols = (max(side // size, 1) * size for side in x.shape[1:3])
+        patches = cut_patches(x[:, :rows, :cols], size)
+        if canvas.extent is not None:
+            canvas = Canvas(jnp.maximum(canvas.extent // size, 1))
+        return self.norm(self.pool(patches)), canvas.valid(patches)
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        """`[B, *spatial, C]` to `[B, positions, heads, D]`."""
+        return x.reshape(len(x), -1, self.num_heads, x.shape[-1] // self.num_heads)
+
+
+def adaptive_mean(x: jax.Array, canvas: Canvas = WHOLE, size: int = _POOLED_SIZE) -> jax.Array:
+    """Means over `size x size` parts of a map, `[B, H, W, C]` to `[B, size, size, C]`.
+
+    Part `i` of an axis of length `n` goes from `floor(i n / size)` to `ceil((i + 1) n / size)`.
+    """
+    shares = []
+    for axis, length in enumerate(x.shape[1:3]):
+        whole = jnp.full((len(x),), length)
+        n = (whole if canvas.extent is None else canvas.extent[:, axis])[:, None, None]
+        part, place = jnp.arange(size)[None, :, None], jnp.arange(length)[None, None]
+        inside = (place >= part * n // size) & (place < -(-(part + 1) * n // size))
+        shares.append(inside / inside.sum(-1, keepdims=True))
+    means = jnp.einsum("bhwc,bih,bjw->bijc", x.astype(jnp.float32), *shares)
+    return means.astype(x.dtype)
