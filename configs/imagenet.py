@@ -1,4 +1,4 @@
-"""ImageNet-1K at 224x224, by the recipe of the paper (300 epochs).
+"""ImageNet-1K at the size of each network, by the recipe of the paper (300 epochs).
 
     python main.py --config=configs/imagenet.py:dwnet_tiny --workdir=runs/dwnet_tiny
 
@@ -9,9 +9,9 @@ validation images:
     dynamic_dwnet_tiny  81.8    dynamic_dwnet_base  83.2
     swin_tiny           81.2    swin_base           83.5    Swin's README
 
-We could verify no published number for the other variants. Meant for 8 or more accelerators: the
-authors of the paper used 8 GPUs for the tiny models and 16 for the base models, 1,024 images per
-step. The authors of this project have not run it.
+The other networks were published with other recipes; docs/family.md has their numbers. Meant for 8
+or more accelerators: the authors of the paper used 8 GPUs for the tiny models and 16 for the base
+models, 1,024 images per step. The authors of this project have not run it.
 
 The data is tfds's `imagenet2012`, which `tfds build imagenet2012` prepares from the two archives of
 image-net.org, or a folder of class folders, `<root>/train/n01440764/*.JPEG` and `<root>/val/...`:
@@ -19,20 +19,24 @@ image-net.org, or a folder of class folders, `<root>/train/n01440764/*.JPEG` and
     --config.dataset.name=folder --config.dataset.data_dir=ROOT --config.dataset.eval_split=val
 """
 
+import math
+
 from dwconv_jax.models import VARIANTS
 from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.training import base_config
 
-DROP_PATH_RATES = {"tiny": 0.2, "small": 0.3, "base": 0.5}
+# Stochastic depth of networks up to so many multiply-adds, in G: tiny, small and base ones.
+DROP_PATH_RATES = {6: 0.2, 10: 0.3, math.inf: 0.5}
 
 
 def get_config(variant: str = "dwnet_tiny"):
     check_choice("variant of configs/imagenet.py", variant, tuple(VARIANTS))
     config = base_config()
-    size = variant.rsplit("_", 1)[1]
-    config.model.update(name=variant, drop_path_rate=DROP_PATH_RATES[size], dtype="bfloat16")
+    known = VARIANTS[variant]
+    drop_path_rate = next(rate for gmacs, rate in DROP_PATH_RATES.items() if known.gmacs <= gmacs)
+    config.model.update(name=variant, drop_path_rate=drop_path_rate, dtype="bfloat16")
     # One GPU of the authors saw this many images; batch norms and mixtures are over them.
-    images_of_a_gpu = 64 if size == "base" else 128
+    images_of_a_gpu = 64 if drop_path_rate == 0.5 else 128
     if "dwnet" in variant:
         config.model.batch_norm_group_size = images_of_a_gpu
     config.mix.update(
@@ -43,7 +47,7 @@ def get_config(variant: str = "dwnet_tiny"):
         train_split="train",
         eval_split="validation",
         num_train=1_281_167,
-        image_size=224,
+        image_size=known.image_size,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         augment="inception",
@@ -51,7 +55,7 @@ def get_config(variant: str = "dwnet_tiny"):
         rand_augment_std=0.5,
         color_jitter=0.4,  # as the authors set it; RandAugment replaces it
         random_erasing=0.25,
-        eval_resize=256,
+        eval_resize=known.image_size * 256 // 224,
         shuffle_buffer=100_000,
         max_unreadable=10,
     )

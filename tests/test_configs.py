@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from dwconv_jax.models import VARIANTS
+from dwconv_jax.models.families import dwnet, swin
 from dwconv_jax.training.config import validate
 
 # A study is not one run; tests/study has its configs.
@@ -26,7 +27,7 @@ def test_every_variant_is_valid(name):
         validate(module.get_config(variant) if variant else module.get_config())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", dwnet.VARIANTS | swin.VARIANTS)
 def test_imagenet_is_the_recipe_of_the_paper(variant):
     config = importlib.import_module("configs.imagenet").get_config(variant)
     base = variant.endswith("base")
