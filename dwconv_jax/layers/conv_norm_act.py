@@ -34,7 +34,7 @@ def convolve(
 def conv2d(
     in_features: int,
     features: int,
-    kernel_size: int,
+    kernel_size: int = 3,
     *,
     stride: int = 1,
     padding: int | None = None,

@@ -73,8 +73,8 @@ class StripeAttention(nnx.Module):
         qkv = jnp.split(self.qkv(x), 3, axis=-1)
         parts = zip(*(jnp.split(y, len(self.stripes), axis=-1) for y in qkv), strict=True)
         mixed = [
-            self._attend(*part, stripes) + in_blocks(lepe, part[-1], stripes)
-            for part, stripes, lepe in zip(parts, self.stripes, self.lepe, strict=True)
+            self._attend(q, k, v, stripes) + in_blocks(lepe, v, stripes)
+            for (q, k, v), stripes, lepe in zip(parts, self.stripes, self.lepe, strict=True)
         ]
         return self.proj(jnp.concatenate(mixed, axis=-1))
 
@@ -118,8 +118,8 @@ class ConvEmbed(nnx.Module):
 
     def __init__(
         self,
-        in_features: int,
         features: int,
+        out_features: int,
         config: BackboneConfig,
         *,
         kernel_size: int = 3,
@@ -127,9 +127,12 @@ class ConvEmbed(nnx.Module):
         padding: int = 1,
         rngs: nnx.Rngs,
     ):
-        self.stride, sizes = stride, dict(stride=stride, padding=padding)
-        self.conv = conv2d(in_features, features, kernel_size, **sizes, rngs=rngs, **config.dtypes)
-        self.norm = LayerNorm(features, rngs=rngs, **config.dtypes)
+        self.stride = stride
+        self.conv = conv2d(
+            features, out_features, kernel_size, stride=stride, padding=padding, rngs=rngs,
+            **config.dtypes,
+        )  # fmt: skip
+        self.norm = LayerNorm(out_features, rngs=rngs, **config.dtypes)
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE

@@ -50,16 +50,15 @@ class WindowMlp(nnx.Module):
     ) -> jax.Array:
         """`[B, H, W, C]`, zero beyond the canvas, to `[B, H, W, C]`."""
         del canvas
-        height, width, features = x.shape[1:]
+        height, width = x.shape[1:3]
         shift = self.shift if min(height, width) > self.size else 0
         before = (self.size - shift) % self.size
         y = jnp.pad(x, ((0, 0), (before, shift), (before, shift), (0, 0)))
-        y = self.mixer(y, train) + self._biases(y.shape[1:3], features).astype(x.dtype)[None]
+        y = self.mixer(y, train) + self._biases(*y.shape[1:]).astype(x.dtype)[None]
         return y[:, before : before + height, before : before + width]
 
-    def _biases(self, map_size: tuple[int, int], features: int) -> jax.Array:
+    def _biases(self, height: int, width: int, features: int) -> jax.Array:
         """The bias of each position of windows side by side: `[H, W, C]`."""
-        height, width = map_size
         window = jnp.repeat(self.bias[...], features // self.bias.shape[-1], axis=1)
         window = window.reshape(self.size, self.size, features)
         repeats = (-(-height // self.size), -(-width // self.size), 1)

@@ -54,9 +54,9 @@ class Tokenizer(nnx.Module):
     def __init__(self, config: BackboneConfig, *, rngs: nnx.Rngs):
         features, self.stride = config.widths[0], min(2, config.patch_size)
         hidden, rest = features // 2, config.patch_size // self.stride
-        conv = functools.partial(conv2d, kernel_size=3, rngs=rngs, **config.dtypes)
-        self.conv1 = conv(config.in_channels, hidden, stride=self.stride)
-        self.conv2 = conv(hidden, features, stride=rest)
+        inputs = config.in_channels
+        self.conv1 = conv2d(inputs, hidden, stride=self.stride, rngs=rngs, **config.dtypes)
+        self.conv2 = conv2d(hidden, features, stride=rest, rngs=rngs, **config.dtypes)
         self.norm = layer_norm(features, config, rngs=rngs)
 
     def __call__(
@@ -73,7 +73,7 @@ class Downsampler(nnx.Module):
 
     def __init__(self, features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs):
         self.reduction = conv2d(
-            features, out_features, 3, stride=2, use_bias=False, rngs=rngs, **config.dtypes
+            features, out_features, stride=2, use_bias=False, rngs=rngs, **config.dtypes
         )
         self.norm = layer_norm(out_features, config, rngs=rngs)
 
@@ -116,10 +116,9 @@ def _block_layout(block: NATBlock) -> Layout:
     yield from torch.linear(block.mlp.fc2, "mlp.fc2")
 
 
-def transformers_body(backbone: Backbone, side: int, *, model: str) -> Layout:
-    """The entries of a backbone in Hugging Face's transformers, under the name of the model."""
-    names = [*_TRANSFORMERS_NAMES, (r"^", f"{model}.")]
-    for item in torch.renamed(official_body(backbone, side), names):
+def nat_body(backbone: Backbone, side: int) -> Layout:
+    """The entries of a backbone in Hugging Face's transformers."""
+    for item in torch.renamed(official_body(backbone, side), _TRANSFORMERS_NAMES):
         match item:
             case Entry(name=name) if name.endswith(".layer_scale_parameters.1"):
                 shape = (2, *item.shape)
@@ -144,18 +143,28 @@ def _apart(qkv: Entry) -> Layout:
         yield Entry(name, qkv.variable, shape, split, qkv.order, columns=columns)
 
 
-def transformers_top(classifier: Any, *, model: str) -> Layout:
+def nat_top(classifier: Any) -> Layout:
     """The entries of a classifier beyond those of its backbone, in Hugging Face's transformers."""
-    yield from torch.norm(classifier.norm, f"{model}.layernorm")
+    yield from torch.norm(classifier.norm, "nat.layernorm")
     if classifier.head is not None:
         yield from torch.linear(classifier.head, "classifier")
 
 
+def dinat_body(backbone: Backbone, side: int) -> Layout:
+    """Those of a backbone with dilation."""
+    yield from torch.renamed(nat_body(backbone, side), _DINAT_NAMES)
+
+
+def dinat_top(classifier: Any) -> Layout:
+    """Those of a classifier with dilation."""
+    yield from torch.renamed(nat_top(classifier), _DINAT_NAMES)
+
+
 _TRANSFORMERS_NAMES = [
-    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
-    (r"^patch_embed\.norm\.", "embeddings.norm."),
-    (r"^levels\.(\d+)\.blocks\.", r"encoder.levels.\1.layers."),
-    (r"^levels\.", "encoder.levels."),
+    (r"^patch_embed\.proj\.", "nat.embeddings.patch_embeddings.projection."),
+    (r"^patch_embed\.norm\.", "nat.embeddings.norm."),
+    (r"^levels\.(\d+)\.blocks\.", r"nat.encoder.levels.\1.layers."),
+    (r"^levels\.", "nat.encoder.levels."),
     (r"\.gamma(\d)$", r".layer_scale_parameters.\1"),
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
@@ -166,12 +175,12 @@ _TRANSFORMERS_NAMES = [
 ]
 
 
-def _family(model: str, *, layer_scale: float | None = None) -> Family:
-    transformers = TorchLayout(
-        functools.partial(transformers_body, model=model),
-        functools.partial(transformers_top, model=model),
-        re.compile(rf"({model}\.layernorm|classifier)\."),
-    )
+_DINAT_NAMES = [(r"^nat\.", "dinat.")]
+_NAT_LAYOUT = TorchLayout(nat_body, nat_top, re.compile(r"(nat\.layernorm|classifier)\."))
+_DINAT_LAYOUT = TorchLayout(dinat_body, dinat_top, re.compile(r"(dinat\.layernorm|classifier)\."))
+
+
+def _family(transformers: TorchLayout, layer_scale: float | None = None) -> Family:
     return Family(
         block=functools.partial(NATBlock, layer_scale=layer_scale),
         stem=Tokenizer,
@@ -180,8 +189,8 @@ def _family(model: str, *, layer_scale: float | None = None) -> Family:
     )
 
 
-_NAT, _NAT_SCALED = _family("nat"), _family("nat", layer_scale=1e-5)
-_DINAT, _DINAT_SCALED = _family("dinat"), _family("dinat", layer_scale=1e-5)
+_NAT, _NAT_SCALED = _family(_NAT_LAYOUT), _family(_NAT_LAYOUT, 1e-5)
+_DINAT, _DINAT_SCALED = _family(_DINAT_LAYOUT), _family(_DINAT_LAYOUT, 1e-5)
 _MINI: dict[str, Any] = dict(embed_dim=64, depths=(3, 4, 6, 5), heads=2, mlp_ratio=3.0)
 _TINY = _MINI | dict(depths=(3, 4, 18, 5))
 _SMALL = _TINY | dict(embed_dim=96, heads=3, mlp_ratio=2.0)

@@ -103,7 +103,7 @@ class ConvEmbed(nnx.Module):
 
     def __init__(self, widths: tuple[int, ...], config: BackboneConfig, *, rngs: nnx.Rngs):
         self.convs = nnx.List(
-            conv2d(before, after, 3, stride=2, rngs=rngs, **config.dtypes)
+            conv2d(before, after, stride=2, rngs=rngs, **config.dtypes)
             for before, after in itertools.pairwise(widths)
         )
         self.norms: Any = nnx.List(batch_norm(width, config, rngs=rngs) for width in widths[1:])
