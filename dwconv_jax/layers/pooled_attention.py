@@ -12,6 +12,7 @@ from dwconv_jax.layers.dense import gelu, linear
 from dwconv_jax.layers.initializers import redraw
 from dwconv_jax.layers.norms import LayerNorm
 from dwconv_jax.layers.patches import cut_patches
+from dwconv_jax.layers.pooling import adaptive_mean
 
 _POOLED_SIZE = 7  # of the keys' map in linear attention
 
@@ -47,7 +48,8 @@ class PooledAttention(nnx.Module):
         self.q = linear(features, features, rngs=rngs, **dtypes)
         self.kv = linear(features, 2 * features, rngs=rngs, **dtypes)
         self.proj = linear(features, features, rngs=rngs, **dtypes)
-        self.pool, self.norm = nnx.data(None), nnx.data(None)
+        self.pool: Any = nnx.data(None)
+        self.norm: Any = nnx.data(None)
         if linear_attention or stride > 1:
             size = 1 if linear_attention else stride
             self.pool = linear(size**2 * features, features, rngs=rngs, **dtypes)
@@ -74,7 +76,7 @@ class PooledAttention(nnx.Module):
         if self.pool is None:
             return x, canvas.valid(x)
         if self.linear_attention:
-            return gelu(self.norm(self.pool(adaptive_mean(x, canvas)))), None
+            return gelu(self.norm(self.pool(adaptive_mean(x, _POOLED_SIZE, canvas)))), None
         size = self.stride
         # What does not fill a patch is left out, except that a map within a patch is zero-padded.
         rows, cols = (max(side // size, 1) * size for side in x.shape[1:3])
@@ -86,19 +88,3 @@ class PooledAttention(nnx.Module):
     def _heads(self, x: jax.Array) -> jax.Array:
         """`[B, *spatial, C]` to `[B, positions, heads, D]`."""
         return x.reshape(len(x), -1, self.num_heads, x.shape[-1] // self.num_heads)
-
-
-def adaptive_mean(x: jax.Array, canvas: Canvas = WHOLE, size: int = _POOLED_SIZE) -> jax.Array:
-    """Means over `size x size` parts of a map, `[B, H, W, C]` to `[B, size, size, C]`.
-
-    Part `i` of an axis of length `n` goes from `floor(i n / size)` to `ceil((i + 1) n / size)`.
-    """
-    shares = []
-    for axis, length in enumerate(x.shape[1:3]):
-        whole = jnp.full((len(x),), length)
-        n = (whole if canvas.extent is None else canvas.extent[:, axis])[:, None, None]
-        part, place = jnp.arange(size)[None, :, None], jnp.arange(length)[None, None]
-        inside = (place >= part * n // size) & (place < -(-(part + 1) * n // size))
-        shares.append(inside / inside.sum(-1, keepdims=True))
-    means = jnp.einsum("bhwc,bih,bjw->bijc", x.astype(jnp.float32), *shares)
-    return means.astype(x.dtype)

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.mode import is_training
+from dwconv_jax.layers.pooling import adaptive_mean
 from dwconv_jax.models.config import BackboneConfig, check_int, check_rate
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.family import Family
@@ -58,7 +58,7 @@ class PyramidPooling(nnx.Module):
     def __call__(self, x: jax.Array, train: bool | None) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, H, W, C]`."""
         pooled = [
-            resize(level(adaptive_average_pool(x, size), train), x.shape[1:3])
+            resize(level(adaptive_mean(x, size), train), x.shape[1:3])
             for level, size in zip(self.levels, POOL_SIZES, strict=True)
         ]
         return self.fuse(jnp.concatenate([x, *pooled], axis=-1), train)
@@ -239,16 +239,3 @@ def resize(x: jax.Array, size: Sequence[int]) -> jax.Array:
     """Bilinear resizing like PyTorch's `interpolate`: half-pixel centers, no antialiasing."""
     shape = (x.shape[0], *size, x.shape[3])
     return x if shape == x.shape else jax.image.resize(x, shape, "bilinear", antialias=False)
-
-
-def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """PyTorch's adaptive average pooling, `[B, H, W, C]` to `[B, size, size, C]`."""
-    rows, cols = (jnp.asarray(_region_means(n, size), x.dtype) for n in x.shape[1:3])
-    return jnp.einsum("ih,jw,bhwc->bijc", rows, cols, x, precision="highest")
-
-
-def _region_means(n: int, size: int) -> np.ndarray:
-    """`[size, n]`: region `i` is from `floor(i n / size)` to `ceil((i + 1) n / size)`."""
-    i, position = np.arange(size)[:, None], np.arange(n)
-    inside = (position >= i * n // size) & (position < -(-(i + 1) * n // size))
-    return inside / inside.sum(1, keepdims=True)

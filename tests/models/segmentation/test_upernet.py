@@ -7,9 +7,10 @@ import pytest
 from flax import nnx
 
 import dwconv_jax
+from dwconv_jax.layers.pooling import adaptive_mean
 from dwconv_jax.models import TASK_VARIANTS, BackboneConfig, DenseBackbone
 from dwconv_jax.models.families import swin
-from dwconv_jax.models.segmentation.upernet import PixelClassifier, adaptive_average_pool, resize
+from dwconv_jax.models.segmentation.upernet import PixelClassifier, resize
 from tests.models.drawn import drawn
 
 # Written out rather than read from the table.
@@ -122,7 +123,7 @@ def test_resize_is_linear_between_pixel_centres():
 
 def test_pooled_regions_overlap():
     x = jnp.arange(5.0).reshape(1, 5, 1, 1)
-    np.testing.assert_allclose(adaptive_average_pool(x, 3)[0, :, 0, 0], [0.5, 2, 3.5])
+    np.testing.assert_allclose(adaptive_mean(x, 3)[0, :, 0, 0], [0.5, 2, 3.5])
 
 
 @pytest.mark.parametrize(
