@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.layers import LayerNorm
+from dwconv_jax.layers import LayerNorm, LocallyConnected
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
@@ -52,7 +52,9 @@ class TransformerBlock(nnx.Module):
             scales = jnp.full(2 * spec.features, layer_scale, spec.config.param_dtype)
             self.scales = nnx.Param(scales)
         self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
-        self.map_multiple = spec.map_multiple
+        # Layers of a family's own pad by themselves where they must.
+        own = not isinstance(self.mixer, LocallyConnected)
+        self.map_multiple = (1, 1) if own else spec.map_multiple
 
     def __call__(
         self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None = None, canvas: Canvas = WHOLE

@@ -83,6 +83,12 @@ class GlobalBlock(TransformerBlock):
         """`[B, H, W, C]` to `[B, H, W, C]`."""
         return super().__call__(x + self.position(x), train, rngs, canvas)
 
+    def mix(self, x: jax.Array, train: bool | None, canvas: Canvas) -> jax.Array:
+        """The layer; global attention sees what does not count of a canvas too."""
+        if isinstance(self.mixer.connectivity, Global):
+            return self.mixer(x, train)
+        return super().mix(x, train, canvas)
+
 
 def block(spec: BlockSpec, *, layer_scale: float | None, rngs: nnx.Rngs) -> Block:
     """A local block in the first two stages, a global one in the others."""
