@@ -1,4 +1,7 @@
-"""Whole models against PyTorch, 224x224: `python -m benchmarks.cpu.models`."""
+"""Whole models against PyTorch: `python -m benchmarks.cpu.models`.
+
+The paper's models run against plain PyTorch, the published networks against timm's.
+"""
 
 import argparse
 from typing import Any
@@ -10,38 +13,52 @@ import dwconv_jax
 from benchmarks import networks
 from benchmarks.session import Session, parser, session, using
 from benchmarks.timing import compile_function, timer
+from dwconv_jax.models import VARIANTS
 from dwconv_jax.models.fold import fold_batch_norms
 
-BATCH, SIZE = 8, 224
-KERNEL_MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny")  # the compiled kernel has their operator
-MODELS = (*KERNEL_MODELS, "i_dynamic_dwnet_tiny", "swin_tiny")
+BATCH = 8
+# By our name, timm's.
+TIMM_MODELS = {
+    "convnext_tiny": "convnext_tiny",
+    "maxvit_tiny_tf_224": "maxvit_tiny_tf_224",
+    "pvt_v2_b2": "pvt_v2_b2",
+    "halonet26t": "halonet26t",
+    "efficientnet_lite0": "tf_efficientnet_lite0",
+}
+MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "swin_tiny", *TIMM_MODELS)
+# The compiled kernel has their operator.
+KERNEL_MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny", "convnext_tiny", "efficientnet_lite0")
 
 
 def evaluation(name: str) -> networks.Call:
     """The logits of a batch."""
-    return networks.evaluation(_create(name), _images())
+    return networks.evaluation(_create(name), _images(name))
 
 
 def folded_evaluation(name: str) -> networks.Call:
     """The logits of the model that `export` writes, with batch norms folded into its weights."""
-    return networks.evaluation(fold_batch_norms(_create(name)), _images())
+    return networks.evaluation(fold_batch_norms(_create(name)), _images(name))
 
 
 def training(name: str) -> networks.Call:
     """An AdamW step on the training state and a batch."""
-    return networks.training(_create(name), _images())
+    return networks.training(_create(name), _images(name))
 
 
 def _create(name: str) -> nnx.Module:
     return dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
 
 
-def _images() -> jax.Array:
-    return jax.random.normal(jax.random.key(1), (BATCH, SIZE, SIZE, 3))
+def _images(name: str) -> jax.Array:
+    size = VARIANTS[name].image_size
+    return jax.random.normal(jax.random.key(1), (BATCH, size, size, 3))
 
 
 def peers(name: str) -> dict[str, dict[str, Any]]:
     """The peers of a model, and how their cases differ from the plain one."""
+    if name in TIMM_MODELS:
+        own = {"name": f"timm/{TIMM_MODELS[name]}"}
+        return {"timm": own, "timm compiled": own | {"compiled": True}}
     others = {"transformers": {"name": "transformers_swin_tiny"}} if name == "swin_tiny" else {}
     return {"PyTorch": {}, "PyTorch compiled": {"compiled": True}, **others}
 
@@ -61,7 +78,8 @@ def measure(run: Session, name: str, what: str, lowering: str) -> None:
         function, arguments = build(name)
         compiled, seconds = compile_function(function, *arguments, donate=(0,) if train else ())
     call = networks.stepper(compiled, arguments) if train else lambda: compiled(*arguments)
-    details = {"name": name, "batch": BATCH, "size": SIZE, "train": train}
+    size = VARIANTS[name].image_size
+    details = {"name": name, "batch": BATCH, "size": size, "train": train}
     label, ours = (name, what, lowering), timer(call)
     for peer, changes in peers(name).items():
         run.measure_against_torch(label, seconds, ours, "model", details | changes, peer)
@@ -69,11 +87,11 @@ def measure(run: Session, name: str, what: str, lowering: str) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """Measures what `--only` selects."""
-    with session(f"Models, {SIZE}x{SIZE}, batch {BATCH}, float32", options) as run:
+    with session(f"Models, batch {BATCH}, float32", options) as run:
         for name in MODELS:
             if not name.startswith(options.only):
                 continue
-            for what in PHASES if name != "swin_tiny" else ("evaluation", "training step"):
+            for what in PHASES if "dwnet" in name else ("evaluation", "training step"):
                 for lowering in run.lowerings() if name in KERNEL_MODELS else ["XLA"]:
                     measure(run, name, what, lowering)
 

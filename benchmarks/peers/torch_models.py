@@ -178,7 +178,11 @@ class TransformersSwin(nn.Module):
 
 
 def create(name: str, image_size: int = 224, num_classes: int = 1000) -> nn.Module:
-    """A tiny model by this project's name for it, or `transformers_swin_tiny`."""
+    """A tiny model by this project's name for it, `timm/<name>`, or `transformers_swin_tiny`."""
+    if name.startswith("timm/"):
+        import timm
+
+        return timm.create_model(name.removeprefix("timm/"), num_classes=num_classes)
     if name == "transformers_swin_tiny":
         return TransformersSwin(image_size, num_classes)
     layers: list[nn.Module] = [nn.Conv2d(3, _WIDTH, 4, 4), ChannelsLast(nn.LayerNorm(_WIDTH))]
