@@ -5,7 +5,7 @@ from flax import nnx
 
 from benchmarks.stages import KERNEL
 from dwconv_jax.models import BackboneConfig
-from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.blocks.block import BlockSpec
 from dwconv_jax.models.families.dwnet import DWBlock
 
 

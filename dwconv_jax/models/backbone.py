@@ -13,7 +13,7 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.flags import takes_shift
 from dwconv_jax.layers.locally_connected import needs_map_size
-from dwconv_jax.models.block import Block, BlockSpec
+from dwconv_jax.models.blocks.block import Block, BlockSpec
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.family import Family, Resample, TorchLayout
 from dwconv_jax.models.torch_layout import Layout

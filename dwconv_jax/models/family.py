@@ -10,7 +10,7 @@ from flax import nnx
 
 from dwconv_jax.layers import BatchNorm, LayerNorm, PatchEmbed, PatchMerging
 from dwconv_jax.layers.canvas import Canvas
-from dwconv_jax.models.block import Block, BlockSpec
+from dwconv_jax.models.blocks.block import Block, BlockSpec
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.torch_layout import Layout, linear, norm
 

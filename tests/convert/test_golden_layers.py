@@ -13,7 +13,7 @@ from flax import nnx
 
 from dwconv_jax import LocallyConnected, ops
 from dwconv_jax.models import BackboneConfig
-from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.blocks.block import BlockSpec
 from dwconv_jax.models.families.dwnet import DWBlock, depthwise_layout
 from dwconv_jax.models.families.swin import SwinBlock, attention_layout
 from dwconv_jax.models.torch_layout import Entry

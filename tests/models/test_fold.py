@@ -7,10 +7,10 @@ from flax import nnx
 import dwconv_jax
 from dwconv_jax.layers import BatchNorm
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
-from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.blocks.block import BlockSpec
+from dwconv_jax.models.blocks.mbconv import MBConv
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.fold import fold_batch_norms
-from dwconv_jax.models.mbconv import MBConv
 from tests.numerics import assert_close
 
 TINY = dict(embed_dim=8, depths=(1, 1), window_size=3, patch_size=2, num_classes=3)

@@ -11,7 +11,7 @@ from flax import nnx
 import dwconv_jax
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import TASK_VARIANTS, VARIANTS, multiply_adds
-from dwconv_jax.models.block import DropPath
+from dwconv_jax.models.blocks.block import DropPath
 from dwconv_jax.models.registry import ALIASES, FAMILIES
 from tests.models.drawn import drawn
 from tests.numerics import assert_close

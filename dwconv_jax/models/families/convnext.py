@@ -18,7 +18,7 @@ from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.weights import StaticWeights
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout

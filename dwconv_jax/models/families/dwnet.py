@@ -11,7 +11,7 @@ from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.folding import fold_after, fold_before
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.weights import CentreWeights, PooledWeights, StaticWeights
-from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.families.swin import frame_layout
 from dwconv_jax.models.family import Family, TorchLayout, batch_norm
 from dwconv_jax.models.torch_layout import Layout, conv1x1, linear, norm, raw, transposed

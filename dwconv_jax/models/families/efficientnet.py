@@ -17,7 +17,7 @@ from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout

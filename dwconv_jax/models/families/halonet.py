@@ -19,10 +19,10 @@ from dwconv_jax.layers.initializers import redraw
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec, DropPath
+from dwconv_jax.models.blocks.block import BlockSpec, DropPath
+from dwconv_jax.models.blocks.resnet import DeepStem, GatedConvolution, apply, conv_norm_act
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.family import Family, TorchLayout
-from dwconv_jax.models.resnet import DeepStem, GatedConvolution, apply, conv_norm_act
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Entry, Layout
 from dwconv_jax.models.variant import Variant

@@ -21,11 +21,11 @@ from dwconv_jax.layers.folding import fold_after
 from dwconv_jax.layers.initializers import fan_out_init, redraw
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.blocks.block import BlockSpec
+from dwconv_jax.models.blocks.mbconv import MBConv, batch_norm, mbconv_layout
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import SwinBlock, refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout
-from dwconv_jax.models.mbconv import MBConv, batch_norm, mbconv_layout
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Entry, Layout
 from dwconv_jax.models.variant import Variant

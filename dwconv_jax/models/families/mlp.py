@@ -15,12 +15,12 @@ from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.weights import StaticWeights, Traits
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.blocks.block import BlockSpec
+from dwconv_jax.models.blocks.transformer import TransformerBlock
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import frame_layout, refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout
 from dwconv_jax.models.torch_layout import Entry, Layout
-from dwconv_jax.models.transformer_block import TransformerBlock
 from dwconv_jax.models.variant import Variant
 
 

@@ -12,13 +12,13 @@ from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.conv_norm_act import conv2d
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.blocks.block import BlockSpec
+from dwconv_jax.models.blocks.transformer import TransformerBlock
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout, layer_norm
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Entry, Layout
-from dwconv_jax.models.transformer_block import TransformerBlock
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Sliding
 

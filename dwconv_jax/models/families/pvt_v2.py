@@ -17,12 +17,12 @@ from dwconv_jax.layers.initializers import fan_out_init, redraw
 from dwconv_jax.layers.pooled_attention import PooledAttention
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import BlockSpec
+from dwconv_jax.models.blocks.block import BlockSpec
+from dwconv_jax.models.blocks.transformer import TransformerBlock
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout
 from dwconv_jax.models.torch_layout import Layout, renamed
-from dwconv_jax.models.transformer_block import TransformerBlock
 from dwconv_jax.models.variant import Variant
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LocallyConnected
 from dwconv_jax.models.backbone import Backbone
+from dwconv_jax.models.blocks.transformer import TransformerBlock
 from dwconv_jax.models.family import Family, TorchLayout
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, patch_embed, raw
-from dwconv_jax.models.transformer_block import TransformerBlock
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Window
 

@@ -16,13 +16,13 @@ from dwconv_jax.layers.initializers import conv_init, redraw
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
-from dwconv_jax.models.block import Block, BlockSpec, DropPath, on_padded
+from dwconv_jax.models.blocks.block import Block, BlockSpec, DropPath, on_padded
+from dwconv_jax.models.blocks.transformer import TransformerBlock
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
 from dwconv_jax.models.family import Family, TorchLayout, batch_norm, patch_embed
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Layout
-from dwconv_jax.models.transformer_block import TransformerBlock
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Global
 

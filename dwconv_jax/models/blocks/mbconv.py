@@ -15,7 +15,7 @@ from dwconv_jax.layers.initializers import fan_out_init, redraw
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.patches import pad_to_multiple
 from dwconv_jax.models import torch_layout as torch
-from dwconv_jax.models.block import BlockSpec, DropPath
+from dwconv_jax.models.blocks.block import BlockSpec, DropPath
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.torch_layout import Layout
 

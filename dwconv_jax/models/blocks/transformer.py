@@ -10,7 +10,7 @@ from flax import nnx
 from dwconv_jax.layers import LayerNorm, LocallyConnected
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.mode import is_training
-from dwconv_jax.models.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
 
 
 class TransformerBlock(nnx.Module):
