@@ -6,7 +6,7 @@ The positions are those that the library's connectivities report, on a map of 12
 from pathlib import Path
 
 import numpy as np
-from three_choices import BLUE, EMPTY, ORANGE, TEXT, rect, text
+from three_choices import BLUE, EMPTY, ORANGE, rect, text, write
 
 from dwconv_jax import ops
 
@@ -77,15 +77,8 @@ def main() -> None:
     for i, network in enumerate(NETWORKS):
         row, column = divmod(i, PER_ROW)
         shapes += draw_network(29 + column * COLUMN, 8 + row * ROW, *network)
-    width, height = PER_ROW * COLUMN, -(-len(NETWORKS) // PER_ROW) * ROW
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" '
-        f'fill="{TEXT}">',
-        *shapes,
-        "</svg>",
-    ]
-    Path(__file__).with_suffix(".svg").write_text("\n".join(lines) + "\n")
+    height = -(-len(NETWORKS) // PER_ROW) * ROW
+    write(Path(__file__).with_suffix(".svg"), PER_ROW * COLUMN, height, shapes)
 
 
 if __name__ == "__main__":

@@ -141,17 +141,22 @@ def draw_dynamic(top):
     return shapes
 
 
-def main() -> None:
-    """Writes three_choices.svg beside this file."""
-    shapes = draw_connectivity(28) + draw_sharing(28 + ROW) + draw_dynamic(28 + 2 * ROW)
+def write(path, width, height, shapes):
+    """Writes an SVG."""
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" '
         f'fill="{TEXT}">',
         *shapes,
         "</svg>",
     ]
-    Path(__file__).with_suffix(".svg").write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Writes three_choices.svg beside this file."""
+    shapes = draw_connectivity(28) + draw_sharing(28 + ROW) + draw_dynamic(28 + 2 * ROW)
+    write(Path(__file__).with_suffix(".svg"), WIDTH, HEIGHT, shapes)
 
 
 if __name__ == "__main__":
