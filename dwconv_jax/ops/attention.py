@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops import dispatch
@@ -42,7 +43,9 @@ def neighborhood_attention(
     """Attention of every query to the keys of its neighborhood, over one to three axes.
 
     Args:
-      query: `[B, *spatial, heads, D]`.
+      query: `[B, *spatial, heads, D]`, or one query for each step of the stride,
+        `[B, *ceil(spatial / stride), heads, D]`, which stands where the leader of its block does
+        (attention that downsamples; without dilation).
       key: `[B, *spatial, kv_heads, D]`; `kv_heads` divides `heads`.
       value: `[B, *spatial, kv_heads, Dv]`.
       kernel_size: keys along each axis, an int or a tuple, as the following.
@@ -61,22 +64,32 @@ def neighborhood_attention(
       return_lse: whether to return the log-sum-exp of the products too.
 
     Returns:
-      `[B, *spatial, heads, Dv]` in the dtype of `query`, zero for queries that see no key. With
+      The shape of `query` with `Dv` channels, in its dtype, zero for queries that see no key. With
       `return_lse`, also the float32 `[B, *spatial, heads]`.
 
     Raises:
       ValueError: if shapes do not fit, or an argument is illegal.
     """
-    _check(query, key, value, additional_keys, additional_values)
-    num_axes = query.ndim - 3
+    if not 4 <= query.ndim <= 6:
+        raise UserError(f"query must be [B, *spatial, heads, D], got shape {[*query.shape]}")
     if not isinstance(kernel_size, tuple):
-        kernel_size = (kernel_size,) * num_axes
+        kernel_size = (kernel_size,) * (query.ndim - 3)
     connectivity = Sliding(kernel_size, dilation, stride=stride, border=border, causal=is_causal)
-    connectivity.check(*query.shape[1:-2])
+    size = key.shape[1:-2]
+    leaders = None if query.shape[1:-2] == size else _leaders(query.shape[1:-2], size, connectivity)
+    if leaders is not None:
+        if mask is not None:
+            raise UserError("mask needs a query for each position, got a query for each block")
+        for axis, step in enumerate(connectivity.stride, 1):
+            query = jnp.take(query, np.arange(size[axis - 1]) // step, axis)
+    _check(query, key, value, additional_keys, additional_values)
+    connectivity.check(*size)
     out, lse = attend(query, key, value, connectivity, scale=scale, bias=bias, mask=mask)
     if additional_keys is not None and additional_values is not None:
         more = _attend_to_all(query, additional_keys, additional_values, scale)
         out, lse = merge((out, lse), more)
+    if leaders is not None:
+        out, lse = (a[(slice(None), *np.ix_(*leaders))] for a in (out, lse))
     return (out, lse) if return_lse else out
 
 
@@ -233,6 +246,21 @@ def _wide(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in arrays)
 
 
+def _leaders(coarse: Size, size: Size, connectivity: Sliding) -> list[np.ndarray] | None:
+    """Where the leaders of blocks stand on each axis; None if queries are not one a block."""
+    steps = connectivity.stride
+    if coarse != tuple(-(-n // s) for n, s in zip(size, steps, strict=False)):
+        return None
+    if any(d > 1 for d in connectivity.dilation):
+        raise UserError(
+            f"a query for each step of the stride needs dilation=1, got {connectivity.dilation}"
+        )
+    return [
+        np.minimum(np.arange(0, n, s) + (s - 1 if causal else s // 2), n - 1)
+        for n, s, causal in zip(size, steps, connectivity.causal, strict=True)
+    ]
+
+
 def _check(
     query: jax.Array,
     key: jax.Array,
@@ -241,8 +269,6 @@ def _check(
     additional_values: jax.Array | None,
 ) -> None:
     """Raises a UserError unless the shapes fit."""
-    if not 4 <= query.ndim <= 6:
-        raise UserError(f"query must be [B, *spatial, heads, D], got shape {[*query.shape]}")
     check_map(query.reshape(*query.shape[:-2], -1), "query", num_axes=None)
     *outer, heads, width = query.shape
     for name, array in dict(key=key, value=value).items():

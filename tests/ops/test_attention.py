@@ -76,6 +76,28 @@ def test_neighborhoods_are_those_of_the_reference(size, given):
         assert neighbours[block, place].tolist() == seen
 
 
+@pytest.mark.parametrize(
+    ("size", "given"),
+    [
+        ((7,), dict(kernel_size=4, stride=3, is_causal=True)),
+        ((5, 6), dict(kernel_size=3, stride=2)),
+    ],
+    ids=ids,
+)
+def test_queries_of_a_coarser_map_stand_where_their_leaders_do(rng, size, given):
+    query, key, value = arrays(rng, size)
+    leaders = [[2, 5, 6]] if len(size) == 1 else [[1, 3, 4], [1, 3, 5]]
+    at = (slice(None), *np.ix_(*leaders))
+    out, lse = ops.neighborhood_attention(query[at], key, value, return_lse=True, **given)
+    whole, whole_lse = expected(query, key, value, size, given)
+    assert_close(out, whole[at], 1e-5)
+    assert_close(lse, whole_lse[at], 1e-5)
+    with pytest.raises(ValueError, match="needs dilation=1"):
+        ops.neighborhood_attention(query[at], key, value, dilation=2, **given)
+    with pytest.raises(ValueError, match="key must be"):
+        ops.neighborhood_attention(query[:, :2], key, value, **given)
+
+
 @pytest.mark.parametrize(("size", "given"), CASES, ids=ids)
 def test_outputs_are_those_of_the_reference(rng, size, given):
     query, key, value = arrays(rng, size)
