@@ -16,6 +16,10 @@ fan_out_init: Initializer = nnx.initializers.variance_scaling(2.0, "fan_out", "n
 linear_init: Initializer = nnx.initializers.normal(0.02)
 
 
+# PyTorch's default for kernels: uniform within `1 / sqrt(fan_in)`.
+torch_init: Initializer = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
 def conv_init(fan_in: int) -> Initializer:
     """PyTorch's default for convolution kernels and biases: uniform within `1 / sqrt(fan_in)`."""
     bound = 1 / math.sqrt(fan_in)

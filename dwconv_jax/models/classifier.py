@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers import linear
+from dwconv_jax.layers.initializers import redraw
 from dwconv_jax.models import torch_layout
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.config import BackboneConfig, check_int
@@ -68,6 +69,8 @@ class Classifier(Backbone):
         self.head: Any = nnx.data(None)
         if config.num_classes:
             self.head = linear(width, config.num_classes, rngs=rngs, **config.dtypes)
+            if family.head_init is not None:
+                redraw(self.head.kernel, family.head_init, rngs=rngs)
 
     def __call__(
         self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None

@@ -10,6 +10,7 @@ from flax import nnx
 
 from dwconv_jax.layers import BatchNorm, LayerNorm, PatchEmbed, PatchMerging
 from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.layers.initializers import Initializer
 from dwconv_jax.models.blocks.block import Block, BlockSpec
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.torch_layout import Layout, linear, norm
@@ -121,6 +122,7 @@ class Family:
       norm: of the last map in a classifier, before the mean over positions. A module that changes
         the width has `out_features`.
       neck: between that mean and the head, likewise.
+      head_init: of the head's kernel; None for timm's usual normal distribution.
       dense: whether its maps serve segmentation and detection, at strides 4, 8, 16 and 32.
       layouts: of PyTorch checkpoints, by the name of their origin; `to_torch` writes the first.
     """
@@ -134,6 +136,7 @@ class Family:
     output_norm: BuildNorm | None = layer_norm
     norm: BuildNorm | None = layer_norm
     neck: BuildNorm | None = None
+    head_init: Initializer | None = None
     dense: bool = True
     layouts: Mapping[str, TorchLayout] = dataclasses.field(default_factory=dict)
 

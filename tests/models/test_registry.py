@@ -281,6 +281,21 @@ def test_without_a_head_classifiers_return_pooled_features(rng):
     assert not any("head" in name for name in dwconv_jax.convert.to_torch(model))
 
 
+def test_heads_start_as_in_the_original():
+    def head(name, **overrides):
+        def initialize():
+            model = dwconv_jax.create_model(name, num_classes=400, rngs=nnx.Rngs(0), **overrides)
+            return model.head.kernel[...]
+
+        return jax.jit(initialize)()
+
+    assert not head("mixer_s32_224", embed_dim=8, depths=(1,)).any()
+    halonet = head("halonet26t", embed_dim=64, depths=(1,))
+    assert float(halonet.std()) == pytest.approx(0.01, rel=0.05)
+    efficientnet = head("efficientnet_lite0", embed_dim=8, depths=(1, 0, 0, 0, 0, 0, 0))
+    assert float(abs(efficientnet).max()) == pytest.approx(0.05, rel=0.01)
+
+
 def test_drop_path_drops_whole_samples():
     drop = DropPath(0.5, rngs=nnx.Rngs(0))
     y = drop(jnp.ones((64, 2, 2, 3)), deterministic=False, rngs=nnx.Rngs(1))

@@ -188,6 +188,7 @@ def family(design: Design) -> Family:
         downsample=None,
         norm=final_conv if design.final_features else None,
         output_norm=None,
+        head_init=nnx.initializers.normal(0.01),
         layouts={"timm": TorchLayout(timm_layout, _top_layout, re.compile(r"(final_conv|head)\."))},
     )
 

@@ -18,7 +18,7 @@ from dwconv_jax.layers.conv_norm_act import convolve
 from dwconv_jax.layers.dense import gelu_tanh
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
-from dwconv_jax.layers.initializers import fan_out_init, redraw
+from dwconv_jax.layers.initializers import fan_out_init, redraw, torch_init
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec
@@ -161,6 +161,7 @@ def family(stem_features: int) -> Family:
         strides=(2,),
         norm=None,
         neck=PreLogits,
+        head_init=torch_init,
         layouts=_LAYOUTS,
     )
 

@@ -179,7 +179,7 @@ def _own(mixer: Any, kind: type, name: str) -> Any:
 
 _SWIN_MLP = Family(block=SwinMlpBlock, layouts={"official": TorchLayout(frame_layout)})
 _MIXER = Family(
-    block=MixerBlock, stem=Patches, norm=mixer_norm, dense=False,
+    block=MixerBlock, stem=Patches, norm=mixer_norm, head_init=nnx.initializers.zeros, dense=False,
     layouts={"timm": TorchLayout(mixer_body)},
 )  # fmt: skip
 
