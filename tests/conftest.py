@@ -25,6 +25,21 @@ if jax.__version_info__ < (0, 11):
     DynamicJaxprTracer._origin_msg = lambda tracer: ""
 
 
+# Files that take minutes: started first, so that no worker waits for the last of them.
+LONG = (
+    "test_loop.py",
+    "test_idioms.py",
+    "test_notebook.py",
+    "test_hardware.py",
+    "test_documents.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts long files first; the order within a file stays."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
