@@ -118,7 +118,13 @@ class ConvNormAct(nnx.Module):
           train: see `BatchNorm`.
           valid: of the output; see `BatchNorm`.
         """
-        y = self.norm(self.conv(x), train, valid)
+        return self.activate(self.conv(x), train, valid)
+
+    def activate(
+        self, y: jax.Array, train: bool | None, valid: jax.Array | None = None
+    ) -> jax.Array:
+        """Norm and activation of the convolution's output `[B, H, W, C]`."""
+        y = self.norm(y, train, valid)
         return y if self.activation is None else getattr(jax.nn, self.activation)(y)
 
     def fold_norms(self) -> None:

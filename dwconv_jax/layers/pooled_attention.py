@@ -69,7 +69,8 @@ class PooledAttention(nnx.Module):
             hidden = float(np.finfo(np.float32).min)
             scores = jnp.where(valid.reshape(len(x), 1, 1, -1), scores, hidden)
         weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-        return self.proj(jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape))
+        y = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+        return self.proj(y.reshape(*y.shape[:2], -1).reshape(x.shape))
 
     def pooled(self, x: jax.Array, canvas: Canvas) -> tuple[jax.Array, jax.Array | None]:
         """The map of the keys, `[B, h, w, C]`, and which of it count (see `Canvas.valid`)."""
@@ -87,4 +88,6 @@ class PooledAttention(nnx.Module):
 
     def _heads(self, x: jax.Array) -> jax.Array:
         """`[B, *spatial, C]` to `[B, positions, heads, D]`."""
-        return x.reshape(len(x), -1, self.num_heads, x.shape[-1] // self.num_heads)
+        # In two steps, which meshes with explicit axes can follow.
+        positions = x.reshape(len(x), -1, x.shape[-1])
+        return positions.reshape(*positions.shape[:2], self.num_heads, -1)

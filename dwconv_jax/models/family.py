@@ -77,10 +77,16 @@ def layer_norm(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> Laye
     return LayerNorm(features, rngs=rngs, **config.dtypes)
 
 
-def batch_norm(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> BatchNorm:
-    """Batch norm."""
+def batch_norm(
+    features: int,
+    config: BackboneConfig,
+    *,
+    epsilon: float = 1e-5,
+    rngs: nnx.Rngs | None = None,
+) -> BatchNorm:
+    """Batch norm, whose parameters are not drawn: `rngs` is there because a `BuildNorm` has it."""
     group_size = config.batch_norm_group_size
-    return BatchNorm(features, group_size=group_size, rngs=rngs, **config.dtypes)
+    return BatchNorm(features, epsilon=epsilon, group_size=group_size, rngs=rngs, **config.dtypes)
 
 
 def norm_and_head(classifier: Any) -> Layout:

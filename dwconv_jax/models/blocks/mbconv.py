@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm, DepthwiseConv, SqueezeExcitation, pointwise
+from dwconv_jax.layers import DepthwiseConv, SqueezeExcitation, pointwise
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import gelu_tanh
 from dwconv_jax.layers.folding import fold_after, fold_before
@@ -16,8 +16,11 @@ from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.patches import pad_to_multiple
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.blocks.block import BlockSpec, DropPath
-from dwconv_jax.models.config import BackboneConfig
+from dwconv_jax.models.family import batch_norm
 from dwconv_jax.models.torch_layout import Layout
+from dwconv_jax.ops.sharding import by_xla, split_of
+
+EPSILON = 1e-3  # of batch norms, as in TensorFlow
 
 
 class MBConv(nnx.Module):
@@ -26,7 +29,7 @@ class MBConv(nnx.Module):
     def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs):
         self.stride, dtypes = spec.stride, spec.dtypes
         inputs, outputs, hidden = spec.in_features, spec.features, 4 * spec.features
-        norm = functools.partial(batch_norm, config=spec.config)
+        norm = functools.partial(batch_norm, config=spec.config, epsilon=EPSILON)
         self.shortcut: Any = nnx.data(
             pointwise(inputs, outputs, rngs=rngs, **dtypes) if inputs != outputs else None
         )
@@ -69,18 +72,16 @@ class MBConv(nnx.Module):
         self.norm_depthwise = fold_after(self.depthwise, self.norm_depthwise)
 
 
-def batch_norm(features: int, config: BackboneConfig) -> BatchNorm:
-    """Batch norm with TensorFlow's epsilon."""
-    group_size = config.batch_norm_group_size
-    return BatchNorm(features, epsilon=1e-3, group_size=group_size, **config.dtypes)
-
-
 def _mean_pool(x: jax.Array) -> jax.Array:
     """The mean of 2x2 neighbors, zero-padded: `[B, ceil(H / 2), ceil(W / 2), C]`."""
-    x = pad_to_multiple(x, (2, 2))
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return x.mean((2, 4), dtype=jnp.float32).astype(x.dtype)
+
+    def pool(x: jax.Array) -> jax.Array:
+        x = pad_to_multiple(x, (2, 2))
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+        return x.mean((2, 4), dtype=jnp.float32).astype(x.dtype)
+
+    return by_xla(pool, x, split=(split_of(x)[0], None, None, None))
 
 
 def mbconv_layout(block: MBConv) -> Layout:

@@ -103,7 +103,8 @@ def apply(
     """The layer's output, cleared where it does not count, and its canvas."""
     stride: Any = layer.conv.strides
     own = canvas.strided(stride)
-    return own.clear(layer(x, train, own.valid(x[:, ::stride, ::stride]))), own
+    y = layer.conv(x)
+    return own.clear(layer.activate(y, train, own.valid(y))), own
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -8,10 +8,9 @@ from flax import nnx
 
 from dwconv_jax import ops
 from dwconv_jax.errors import UserError
-from dwconv_jax.layers import DepthwiseConv, LayerNorm, linear
+from dwconv_jax.layers import DepthwiseConv, linear
 from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.conv_norm_act import conv2d
-from dwconv_jax.layers.patches import pad_to_multiple
+from dwconv_jax.layers.overlapping_patches import OverlappingPatches
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec
@@ -95,8 +94,9 @@ def in_blocks(conv: DepthwiseConv, x: jax.Array, windows: Window) -> jax.Array:
     """A convolution inside of each window, `[B, H, W, C]` to `[B, H, W, C]`."""
     size = x.shape[1:3]
     height, width = (cut.length for cut in windows.cuts(*size))
-    blocks = partition(x, windows)
-    y = conv(blocks.reshape(-1, height, width, x.shape[-1]))
+    blocks = partition(x, windows)  # [B, N, Q, C]
+    maps = blocks.reshape(*blocks.shape[:2], height, width, -1)
+    y = jax.vmap(conv, in_axes=1, out_axes=1)(maps)
     return merge(y.reshape(blocks.shape), windows, size)
 
 
@@ -112,39 +112,19 @@ class CSWinBlock(TransformerBlock):
         super().__init__(spec, mixer=mixer, rngs=rngs)
 
 
-class ConvEmbed(nnx.Module):
-    """A convolution whose kernel is larger than its stride, and layer norm."""
-
-    def __init__(
-        self,
-        features: int,
-        out_features: int,
-        config: BackboneConfig,
-        *,
-        kernel_size: int = 3,
-        stride: int = 2,
-        padding: int = 1,
-        rngs: nnx.Rngs,
-    ):
-        self.stride = stride
-        self.conv = conv2d(
-            features, out_features, kernel_size, stride=stride, padding=padding, rngs=rngs,
-            **config.dtypes,
-        )  # fmt: skip
-        self.norm = LayerNorm(out_features, rngs=rngs, **config.dtypes)
-
-    def __call__(
-        self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
-    ) -> jax.Array:
-        """`[B, H, W, C_in]` to `[B, ceil(H / stride), ceil(W / stride), C]`."""
-        del train, canvas
-        return self.norm(self.conv(pad_to_multiple(x, (self.stride, self.stride))))
-
-
-def stem(config: BackboneConfig, *, rngs: nnx.Rngs) -> ConvEmbed:
+def stem(config: BackboneConfig, *, rngs: nnx.Rngs) -> OverlappingPatches:
     """7x7 with stride 4; the original pads 2 positions, not 3."""
-    sizes = dict(kernel_size=7, stride=config.patch_size, padding=2)
-    return ConvEmbed(config.in_channels, config.widths[0], config, **sizes, rngs=rngs)
+    inputs, features, stride = config.in_channels, config.widths[0], config.patch_size
+    return OverlappingPatches(
+        inputs, features, 7, stride=stride, padding=2, rngs=rngs, **config.dtypes
+    )
+
+
+def downsample(
+    features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs
+) -> OverlappingPatches:
+    """3x3 with stride 2."""
+    return OverlappingPatches(features, out_features, rngs=rngs, **config.dtypes)
 
 
 def official_body(backbone: Backbone, side: int) -> Layout:
@@ -180,7 +160,7 @@ def _block_layout(block: CSWinBlock, name: str) -> Layout:
 
 
 FAMILY = Family(
-    block=CSWinBlock, stem=stem, downsample=ConvEmbed,
+    block=CSWinBlock, stem=stem, downsample=downsample,
     layouts={"official": TorchLayout(official_body)},
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import jax
 from flax import nnx
 
-from dwconv_jax.layers import BatchNorm, DepthwiseConv, LocallyConnected, SqueezeExcitation
+from dwconv_jax.layers import DepthwiseConv, LocallyConnected, SqueezeExcitation
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.dense import product_over_channels
@@ -18,20 +18,14 @@ from dwconv_jax.layers.folding import fold_after
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
+from dwconv_jax.models.blocks.mbconv import EPSILON
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import refuse_gate
-from dwconv_jax.models.family import Family, TorchLayout
+from dwconv_jax.models.family import Family, TorchLayout, batch_norm
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1, depthwise, linear, norm, renamed
 from dwconv_jax.models.variant import Variant
 
-EPSILON = 1e-3  # of batch norms, as in TensorFlow
 _fan_out_init = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-
-def batch_norm(features: int, config: BackboneConfig) -> BatchNorm:
-    """Batch norm."""
-    group_size = config.batch_norm_group_size
-    return BatchNorm(features, epsilon=EPSILON, group_size=group_size, **config.dtypes)
 
 
 class Pointwise(nnx.Module):
@@ -45,7 +39,7 @@ class Pointwise(nnx.Module):
             inputs, features, use_bias=False, kernel_init=_fan_out_init, rngs=rngs,
             dot_general=product_over_channels, promote_dtype=keep_input_dtype, **config.dtypes,
         )  # fmt: skip
-        self.norm: Any = batch_norm(features, config)
+        self.norm: Any = batch_norm(features, config, epsilon=EPSILON)
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
@@ -74,7 +68,7 @@ class InvertedBottleneck(nnx.Module):
         if hidden != spec.in_features:
             self.expand = Pointwise(spec.in_features, hidden, config, rngs)
         self.mixer = make_mixer(spec, hidden, rngs)
-        self.norm: Any = batch_norm(hidden, config)
+        self.norm: Any = batch_norm(hidden, config, epsilon=EPSILON)
         self.gate: Any = nnx.data(None)
         if config.squeeze_excitation:
             self.gate = SqueezeExcitation(hidden, rngs=rngs, **config.dtypes)
@@ -143,14 +137,16 @@ class Stem(ConvNormAct):
         norm = dict(epsilon=EPSILON, group_size=config.batch_norm_group_size)
         options: dict[str, Any] = norm | config.dtypes
         inputs, stride = config.in_channels, config.patch_size
-        super().__init__(inputs, 32, 3, stride=stride, padding="SAME", rngs=rngs, **options)
+        super().__init__(
+            inputs, 32, 3, stride=stride, padding="SAME", activation="relu6", rngs=rngs, **options
+        )
 
     def __call__(  # type: ignore[override]
         self, images: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C_in]` to `[B, ceil(H / 2), ceil(W / 2), 32]`."""
         y = self.conv(images)
-        return jax.nn.relu6(self.norm(y, train, canvas.strided(self.stride).valid(y)))
+        return self.activate(y, train, canvas.strided(self.stride).valid(y))
 
 
 def head_features(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> Pointwise:

@@ -22,10 +22,10 @@ from dwconv_jax.layers.initializers import fan_out_init, redraw, torch_init
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec
-from dwconv_jax.models.blocks.mbconv import MBConv, batch_norm, mbconv_layout
+from dwconv_jax.models.blocks.mbconv import EPSILON, MBConv, mbconv_layout
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.families.swin import SwinBlock, refuse_gate
-from dwconv_jax.models.family import Family, TorchLayout
+from dwconv_jax.models.family import Family, TorchLayout, batch_norm
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Entry, Layout
 from dwconv_jax.models.variant import Variant
@@ -77,7 +77,7 @@ class Stem(nnx.Module):
         self.conv1 = nnx.Conv(
             config.in_channels, features, (3, 3), strides=self.stride, rngs=rngs, **options
         )
-        self.norm: Any = batch_norm(features, config)
+        self.norm: Any = batch_norm(features, config, epsilon=EPSILON)
         self.conv2 = nnx.Conv(features, features, (3, 3), rngs=rngs, **options)
 
     def __call__(

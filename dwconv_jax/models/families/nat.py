@@ -10,6 +10,7 @@ from flax import nnx
 
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.conv_norm_act import conv2d
+from dwconv_jax.layers.overlapping_patches import OverlappingPatches
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec
@@ -68,21 +69,11 @@ class Tokenizer(nnx.Module):
         return self.norm(self.conv2(x))
 
 
-class Downsampler(nnx.Module):
-    """A 3x3 convolution with stride 2, and layer norm."""
-
-    def __init__(self, features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs):
-        self.reduction = conv2d(
-            features, out_features, stride=2, use_bias=False, rngs=rngs, **config.dtypes
-        )
-        self.norm = layer_norm(out_features, config, rngs=rngs)
-
-    def __call__(
-        self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
-    ) -> jax.Array:
-        """`[B, H, W, C_in]` to `[B, ceil(H / 2), ceil(W / 2), C]`."""
-        del train, canvas
-        return self.norm(self.reduction(x))
+def downsample(
+    features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs
+) -> OverlappingPatches:
+    """3x3 with stride 2, without a bias."""
+    return OverlappingPatches(features, out_features, use_bias=False, rngs=rngs, **config.dtypes)
 
 
 def official_body(backbone: Backbone, side: int) -> Layout:
@@ -95,7 +86,7 @@ def official_body(backbone: Backbone, side: int) -> Layout:
         for j, block in enumerate(cast(Any, stage.blocks)):
             yield from torch.prefixed(f"levels.{i}.blocks.{j}", _block_layout(block))
         if stage.merge is not None:
-            yield from torch.conv(stage.merge.reduction, f"levels.{i}.downsample.reduction")
+            yield from torch.conv(stage.merge.conv, f"levels.{i}.downsample.reduction")
             yield from torch.norm(stage.merge.norm, f"levels.{i}.downsample.norm")
 
 
@@ -184,7 +175,7 @@ def _family(transformers: TorchLayout, layer_scale: float | None = None) -> Fami
     return Family(
         block=functools.partial(NATBlock, layer_scale=layer_scale),
         stem=Tokenizer,
-        downsample=Downsampler,
+        downsample=downsample,
         layouts={"official": TorchLayout(official_body), "transformers": transformers},
     )
 

@@ -10,10 +10,10 @@ from flax import nnx
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers import DepthwiseConv, LayerNorm
-from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.conv_norm_act import conv2d
+from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.dense import gelu
 from dwconv_jax.layers.initializers import fan_out_init, redraw
+from dwconv_jax.layers.overlapping_patches import OverlappingPatches
 from dwconv_jax.layers.pooled_attention import PooledAttention
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
@@ -60,45 +60,34 @@ class PVTBlock(TransformerBlock):
         return self.mlp.fc2(gelu(self.depthwise(hidden)))
 
 
-class OverlapPatchEmbed(nnx.Module):
-    """A convolution whose kernel is larger than its stride, and layer norm."""
-
-    def __init__(
-        self,
-        in_features: int,
-        features: int,
-        kernel_size: int,
-        stride: int,
-        config: BackboneConfig,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        self.proj = conv2d(
-            in_features, features, kernel_size, stride=stride, rngs=rngs, **config.dtypes
-        )
-        redraw(self.proj.kernel, fan_out_init, rngs=rngs)
-        redraw(self.proj.bias, nnx.initializers.zeros, rngs=rngs)
-        self.norm = LayerNorm(features, rngs=rngs, **config.dtypes)
-
-    def __call__(
-        self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
-    ) -> jax.Array:
-        """`[B, H, W, C_in]` to `[B, ceil(H / stride), ceil(W / stride), C]`."""
-        del train, canvas
-        return self.norm(self.proj(x))
-
-
-def stem(config: BackboneConfig, *, rngs: nnx.Rngs) -> OverlapPatchEmbed:
+def stem(config: BackboneConfig, *, rngs: nnx.Rngs) -> OverlappingPatches:
     """7x7 with stride 4."""
     inputs, features, stride = config.in_channels, config.widths[0], config.patch_size
-    return OverlapPatchEmbed(inputs, features, 7, stride, config, rngs=rngs)
+    return _patches(inputs, features, 7, stride, config, rngs)
 
 
 def downsample(
     features: int, out_features: int, config: BackboneConfig, *, rngs: nnx.Rngs
-) -> OverlapPatchEmbed:
+) -> OverlappingPatches:
     """3x3 with stride 2."""
-    return OverlapPatchEmbed(features, out_features, 3, 2, config, rngs=rngs)
+    return _patches(features, out_features, 3, 2, config, rngs)
+
+
+def _patches(
+    in_features: int,
+    features: int,
+    kernel_size: int,
+    stride: int,
+    config: BackboneConfig,
+    rngs: nnx.Rngs,
+) -> OverlappingPatches:
+    """Initialized as the original."""
+    patches = OverlappingPatches(
+        in_features, features, kernel_size, stride=stride, rngs=rngs, **config.dtypes
+    )
+    redraw(patches.conv.kernel, fan_out_init, rngs=rngs)
+    redraw(patches.conv.bias, nnx.initializers.zeros, rngs=rngs)
+    return patches
 
 
 def stage_norm(features: int, config: BackboneConfig, *, rngs: nnx.Rngs) -> LayerNorm:
@@ -111,7 +100,7 @@ def timm_body(backbone: Backbone, side: int) -> Layout:
     del side
     embed, name = backbone.patch_embed, "patch_embed"
     for i, stage in enumerate(backbone.stages):
-        yield from torch.conv(embed.proj, f"{name}.proj")
+        yield from torch.conv(embed.conv, f"{name}.proj")
         yield from torch.norm(embed.norm, f"{name}.norm")
         embed, name = stage.merge, f"stages.{i + 1}.downsample"
         blocks: list[Any] = list(stage.blocks)

@@ -47,7 +47,7 @@ def test_initialization():
     def initialize():
         model = create_model("pvt_v2_b0", depths=(1, 1, 0, 0), rngs=nnx.Rngs(0))
         block = model.stages[1].blocks[0]
-        layers = model.stages[0].merge.proj, block.mixer.pool, block.depthwise, block.mixer.kv
+        layers = model.stages[0].merge.conv, block.mixer.pool, block.depthwise, block.mixer.kv
         return [layer.kernel[...].std() for layer in layers], [layer.bias[...] for layer in layers]
 
     deviations, biases = initialize()
