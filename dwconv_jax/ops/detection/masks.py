@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwconv_jax.ops.detection.boxes import clip
-from dwconv_jax.ops.detection.roi_align import box_weights
+from dwconv_jax.ops.detection.roi_weights import box_weights
 
 # Pixels of unpacked masks held at once.
 _MAX_PIXELS = 2**24

@@ -3,15 +3,20 @@
 The value of a bin is the mean over a grid of samples, each bilinear in its row and its column. It
 is therefore a matrix product: the weights of rows, times the map, times the weights of columns.
 This form has a static shape for any region of interest, runs on matrix units, and needs no scatter
-in its gradient.
+in its gradient. CPUs skip the zeros of the weights; see `roi_rows`.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import export, lax
 
 from dwconv_jax.ops.checks import check_boxes, check_map
+from dwconv_jax.ops.detection import roi_rows
+from dwconv_jax.ops.detection.roi_weights import Regions, region_weights
+from dwconv_jax.ops.lowerings.linear_map import linear_map
 
 # Elements of the intermediate product held at once.
 _MAX_ELEMENTS = 2**24
@@ -48,8 +53,9 @@ def roi_align(
         raise ValueError(f"boxes must be [{len(features)}, R, 4], got shape {boxes.shape}")
     if sizes is None:
         sizes = jnp.broadcast_to(jnp.asarray(features.shape[1:3]), (len(features), 2))
-    rows, cols = box_weights(boxes, sizes, features.shape[1:3], output_size, stride=stride)
-    return jax.vmap(_pool)(features, rows, cols)
+    levels = jnp.zeros(boxes.shape[:2], jnp.int32)
+    own_sizes = jnp.broadcast_to(sizes[:, None], (*levels.shape, 2))
+    return _pool(Regions(levels, boxes / stride, own_sizes), (features,), output_size)
 
 
 def roi_align_pyramid(
@@ -80,17 +86,9 @@ def roi_align_pyramid(
         batch = len(maps[0])
         sizes = [jnp.broadcast_to(jnp.asarray(x.shape[1:3]), (batch, 2)) for x in maps]
     levels = pyramid_level(boxes, len(maps), finest_scale)
-    # A box has weights on its own level only, which is at most as large as the finest.
     own_stride = jnp.asarray(strides, jnp.float32)[levels][..., None]
     own_size = jnp.take_along_axis(jnp.stack(sizes, 1), levels[..., None], axis=1)
-    rows, cols = _weights(boxes / own_stride, own_size, maps[0].shape[1:3], output_size)
-    pooled = jnp.zeros((), maps[0].dtype)
-    for i, x in enumerate(maps):
-        own = (levels == i)[..., None, None]
-        height, width = x.shape[1:3]
-        level_rows = jnp.where(own, rows[..., :height], 0)
-        pooled += jax.vmap(_pool)(x, level_rows, cols[..., :width])
-    return pooled
+    return _pool(Regions(levels, boxes / own_stride, own_size), tuple(maps), output_size)
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int, finest_scale: float = 56.0) -> jax.Array:
@@ -112,70 +110,42 @@ def pyramid_level(boxes: jax.Array, num_levels: int, finest_scale: float = 56.0)
     return jnp.clip(level, 0, num_levels - 1).astype(jnp.int32)
 
 
-def box_weights(
-    boxes: jax.Array,
-    sizes: jax.Array,
-    map_size: tuple[int, ...],
-    output_size: int,
-    *,
-    stride: float = 1.0,
-) -> tuple[jax.Array, jax.Array]:
-    """The weight of each row and each column of a map in each bin of each box.
+def _pool(regions: Regions, maps: tuple[jax.Array, ...], output_size: int) -> jax.Array:
+    """Pools regions from maps of which the first is the largest, `[B, R, P, P, C]`."""
+    regions = lax.stop_gradient(regions)
+    sizes = [x.shape[1:3] for x in maps]
+    dense = functools.partial(_dense, output_size=output_size)
+    if any(map(export.is_symbolic_dim, sum(sizes, ()))) or 0 in regions.levels.shape:
+        return dense(regions, maps)
 
-    Args:
-      boxes: `[B, R, 4]`, in pixels of the image.
-      sizes: int `[B, 2]`, height and width of each map without its padding.
-      map_size: height and width of the map.
-      output_size: bins `P` per side.
-      stride: distance between positions of the map, in pixels of the image.
+    def pool(regions: Regions, maps: tuple[jax.Array, ...]) -> jax.Array:
+        by_rows = functools.partial(roi_rows.pool, output_size=output_size)
+        return lax.platform_dependent(regions, maps, cpu=by_rows, default=dense)
 
-    Returns:
-      The weights of rows `[B, R, P, H]` and of columns `[B, R, P, W]`, float32, without gradient.
-    """
-    own_size = jnp.broadcast_to(sizes[:, None], (*boxes.shape[:2], 2))
-    return _weights(boxes / stride, own_size, map_size, output_size)
+    def spread(regions: Regions, g: jax.Array) -> tuple[jax.Array, ...]:
+        def transposed(regions: Regions, g: jax.Array) -> tuple[jax.Array, ...]:
+            zeros = tuple(jnp.zeros_like(g, shape=x.shape) for x in maps)
+            return jax.vjp(functools.partial(dense, regions), zeros)[1](g)[0]
 
+        by_rows = functools.partial(roi_rows.spread, sizes=sizes)
+        return lax.platform_dependent(regions, g, cpu=by_rows, default=transposed)
 
-def _weights(
-    boxes: jax.Array, sizes: jax.Array, map_size: tuple[int, ...], output_size: int
-) -> tuple[jax.Array, jax.Array]:
-    """`box_weights` for boxes `[B, R, 4]` in positions of maps of sizes `[B, R, 2]`."""
-    edges = jax.lax.stop_gradient(boxes).astype(jnp.float32) - 0.5
-    rows, cols = (
-        _side_weights(
-            edges[..., axis], edges[..., axis + 2], sizes[..., 1 - axis], length, output_size
-        )
-        for axis, length in ((1, map_size[0]), (0, map_size[1]))
-    )
-    return rows, cols
+    return linear_map(pool, spread, regions, maps)
 
 
-def _side_weights(
-    low: jax.Array, high: jax.Array, size: jax.Array, length: int, output_size: int
-) -> jax.Array:
-    """Weights `[B, R, P, length]` for sides from `low` to `high`, all `[B, R]` like `size`."""
-    size = size.astype(jnp.float32)[..., None]
-    bin_size = ((high - low) / output_size)[..., None]
-    # Boxes without a positive, finite size have no samples.
-    count = jnp.where(jnp.isfinite(bin_size), jnp.maximum(jnp.ceil(bin_size), 0), 0)
-    step = bin_size / jnp.maximum(count, 1)
-    start = low[..., None] + jnp.arange(output_size, dtype=jnp.float32)[None, None] * bin_size
-    position = jnp.arange(length, dtype=jnp.float32)[None, None, None]
-
-    def add_sample(k: jax.Array, total: jax.Array) -> jax.Array:
-        sample = start + (k + 0.5) * step
-        counts = (k < count) & (sample >= -1) & (sample <= size)
-        sample = jnp.clip(sample, 0, size - 1)[..., None]
-        weight = jnp.maximum(1 - jnp.abs(sample - position), 0)
-        return total + jnp.where(counts[..., None], weight, 0)
-
-    most = jnp.max(count, initial=0).astype(jnp.int32)
-    zeros = jnp.zeros((*start.shape, length), jnp.float32)
-    total = jax.lax.fori_loop(0, most, add_sample, zeros)
-    return total / jnp.maximum(count, 1)[..., None]
+def _dense(regions: Regions, maps: tuple[jax.Array, ...], output_size: int) -> jax.Array:
+    # A box has weights on its own level only, which is at most as large as the first.
+    rows, cols = region_weights(regions.boxes, regions.sizes, maps[0].shape[1:3], output_size)
+    pooled = jnp.zeros((), maps[0].dtype)
+    for i, x in enumerate(maps):
+        own = (regions.levels == i)[..., None, None]
+        height, width = x.shape[1:3]
+        level_rows = jnp.where(own, rows[..., :height], 0)
+        pooled += jax.vmap(_product)(x, level_rows, cols[..., :width])
+    return pooled
 
 
-def _pool(features: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
+def _product(features: jax.Array, rows: jax.Array, cols: jax.Array) -> jax.Array:
     """`[R, P, H]` times `[H, W, C]` times `[R, Q, W]`: `[R, P, Q, C]`."""
     rows, cols = rows.astype(features.dtype), cols.astype(features.dtype)
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dwconv_jax.ops.detection import roi_align as roi_align_module
 from dwconv_jax.ops.detection.roi_align import pyramid_level, roi_align, roi_align_pyramid
+from dwconv_jax.ops.detection.roi_weights import Regions
 from tests import golden
 from tests.golden import assert_golden
 
@@ -60,6 +62,36 @@ def test_the_part_of_a_map_that_counts(rng):
     actual = align(canvas, boxes, 3, stride=4, sizes=jnp.array([[9, 11], [9, 11]]))
     alone = align(canvas[:, :9, :11], boxes, 3, stride=4)
     np.testing.assert_allclose(actual, alone, atol=1e-5)
+
+
+def random_boxes(rng, count):
+    """Narrow, wide, tiny and large ones, also beyond a map of 90 x 100."""
+    corner = rng.uniform(-20, 100, (1, count, 2))
+    return jnp.asarray(np.concatenate([corner, corner + rng.exponential(25, corner.shape)], -1))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 5e-2)])
+def test_row_by_row_equals_the_dense_product(rng, dtype, tolerance):
+    """Values and gradients of boxes on the levels of a pyramid."""
+    boxes = random_boxes(rng, 64).astype(jnp.float32)
+    levels = jnp.asarray(rng.integers(0, 3, (1, 64)))
+    sizes = jnp.asarray([(90, 100), (45, 50), (23, 25)])
+    regions = Regions(levels, boxes / 2.0 ** levels[..., None], sizes[levels])
+    maps = tuple(
+        jnp.asarray(rng.standard_normal((1, *size, 4)), jnp.float32) for size in sizes.tolist()
+    )
+
+    @functools.partial(jax.jit, static_argnames="pool")
+    def values_and_gradients(maps, pool):
+        pooled, pull = jax.vjp(lambda maps: pool(regions, maps, 3), maps)
+        return pooled, *pull(jnp.cos(pooled))[0]
+
+    cast = tuple(x.astype(dtype) for x in maps)
+    actual = values_and_gradients(cast, roi_align_module._pool)
+    expected = values_and_gradients(maps, roi_align_module._dense)
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a.astype(jnp.float32), e, atol=tolerance * abs(e).max())
 
 
 def test_degenerate_boxes_give_zeros():
