@@ -9,7 +9,7 @@ from jax import lax
 
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
-from dwconv_jax.layers.initializers import conv_init
+from dwconv_jax.layers.initializers import conv_init, fan_out_init
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.ops.sharding import by_xla, split_of
 
@@ -100,7 +100,7 @@ class ConvNormAct(nnx.Module):
             strides=stride,
             padding=kernel_size // 2 if padding is None else padding,
             use_bias=False,
-            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            kernel_init=fan_out_init,
             promote_dtype=keep_input_dtype,
             conv_general_dilated=convolve,
             rngs=rngs,

@@ -9,7 +9,7 @@ from flax import nnx
 
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import gelu, linear
-from dwconv_jax.layers.initializers import redraw
+from dwconv_jax.layers.initializers import normal, redraw
 from dwconv_jax.layers.norms import LayerNorm
 from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.pooling import adaptive_mean
@@ -53,7 +53,7 @@ class PooledAttention(nnx.Module):
         if linear_attention or stride > 1:
             size = 1 if linear_attention else stride
             self.pool = linear(size**2 * features, features, rngs=rngs, **dtypes)
-            init = nnx.initializers.normal((2 / features) ** 0.5 / size)
+            init = normal((2 / features) ** 0.5 / size)
             redraw(self.pool.kernel, init, rngs=rngs)
             self.norm = LayerNorm(features, rngs=rngs, **dtypes)
 

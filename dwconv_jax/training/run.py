@@ -87,19 +87,12 @@ class Run:
         Args:
           strict: refuses weights with another head or other windows instead of adapting them.
         """
-        averages = self.config.ema_decay is not None
+        model = self.task.create_model(nnx.Rngs(self.config.seed))
         if self.config.init_from is not None:
-            model = self.task.create_model(nnx.Rngs(self.config.seed))
             load_initial_weights(model, self.config.init_from, strict=strict)
-            state = TrainState.create(model, self.optimizer, averages=averages)
-            return jax.device_put(state, self.shardings)
-
-        def create(key: jax.Array) -> TrainState:
-            model = self.task.create_model(nnx.Rngs(key))
-            return TrainState.create(model, self.optimizer, averages=averages)
-
-        # The key is an argument, so that runs of every seed share one program.
-        return jax.jit(create, out_shardings=self.shardings)(jax.random.key(self.config.seed))
+        averages = self.config.ema_decay is not None
+        state = TrainState.create(model, self.optimizer, averages=averages)
+        return jax.device_put(state, self.shardings)
 
     def restore_state(self, checkpoint: str = "latest") -> TrainState:
         """Restores the state to evaluate.

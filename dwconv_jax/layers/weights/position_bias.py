@@ -16,7 +16,7 @@ from flax import nnx
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.dense import linear
-from dwconv_jax.layers.initializers import linear_init
+from dwconv_jax.layers.initializers import linear_init, normal
 from dwconv_jax.layers.weights.source import BuildSource, SourceSpec
 from dwconv_jax.ops.connectivity import Connectivity, Size, per_axis
 from dwconv_jax.ops.connectivity.product import AxisShape, Product
@@ -100,7 +100,7 @@ class QueryPositionBias(nnx.Module):
             )
         self.query_stride = query_stride
         width = spec.features // spec.groups
-        init = nnx.initializers.normal(width**-0.5)
+        init = normal(width**-0.5)
         shapes = [
             (2 * axis.seen - 1, width) for axis in spec.connectivity.axis_shapes(*spec.any_size)
         ]

@@ -11,7 +11,7 @@ from dwconv_jax.layers import DepthwiseConv, SqueezeExcitation, pointwise
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import gelu_tanh
 from dwconv_jax.layers.folding import fold_after, fold_before
-from dwconv_jax.layers.initializers import fan_out_init, redraw
+from dwconv_jax.layers.initializers import fan_out_init, normal, redraw
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.patches import pad_to_multiple
 from dwconv_jax.models import torch_layout as torch
@@ -43,7 +43,7 @@ class MBConv(nnx.Module):
         self.gate = SqueezeExcitation(hidden, reduction=16, activation="silu", rngs=rngs, **dtypes)
         self.pointwise_out = pointwise(hidden, outputs, rngs=rngs, **dtypes)
         self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
-        redraw(self.depthwise.kernel, nnx.initializers.normal((2 / 9) ** 0.5), rngs=rngs)
+        redraw(self.depthwise.kernel, normal((2 / 9) ** 0.5), rngs=rngs)
         for _, layer in nnx.iter_modules(self):
             if isinstance(layer, nnx.Linear):
                 redraw(layer.kernel, fan_out_init, rngs=rngs)

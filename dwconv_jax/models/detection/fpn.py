@@ -8,6 +8,7 @@ from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.dtypes import keep_input_dtype
+from dwconv_jax.layers.initializers import xavier_uniform
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 
 
@@ -16,7 +17,7 @@ class FeaturePyramid(nnx.Module):
 
     def __init__(self, widths: Sequence[int], features: int, *, rngs: nnx.Rngs, **dtypes: Any):
         arguments: dict[str, Any] = dict(
-            kernel_init=nnx.initializers.xavier_uniform(),
+            kernel_init=xavier_uniform,
             promote_dtype=keep_input_dtype,
             rngs=rngs,
             **dtypes,

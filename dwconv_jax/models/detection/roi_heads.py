@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.layers.initializers import fan_out_init, normal, xavier_uniform
 from dwconv_jax.models.torch_layout import (
     Entry,
     Layout,
@@ -20,7 +21,6 @@ from dwconv_jax.models.torch_layout import (
 BOX_RESOLUTION = 7
 MASK_RESOLUTION = 14
 _NUM_CONVS = 4
-_fan_out_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class BoxHead(nnx.Module):
@@ -43,8 +43,7 @@ class BoxHead(nnx.Module):
             return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs, **dtypes)
 
         inputs = BOX_RESOLUTION**2 * features
-        self.hidden = linear(inputs, hidden_features, nnx.initializers.xavier_uniform())
-        normal = nnx.initializers.normal
+        self.hidden = linear(inputs, hidden_features, xavier_uniform)
         self.classification = linear(hidden_features, num_classes + 1, normal(0.01))
         self.regression = linear(hidden_features, 4 * num_classes, normal(0.001))
 
@@ -89,15 +88,13 @@ class MaskHead(nnx.Module):
     def __init__(self, features: int, num_classes: int, *, rngs: nnx.Rngs, **dtypes: Any):
         self.convs = nnx.List(
             [
-                nnx.Conv(
-                    features, features, (3, 3), kernel_init=_fan_out_normal, rngs=rngs, **dtypes
-                )
+                nnx.Conv(features, features, (3, 3), kernel_init=fan_out_init, rngs=rngs, **dtypes)
                 for _ in range(_NUM_CONVS)
             ]
         )
         self.upsample = Upsample(features, rngs=rngs, **dtypes)
         self.logits = nnx.Linear(
-            features, num_classes, kernel_init=_fan_out_normal, rngs=rngs, **dtypes
+            features, num_classes, kernel_init=fan_out_init, rngs=rngs, **dtypes
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -128,7 +125,7 @@ class Upsample(nnx.Module):
 
     def __init__(self, features: int, *, rngs: nnx.Rngs, **dtypes: Any):
         # PyTorch takes the fan of a transposed convolution from its inputs, 4 * features.
-        init = nnx.initializers.normal((2 / (4 * features)) ** 0.5)
+        init = normal((2 / (4 * features)) ** 0.5)
         self.linear = nnx.Linear(
             features, 4 * features, use_bias=False, kernel_init=init, rngs=rngs, **dtypes
         )

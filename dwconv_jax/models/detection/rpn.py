@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.layers.initializers import normal
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 from dwconv_jax.ops.detection.anchors import anchors
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
@@ -48,9 +49,7 @@ class RegionProposalNetwork(nnx.Module):
     ):
         self.strides, self.anchor_scale = tuple(strides), anchor_scale
         self.anchor_ratios = tuple(anchor_ratios)
-        arguments: dict[str, Any] = dict(
-            kernel_init=nnx.initializers.normal(0.01), rngs=rngs, **dtypes
-        )
+        arguments: dict[str, Any] = dict(kernel_init=normal(0.01), rngs=rngs, **dtypes)
         count = len(self.anchor_ratios)
         self.conv = nnx.Conv(features, features, (3, 3), **arguments)
         self.objectness = nnx.Linear(features, count, **arguments)

@@ -15,6 +15,7 @@ from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.dense import product_over_channels
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
+from dwconv_jax.layers.initializers import fan_out_init, normal, variance_scaling
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
@@ -25,8 +26,6 @@ from dwconv_jax.models.family import Family, TorchLayout, batch_norm
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1, depthwise, linear, norm, renamed
 from dwconv_jax.models.variant import Variant
 
-_fan_out_init = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-
 
 class Pointwise(nnx.Module):
     """1x1 convolution, batch norm, and ReLU6 if wanted."""
@@ -36,7 +35,7 @@ class Pointwise(nnx.Module):
     ):
         self.out_features, self.relu6 = features, relu6
         self.conv = nnx.Linear(
-            inputs, features, use_bias=False, kernel_init=_fan_out_init, rngs=rngs,
+            inputs, features, use_bias=False, kernel_init=fan_out_init, rngs=rngs,
             dot_general=product_over_channels, promote_dtype=keep_input_dtype, **config.dtypes,
         )  # fmt: skip
         self.norm: Any = batch_norm(features, config, epsilon=EPSILON)
@@ -124,7 +123,7 @@ def make_mixer(spec: BlockSpec, features: int, rngs: nnx.Rngs) -> DepthwiseConv 
         mixer.bias = nnx.data(None)
         kernel = getattr(mixer.source, "kernel", None)
     if kernel is not None:
-        init = nnx.initializers.normal(math.sqrt(2 * features / kernel.size))
+        init = normal(math.sqrt(2 * features / kernel.size))
         kernel.set_value(init(rngs.params(), kernel.shape, kernel.dtype))
     return mixer
 
@@ -207,7 +206,7 @@ FAMILY = Family(
     output_norm=None,
     norm=head_features,
     # Uniform within 1 / sqrt(classes).
-    head_init=nnx.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
+    head_init=variance_scaling(1 / 3, "fan_out", "uniform"),
     layouts={
         "timm": TorchLayout(timm_body, timm_top, re.compile(r"(conv_head|bn2|classifier)\.")),
         "efficientnet_lite_pytorch": TorchLayout(

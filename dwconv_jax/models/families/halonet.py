@@ -15,7 +15,7 @@ from flax import nnx
 from dwconv_jax.layers import BatchNorm
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
-from dwconv_jax.layers.initializers import redraw
+from dwconv_jax.layers.initializers import normal, redraw
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
@@ -105,7 +105,7 @@ class Attention(nnx.Module):
             flags["attention"] = {**options, "query_stride": spec.stride}
         self.mixer = spec.make_mixer(rngs, **flags)
         if self.mixer.dynamic == "attention":
-            init = nnx.initializers.normal(features**-0.5)
+            init = normal(features**-0.5)
             redraw(self.mixer.source.qkv.kernel, init, rngs=rngs)
         group_size = spec.config.batch_norm_group_size
         self.norm: Any = BatchNorm(features, group_size=group_size, **spec.dtypes)
@@ -188,7 +188,7 @@ def family(design: Design) -> Family:
         downsample=None,
         norm=final_conv if design.final_features else None,
         output_norm=None,
-        head_init=nnx.initializers.normal(0.01),
+        head_init=normal(0.01),
         layouts={"timm": TorchLayout(timm_layout, _top_layout, re.compile(r"(final_conv|head)\."))},
     )
 

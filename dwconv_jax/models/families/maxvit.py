@@ -18,7 +18,7 @@ from dwconv_jax.layers.conv_norm_act import convolve
 from dwconv_jax.layers.dense import gelu_tanh
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
-from dwconv_jax.layers.initializers import fan_out_init, redraw, torch_init
+from dwconv_jax.layers.initializers import fan_out_init, redraw, torch_init, xavier_uniform
 from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec
@@ -59,7 +59,7 @@ class AttentionBlock(SwinBlock):
         self.mlp.approximate = True
         for _, layer in nnx.iter_modules(self):
             if isinstance(layer, nnx.Linear):
-                redraw(layer.kernel, nnx.initializers.xavier_uniform(), rngs=rngs)
+                redraw(layer.kernel, xavier_uniform, rngs=rngs)
 
 
 class Stem(nnx.Module):

@@ -10,7 +10,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LayerNorm, Mlp, linear
 from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.initializers import linear_init, redraw
+from dwconv_jax.layers.initializers import linear_init, normal, redraw, xavier_uniform
 from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.weights import StaticWeights, Traits
 from dwconv_jax.models import torch_layout as torch
@@ -121,9 +121,9 @@ class MixerBlock(TransformerBlock):
         super().__init__(spec, mixer=mixer, epsilon=1e-6, rngs=rngs)
         for _, layer in nnx.iter_modules(self):
             if isinstance(layer, nnx.Linear):
-                redraw(layer.kernel, nnx.initializers.xavier_uniform(), rngs=rngs)
+                redraw(layer.kernel, xavier_uniform, rngs=rngs)
                 if layer.bias is not None:
-                    redraw(layer.bias, nnx.initializers.normal(1e-6), rngs=rngs)
+                    redraw(layer.bias, normal(1e-6), rngs=rngs)
 
 
 class Patches(nnx.Module):

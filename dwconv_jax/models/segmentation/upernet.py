@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.layers.initializers import normal
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.pooling import adaptive_mean
 from dwconv_jax.models.config import BackboneConfig, check_int, check_rate
@@ -35,7 +36,7 @@ class PixelClassifier(nnx.Module):
             rngs=rngs if dropout_rate else None,
         )
         self.linear = nnx.Linear(
-            features, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs, **dtypes
+            features, num_classes, kernel_init=normal(0.01), rngs=rngs, **dtypes
         )
 
     def __call__(self, x: jax.Array, train: bool | None, rngs: nnx.Rngs | None) -> jax.Array:
