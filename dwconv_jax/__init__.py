@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from dwconv_jax import convert, layers, linen, models, natten, ops
+from dwconv_jax import convert, hub, layers, linen, models, natten, ops
 from dwconv_jax.errors import MissingPackageError
+from dwconv_jax.hub import predict, preprocess, push_to_hub
 from dwconv_jax.layers import DepthwiseConv, LocallyConnected
 from dwconv_jax.models import create_model, list_models
 from dwconv_jax.version import __version__
@@ -17,6 +18,7 @@ __all__ = [
     "__version__",
     "convert",
     "create_model",
+    "hub",
     "layers",
     "linen",
     "list_models",
@@ -24,6 +26,9 @@ __all__ = [
     "models",
     "natten",
     "ops",
+    "predict",
+    "preprocess",
+    "push_to_hub",
 ]
 
 

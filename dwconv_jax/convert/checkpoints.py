@@ -14,6 +14,7 @@ from orbax.checkpoint import v1 as ocp
 from dwconv_jax.convert.checksums import find_damage, has_checksums, write_checksums
 from dwconv_jax.convert.fit import fit
 from dwconv_jax.convert.intact import CheckpointError, first_reason, newest_intact
+from dwconv_jax.convert.variables import variables
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path
 
@@ -127,15 +128,6 @@ def load_weights(
     ).items():
         wanted[name].set_value(jnp.asarray(value, wanted[name].dtype))
     return model
-
-
-def variables(model: nnx.Module) -> dict[str, nnx.Variable]:
-    """Returns the weights of a model by their path, such as "head/kernel"."""
-    return {
-        "/".join(map(str, path)): node
-        for path, node in nnx.iter_graph(model)
-        if isinstance(node, (nnx.Param, nnx.BatchStat))
-    }
 
 
 def _find(directory: epath.Path) -> epath.Path:

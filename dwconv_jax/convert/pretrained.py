@@ -2,14 +2,17 @@
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 from etils import epath
 
-from dwconv_jax.convert.checkpoints import load_weights, read_weights, variables
+from dwconv_jax.convert.checkpoints import load_weights, read_weights
 from dwconv_jax.convert.torch_files import read_state_dict
+from dwconv_jax.convert.variables import variables
 from dwconv_jax.convert.weights import find_layout, load_torch
+from dwconv_jax.errors import UserError
 from dwconv_jax.models import Model
 from dwconv_jax.models.torch_layout import Entry
 
@@ -26,7 +29,8 @@ def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool
 
     Args:
       model: receives the weights.
-      path: a file that `load_torch` reads, or a directory that `load_weights` reads.
+      path: a file that `load_torch` reads, a directory that `load_weights` reads, or a safetensors
+        file with the names of `load_weights`.
       strict: False adapts what does not fit, as in `load_torch`.
 
     Returns:
@@ -35,15 +39,13 @@ def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool
     Raises:
       UserError: with every weight that does not fit.
     """
-    in_orbax = epath.Path(path).is_dir()
-    load = load_weights if in_orbax else load_torch
+    found = read_weights(path) if epath.Path(path).is_dir() else read_state_dict(path)
+    own_names = any("/" in name for name in found)
+    load = load_weights if own_names else load_torch
     backbone: Any = getattr(model, "backbone", None)
-    if backbone is None:
-        return load(model, path, strict=strict)
-    found = read_weights(path) if in_orbax else read_state_dict(path)
-    if any(name.startswith(("backbone.", "backbone/")) for name in found):
-        return load(model, found, strict=strict)
-    if in_orbax:
+    if backbone is None or any(name.startswith(("backbone.", "backbone/")) for name in found):
+        return _named(load, path, model, found, strict)
+    if own_names:
         own, classifier_only = variables(backbone), _CLASSIFIER_ONLY
     else:
         layout = find_layout(backbone, found)
@@ -53,5 +55,18 @@ def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool
     shared = {name: value for name, value in found.items() if not classifier_only.match(name)}
     dense_only = {id(variable) for variable in variables(backbone.output_norms).values()}
     shared |= {name: np.asarray(v[...]) for name, v in own.items() if id(v) in dense_only}
-    load(backbone, shared, strict=strict)
+    _named(load, path, backbone, shared, strict)
     return model
+
+
+def _named(
+    load: Callable[..., Any],
+    path: str | os.PathLike[str],
+    model: Any,
+    found: Mapping[str, np.ndarray],
+    strict: bool,
+) -> Any:
+    try:
+        return load(model, found, strict=strict)
+    except UserError as error:
+        raise UserError(f"{os.fspath(path)}: {error}") from error

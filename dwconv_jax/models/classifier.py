@@ -16,6 +16,7 @@ from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.config import BackboneConfig, check_int
 from dwconv_jax.models.family import Family
 from dwconv_jax.models.head import Head
+from dwconv_jax.models.recipe import Recreatable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class ClassifierConfig(BackboneConfig):
         check_int("num_classes", self.num_classes, 0)
 
 
-class Classifier(Backbone):
+class Classifier(Recreatable, Backbone):
     """A backbone with a head; `features` gives its maps."""
 
     Config = ClassifierConfig

@@ -27,10 +27,13 @@ from dwconv_jax.models.families import (
     uniformer,
 )
 from dwconv_jax.models.names import CascadeMaskRCNNName, ClassifierName, UPerNetName
+from dwconv_jax.models.recipe import Recipe, default_preprocessing
 from dwconv_jax.models.segmentation.upernet import UPerNet
 from dwconv_jax.models.variant import Variant
 
 Model = Classifier | UPerNet | CascadeMaskRCNN
+
+HUB_PREFIX = "hf-hub:"
 
 FAMILIES = (
     dwnet,
@@ -89,25 +92,31 @@ def list_models() -> list[str]:
 
 
 @overload
-def create_model(name: ClassifierName, *, rngs: nnx.Rngs, **overrides: Any) -> Classifier: ...
-
-
-@overload
-def create_model(name: UPerNetName, *, rngs: nnx.Rngs, **overrides: Any) -> UPerNet: ...
+def create_model(
+    name: ClassifierName, *, rngs: nnx.Rngs | None = ..., **overrides: Any
+) -> Classifier: ...
 
 
 @overload
 def create_model(
-    name: CascadeMaskRCNNName, *, rngs: nnx.Rngs, **overrides: Any
+    name: UPerNetName, *, rngs: nnx.Rngs | None = ..., **overrides: Any
+) -> UPerNet: ...
+
+
+@overload
+def create_model(
+    name: CascadeMaskRCNNName, *, rngs: nnx.Rngs | None = ..., **overrides: Any
 ) -> CascadeMaskRCNN: ...
 
 
 @overload
-def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> Any: ...
+def create_model(
+    name: str | None = ..., *, rngs: nnx.Rngs | None = ..., **overrides: Any
+) -> Any: ...
 
 
 def create_model(
-    name: str,
+    name: str | None = None,
     *,
     num_classes: int | None = None,
     mixer: Mapping[str, Any] | None = None,
@@ -115,13 +124,14 @@ def create_model(
     channels_per_group: int | Sequence[int] | None = None,
     lowering: str | Sequence[str] | None = None,
     pretrained: str | os.PathLike[str] | None = None,
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | None = None,
     **overrides: Any,
 ) -> Model:
     """Builds a named model, with overrides.
 
     Args:
-      name: one of `list_models()`, or timm's name of one.
+      name: one of `list_models()`, or timm's name of one. With `pretrained`, None takes the name
+        that is saved there. "hf-hub:OWNER/NAME" is short for `pretrained="hf-hub:OWNER/NAME"`.
       num_classes: outputs of the head; 0 for a classifier without one; None for those of the data
         set that the model is known for (ImageNet's 1,000, ADE20K's 150, COCO's 80).
       mixer: flags of `LocallyConnected` in place of the variant's own, for the paper's ablations; a
@@ -130,10 +140,12 @@ def create_model(
       channels_per_group: channels that share a weight, likewise (i-dynamic variants).
       lowering: of every locally connected layer, or one for each stage; see
         `ops.locally_connected`.
-      pretrained: weights to load, a PyTorch or safetensors file, a checkpoint or a run's workdir; a
-        classifier's go into the backbone of other models. With `num_classes`, the head keeps its
-        initialization where the file has another number of classes.
-      rngs: initialization keys.
+      pretrained: weights to load: a PyTorch or safetensors file, a folder of `save_pretrained` or
+        timm, a checkpoint, a run's workdir, or a repository of the Hugging Face hub ("OWNER/NAME",
+        also with "hf-hub:" in front and "@REVISION" behind). A classifier's go into the backbone of
+        other models. With `num_classes`, the head keeps its initialization where the file has
+        another number of classes.
+      rngs: initialization keys; may be None with `pretrained`.
       **overrides: fields of the model's config: see `BackboneConfig`, and for the other tasks
         `UPerNetConfig` and `CascadeMaskRCNNConfig`.
 
@@ -142,11 +154,36 @@ def create_model(
 
     Raises:
       UserError: for an unknown name or override, or flags that do not go together; it names the
-        legal ones. Likewise for weights that do not fit.
+        legal ones. Likewise for weights that do not fit, are damaged or cannot be found.
     """
+    named = dict(
+        num_classes=num_classes,
+        mixer=mixer,
+        num_heads=num_heads,
+        channels_per_group=channels_per_group,
+        lowering=lowering,
+    )
+    arguments = overrides | {key: value for key, value in named.items() if value is not None}
+    if name is not None and name.startswith(HUB_PREFIX):
+        name, pretrained = None, name
+    if pretrained is not None:
+        # Here, since `hub` knows the models.
+        from dwconv_jax.hub.load import create_pretrained
+
+        return create_pretrained(name, pretrained, arguments, rngs)
+    if name is None:
+        raise UserError("create_model needs a name or pretrained weights")
+    if rngs is None:
+        raise UserError("create_model needs rngs to draw weights, such as rngs=nnx.Rngs(0)")
+    return build(name, arguments, rngs)
+
+
+def build(name: str, arguments: Mapping[str, Any], rngs: nnx.Rngs) -> Model:
+    """Builds a model by the arguments of `create_model`."""
     variant, model = find_variant(name)
-    if not isinstance(pretrained, str | os.PathLike | None):
-        raise UserError(f"pretrained must be the path of weights or None, got {pretrained!r}")
+    overrides = dict(arguments)
+    mixer, lowering = overrides.pop("mixer", None), overrides.pop("lowering", None)
+    groups = {flag: overrides.pop(flag, None) for flag in ("num_heads", "channels_per_group")}
     _check_names("override", overrides, [f.name for f in dataclasses.fields(model.Config)])
     if mixer is not None and not isinstance(mixer, Mapping):
         raise UserError(f"mixer must be a mapping of flags, got {mixer!r}")
@@ -154,7 +191,7 @@ def create_model(
     flags = dict(variant.mixer if mixer is None else mixer)
     if mixer is None and "window_size" in overrides:
         flags.pop("kernel_size", None)
-    for flag, value in dict(num_heads=num_heads, channels_per_group=channels_per_group).items():
+    for flag, value in groups.items():
         if value is None:
             continue
         if flag not in flags:
@@ -162,17 +199,13 @@ def create_model(
         flags[flag] = value
     if lowering is not None:
         flags["lowering"] = lowering
-    if num_classes is not None:
-        overrides["num_classes"] = num_classes
     own = dict(embed_dim=variant.embed_dim, depths=variant.depths, **variant.config)
     config: Any = model.Config(**(own | overrides))
     built = model(variant.family, flags, config, rngs=rngs)
-    if pretrained is None:
-        return built
-    # Here, since `convert` knows the models.
-    from dwconv_jax.convert.pretrained import load_pretrained
-
-    return load_pretrained(built, pretrained, strict=num_classes is None)
+    built.recipe = Recipe.of(ALIASES.get(name, name), arguments)
+    if isinstance(built, Classifier):
+        built.preprocessing = default_preprocessing(variant.image_size, config.in_channels)
+    return built
 
 
 def find_variant(name: str) -> tuple[Variant, type[Model]]:

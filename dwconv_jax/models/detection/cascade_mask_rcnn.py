@@ -23,6 +23,7 @@ from dwconv_jax.models.detection.roi_heads import BOX_RESOLUTION, MASK_RESOLUTIO
 from dwconv_jax.models.detection.rpn import Level, Proposals, RegionProposalNetwork, propose
 from dwconv_jax.models.family import Family
 from dwconv_jax.models.head import Head
+from dwconv_jax.models.recipe import Recreatable
 from dwconv_jax.models.torch_layout import Layout, prefixed
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
 from dwconv_jax.ops.detection.nms import multiclass_nms
@@ -53,7 +54,7 @@ class MaskedDetections(NamedTuple):
     masks: jax.Array  # float32 [B, D, 28, 28], probabilities inside the box
 
 
-class CascadeMaskRCNN(nnx.Module):
+class CascadeMaskRCNN(Recreatable, nnx.Module):
     """A backbone, a feature pyramid, a proposal network, and three heads for boxes and masks."""
 
     Config = CascadeMaskRCNNConfig

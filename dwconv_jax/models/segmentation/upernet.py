@@ -17,6 +17,7 @@ from dwconv_jax.models.config import BackboneConfig, check_int, check_rate
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.family import Family
 from dwconv_jax.models.head import Head
+from dwconv_jax.models.recipe import Recreatable
 from dwconv_jax.models.torch_layout import Layout, conv1x1, conv_norm_act, prefixed
 
 POOL_SIZES = (1, 2, 3, 6)
@@ -166,7 +167,7 @@ class UPerNetConfig(BackboneConfig):
         check_rate("dropout_rate", self.dropout_rate)
 
 
-class UPerNet(nnx.Module):
+class UPerNet(Recreatable, nnx.Module):
     """A backbone with a UPer head, and an auxiliary head on its third map."""
 
     Config = UPerNetConfig

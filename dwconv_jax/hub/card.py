@@ -1,0 +1,88 @@
+"""The model card: what is known exactly, as the hub's `README.md`."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from dwconv_jax.models.registry import find_variant
+from dwconv_jax.version import __version__
+
+_TASKS = {
+    "Classifier": "image-classification",
+    "UPerNet": "image-segmentation",
+    "CascadeMaskRCNN": "object-detection",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CardInfo:
+    """What a model card tells beyond the model itself.
+
+    Attributes:
+      license: its identifier, such as "apache-2.0"; None leaves the field out.
+      dataset: what the model was trained on.
+      training_command: that trained it.
+      metrics: of the evaluation, by name.
+      base_model: whose weights training started from.
+    """
+
+    license: str | None = None
+    dataset: str | None = None
+    training_command: str | None = None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    base_model: str | None = None
+
+
+def card_text(model: Any, info: CardInfo) -> str:
+    """The card of a model that `create_model` built, in Markdown."""
+    return "\n".join([*_metadata(model, info), "", *_body(model, info)]) + "\n"
+
+
+def _metadata(model: Any, info: CardInfo) -> list[str]:
+    fields = {
+        "license": info.license,
+        "library_name": "dwconv_jax",
+        "pipeline_tag": _TASKS[type(model).__name__],
+        "base_model": info.base_model,
+    }
+    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
+    return ["---", *lines, "tags:", "- jax", "- flax", "---"]
+
+
+def _body(model: Any, info: CardInfo) -> list[str]:
+    name = model.recipe.name
+    parameters = sum(math.prod(p.shape) for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    rows = {"parameters": f"{parameters:,}", "classes": f"{model.num_classes:,}"}
+    variant = find_variant(name)[0]
+    if not model.recipe.arguments and type(model).__name__ == "Classifier":
+        size = variant.image_size
+        rows["multiply-adds"] = f"{variant.gmacs} G at {size}x{size} (convolutions and products)"
+    if model.preprocessing is not None:
+        rows["input size"] = "x".join(map(str, model.preprocessing.image_size))
+        rows["mean, std"] = f"{model.preprocessing.mean}, {model.preprocessing.std}"
+    rows |= {label: str(value) for label, value in (("trained on", info.dataset),) if value}
+    rows |= {metric: f"{value:.4g}" for metric, value in info.metrics.items()}
+    table = ["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows.items())]
+    lines = [f"# {name}", "", *table, "", "```python", *_usage(model), "```"]
+    if info.training_command is not None:
+        lines += ["", "Trained by", "", "```sh", info.training_command, "```"]
+    return [*lines, "", f"Written by dwconv_jax {__version__}."]
+
+
+def _usage(model: Any) -> list[str]:
+    if type(model).__name__ != "Classifier":
+        return [
+            "from dwconv_jax import create_model",
+            "",
+            'model = create_model(pretrained="OWNER/NAME")',
+        ]
+    return [
+        "from dwconv_jax import create_model, predict",
+        "",
+        'model = create_model(pretrained="OWNER/NAME")',
+        'predict(model, "photo.jpg", top=5)',
+    ]

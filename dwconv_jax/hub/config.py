@@ -1,0 +1,157 @@
+"""`config.json` of a pretrained model, in this package's form and in timm's."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dwconv_jax.errors import UserError
+from dwconv_jax.models.recipe import Preprocessing
+from dwconv_jax.version import __version__
+
+NAME = "config.json"
+_LIBRARY = "dwconv_jax"
+_FIELDS = ("architecture", "num_classes", "arguments", "pretrained_cfg", "label_names", "sha256")
+
+# timm's arguments of models by our names; None for those that do not change the weights.
+_TIMM_ARGUMENTS = {
+    "depths": "depths",
+    "dims": "embed_dim",
+    "drop_path_rate": "drop_path_rate",
+    "embed_dim": "embed_dim",
+    "embed_dims": "embed_dim",
+    "global_pool": None,
+    "img_size": None,
+    "in_chans": "in_channels",
+    "num_classes": "num_classes",
+    "num_heads": "num_heads",
+    "window_size": "window_size",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainedConfig:
+    """What `config.json` says.
+
+    Attributes:
+      architecture: name of the model, ours or timm's.
+      arguments: of `create_model`.
+      preprocessing: None if the file has none, as for tasks other than classification.
+      class_names: None if the file has none.
+      sha256: of the weights; None if the file has none, as timm's have not.
+    """
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    preprocessing: Preprocessing | None
+    class_names: tuple[str, ...] | None
+    sha256: str | None
+
+
+def read_config(path: Path) -> PretrainedConfig:
+    """Reads `config.json`.
+
+    Raises:
+      UserError: naming the file and the field that is missing or wrong.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} must hold an object of JSON, got {json.dumps(fields)[:80]}")
+    ours = fields.get("library") == _LIBRARY
+    missing = [name for name in (_FIELDS if ours else _FIELDS[:1]) if name not in fields]
+    if missing:
+        raise UserError(f"{path} lacks the field {missing[0]!r}")
+    try:
+        return _parse(fields, ours)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} does not describe a model: {error}") from error
+
+
+def config_fields(model: Any) -> dict[str, Any]:
+    """What `config.json` says of a model that `create_model` built, but for `sha256`.
+
+    Raises:
+      UserError: if it did not, or for an argument that a file cannot hold.
+    """
+    if model.recipe is None:
+        raise UserError("only a model that create_model built can be saved")
+    return {
+        "library": _LIBRARY,
+        "version": __version__,
+        "architecture": model.recipe.name,
+        "num_classes": model.num_classes,
+        "arguments": model.recipe.to_json(),
+        "pretrained_cfg": _preprocessing_fields(model.preprocessing),
+        "label_names": model.class_names,
+    }
+
+
+def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
+    details = fields.get("pretrained_cfg") or {}
+    architecture = fields["architecture"]
+    if not isinstance(architecture, str):
+        raise UserError(f"architecture must be a string, got {architecture!r}")
+    arguments = fields["arguments"] if ours else _timm_arguments(fields.get("model_args") or {})
+    num_classes = fields.get("num_classes", details.get("num_classes"))
+    if num_classes is not None:
+        arguments = {**arguments, "num_classes": num_classes}
+    size = details.get("input_size")
+    if size is not None and size[0] != 3 and not ours:
+        arguments.setdefault("in_channels", size[0])
+    names = fields.get("label_names")
+    if isinstance(names, dict):  # by the index of the class
+        names = [names[str(i)] for i in range(num_classes)]
+    if names is not None and len(names) != num_classes:
+        raise UserError(f"label_names has {len(names)} names for {num_classes} classes")
+    return PretrainedConfig(
+        architecture=architecture if ours else architecture.partition(".")[0],
+        arguments={name: _with_tuples(value) for name, value in arguments.items()},
+        preprocessing=_preprocessing(details) if size else None,
+        class_names=None if names is None else tuple(map(str, names)),
+        sha256=fields.get("sha256"),
+    )
+
+
+def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in arguments if name not in _TIMM_ARGUMENTS]
+    if unknown:
+        raise UserError(
+            f"model_args has {unknown[0]!r}, which has no counterpart here; legal are "
+            f"{', '.join(_TIMM_ARGUMENTS)}"
+        )
+    return {
+        ours: arguments[name]
+        for name, ours in _TIMM_ARGUMENTS.items()
+        if ours and name in arguments
+    }
+
+
+def _preprocessing(details: Mapping[str, Any]) -> Preprocessing:
+    default = Preprocessing()
+    return Preprocessing(
+        image_size=tuple(details["input_size"][1:]),
+        mean=tuple(details.get("mean", default.mean)),
+        std=tuple(details.get("std", default.std)),
+        interpolation=details.get("interpolation", default.interpolation),
+        crop_pct=details.get("crop_pct", default.crop_pct),
+        crop_mode=details.get("crop_mode", default.crop_mode),
+    )
+
+
+def _preprocessing_fields(preprocessing: Preprocessing | None) -> dict[str, Any] | None:
+    if preprocessing is None:
+        return None
+    fields = dataclasses.asdict(preprocessing)
+    return {"input_size": (len(preprocessing.mean), *fields.pop("image_size")), **fields}
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_tuples(entry) for name, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

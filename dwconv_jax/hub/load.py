@@ -1,0 +1,70 @@
+"""Builds a model by its pretrained weights and the config beside them."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from dwconv_jax.convert.pretrained import load_pretrained
+from dwconv_jax.errors import UserError
+from dwconv_jax.hub.config import PretrainedConfig, read_config
+from dwconv_jax.hub.source import find_source, hash_of
+from dwconv_jax.models.registry import VARIANTS, Model, build, find_variant
+
+
+def create_pretrained(
+    name: str | None,
+    pretrained: str | os.PathLike[str],
+    arguments: Mapping[str, Any],
+    rngs: nnx.Rngs | None,
+) -> Model:
+    """`create_model` with pretrained weights.
+
+    Args:
+      name: of the model; None for the one that the config names.
+      pretrained: where the weights are; see `create_model`.
+      arguments: of `create_model`; they override those of the config.
+      rngs: for what is not loaded; None draws it from seed 0.
+
+    Raises:
+      UserError: if the weights cannot be found, are damaged or do not fit.
+    """
+    source = find_source(pretrained)
+    strict, rngs = arguments.get("num_classes") is None, rngs or nnx.Rngs(0)
+    if source.config is None:
+        if name is None:
+            raise UserError(
+                f"{source.weights} does not say which model it holds; name it as the first "
+                "argument of create_model"
+            )
+        return load_pretrained(build(name, arguments, rngs), source.weights, strict=strict)
+    config = read_config(source.config)
+    if config.sha256 not in (None, hash_of(source.weights)):
+        raise UserError(f"{source.weights} is damaged: its SHA-256 is not the one in config.json")
+    name = name or config.architecture
+    try:
+        saved = _arguments_for(name, config)
+        if not arguments:
+            model = build(name, saved, rngs)
+    except UserError as error:
+        raise UserError(f"{source.config}: {error}") from error
+    if arguments:
+        model = build(name, saved | dict(arguments), rngs)
+    load_pretrained(model, source.weights, strict=strict)
+    if find_variant(name)[1] is find_variant(config.architecture)[1]:
+        if config.preprocessing is not None:
+            model.preprocessing = config.preprocessing
+        if strict:
+            model.class_names = config.class_names
+    return model
+
+
+def _arguments_for(name: str, config: PretrainedConfig) -> dict[str, Any]:
+    """What the config says of the model, or of the backbone of a model for another task."""
+    saved, wanted = find_variant(config.architecture), find_variant(name)
+    if saved == wanted:
+        return dict(config.arguments)
+    if saved[0] is not wanted[0] or config.architecture not in VARIANTS:
+        raise UserError(f"its architecture is {config.architecture!r}, not {name!r}")
+    return {key: value for key, value in config.arguments.items() if key != "num_classes"}

@@ -1,0 +1,86 @@
+"""Names what is on pictures."""
+
+import functools
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, NamedTuple, overload
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dwconv_jax.errors import UserError
+from dwconv_jax.hub.preprocess import preprocess
+from dwconv_jax.models.classifier import Classifier
+
+
+class Guess(NamedTuple):
+    """A class and its probability."""
+
+    name: str
+    probability: float
+
+
+@overload
+def predict(model: Classifier, pictures: list[Any], top: int = ...) -> list[list[Guess]]: ...
+
+
+@overload
+def predict(model: Classifier, pictures: Any, top: int = ...) -> list[Guess]: ...
+
+
+def predict(model: Classifier, pictures: Any, top: int = 5) -> Any:
+    """Returns the most probable classes of one picture, or of each in a list.
+
+        model = create_model("hf-hub:timm/convnext_tiny.fb_in1k")
+        predict(model, "photo.jpg", top=3)  # [Guess(name="Egyptian cat", probability=0.83), ...]
+
+    Args:
+      model: a classifier that knows its preprocessing and class names. One of 1,000 classes without
+        names is taken for ImageNet's.
+      pictures: a path, an image of PIL, or uint8 `[H, W]` or `[H, W, C]`; or a list of them.
+      top: how many classes to return, most probable first.
+
+    Raises:
+      UserError: if the model lacks class names or preprocessing, or for what is not a picture.
+    """
+    if not isinstance(model, Classifier):
+        raise UserError(f"predict takes a classifier, got {type(model).__name__}")
+    names = class_names(model)
+    inputs = preprocess(model)(pictures)
+    graph, state = nnx.split(model)
+    probabilities = np.asarray(_probabilities(graph, state, inputs))
+    order = np.argsort(-probabilities, axis=-1)[:, :top]
+    guesses = [
+        [Guess(names[k], float(row[k])) for k in best]
+        for row, best in zip(probabilities, order, strict=True)
+    ]
+    return guesses if isinstance(pictures, list | tuple) else guesses[0]
+
+
+def class_names(model: Classifier) -> Sequence[str]:
+    """The model's own class names, or ImageNet's.
+
+    Raises:
+      UserError: if the model has none and not ImageNet's number of classes.
+    """
+    if model.class_names is not None:
+        return model.class_names
+    imagenet = imagenet_classes()
+    if model.num_classes != len(imagenet):
+        raise UserError(
+            f"the model has {model.num_classes} classes without names; set model.class_names"
+        )
+    return imagenet
+
+
+@functools.cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of ImageNet-1K's classes, in the order of the labels (from WordNet 3.0)."""
+    text = resources.files("dwconv_jax.hub").joinpath("imagenet_classes.txt").read_text()
+    return tuple(text.splitlines())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(graph: Any, state: Any, inputs: jax.Array) -> jax.Array:
+    return jax.nn.softmax(nnx.merge(graph, state)(inputs, train=False))

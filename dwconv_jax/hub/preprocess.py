@@ -1,0 +1,99 @@
+"""Pictures to the inputs of a model, as timm's evaluation transform has them."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dwconv_jax.errors import MissingPackageError, UserError
+from dwconv_jax.models.recipe import Preprocessing, Recreatable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# A path, a picture of PIL, or uint8 [H, W] or [H, W, C].
+Picture = Any
+
+
+def preprocess(model: Recreatable) -> Callable[[Picture | Sequence[Picture]], np.ndarray]:
+    """Returns the function from pictures to the inputs of a classifier.
+
+    It takes one picture or a list: paths, pictures of PIL, or uint8 arrays `[H, W]` or `[H, W, C]`;
+    and returns float32 `[B, H, W, C]`. Files are turned upright by their EXIF orientation; pictures
+    and arrays are taken as they are.
+
+    Args:
+      model: a classifier with `preprocessing`.
+
+    Raises:
+      UserError: if the model has none; the function raises it for what is not a picture.
+      MissingPackageError: if Pillow is not installed.
+    """
+    how = model.preprocessing
+    if how is None:
+        raise UserError(f"{type(model).__name__} has no preprocessing; set model.preprocessing")
+    mean, std = (np.asarray(numbers, np.float32) for numbers in (how.mean, how.std))
+
+    def to_inputs(pictures: Picture | Sequence[Picture]) -> np.ndarray:
+        several = isinstance(pictures, list | tuple)
+        images = [_open(p, len(how.mean)) for p in (pictures if several else [pictures])]
+        pixels = [np.asarray(_fit(image, how), np.float32) / 255 for image in images]
+        inputs = np.stack(pixels).reshape(len(pixels), *how.image_size, -1)
+        return (inputs - mean) / std
+
+    return to_inputs
+
+
+def _open(picture: Picture, channels: int) -> "Image":
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise MissingPackageError("reading pictures takes pip install pillow") from error
+    if isinstance(picture, str | os.PathLike):
+        try:
+            image = ImageOps.exif_transpose(Image.open(picture))
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise UserError(f"cannot read {os.fspath(picture)}: {error}") from error
+    elif isinstance(picture, Image.Image):
+        image = picture
+    else:
+        array = np.asarray(picture)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+            raise UserError(
+                "a picture must be a path, an image of PIL, or uint8 [H, W] or [H, W, C], got "
+                f"{array.dtype} {list(array.shape)}"
+            )
+        image = Image.fromarray(array.squeeze(-1) if array.shape[2:] == (1,) else array)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _fit(image: "Image", how: Preprocessing) -> "Image":
+    """Resizes and crops as torchvision and timm do, rounding included."""
+    from PIL import Image
+
+    filters = Image.Resampling.__members__
+    if how.interpolation.upper() not in filters:
+        raise UserError(
+            f"interpolation={how.interpolation!r} is none of PIL's: "
+            f"{', '.join(name.lower() for name in filters)}"
+        )
+    height, width = how.image_size
+    # 224 / 0.875 must be 256, and 10 / (10 / 12) must be 12.
+    target_height, target_width = (math.floor(round(s / how.crop_pct, 6)) for s in (height, width))
+    if how.crop_mode == "squash":
+        size = (target_width, target_height)
+    elif how.crop_mode == "center" and target_height == target_width:
+        short = min(image.size)
+        size = tuple(target_height * side // short for side in image.size)
+    else:
+        ratios = image.width / target_width, image.height / target_height
+        ratio = min(ratios) if how.crop_mode == "center" else max(ratios)
+        size = tuple(round(side / ratio) for side in image.size)
+    image = image.resize(size, filters[how.interpolation.upper()])
+    left, top = (round((have - want) / 2) for have, want in zip(size, (width, height), strict=True))
+    # Beyond its border a picture is black.
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,92 @@
+"""Pictures to inputs, against timm's transform; and names of what is on them."""
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+import dwconv_jax
+from dwconv_jax.errors import UserError
+from dwconv_jax.hub.predict import imagenet_classes
+from dwconv_jax.models.recipe import Preprocessing
+from tests import golden
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return golden.load("zoo_hub")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return dwconv_jax.create_model(
+        "dwnet_tiny", embed_dim=8, depths=(1,), num_classes=3, rngs=nnx.Rngs(0)
+    )
+
+
+@pytest.fixture
+def picture(expected):
+    return Image.fromarray(expected["input/picture"].astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", ["config", "bilinear", "squash", "border", "oblong", "enlarged"])
+def test_inputs_are_those_of_timm_within_one_gray_level(expected, model, picture, name):
+    config = expected.config["config.json"]["pretrained_cfg"] | expected.config["others"].get(
+        name, {}
+    )
+    model.preprocessing = Preprocessing(
+        image_size=tuple(config["input_size"][1:]), mean=(0, 0, 0), std=(1, 1, 1),
+        **{key: config[key] for key in ("interpolation", "crop_pct", "crop_mode")},
+    )  # fmt: skip
+    inputs = dwconv_jax.preprocess(model)(picture)
+    np.testing.assert_allclose(255 * inputs[0], expected[f"input/pixels/{name}"], atol=1)
+
+
+def test_files_and_arrays_and_lists(model, picture, tmp_path):
+    model.preprocessing = Preprocessing(image_size=(16, 16))
+    picture.save(tmp_path / "picture.png")
+    rotated = picture.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    rotated.save(tmp_path / "rotated.png", exif=exif)
+    to_inputs = dwconv_jax.preprocess(model)
+    inputs = to_inputs([picture, np.asarray(picture), tmp_path / "picture.png"])
+    assert inputs.shape == (3, 16, 16, 3)
+    assert inputs.dtype == np.float32
+    np.testing.assert_array_equal(inputs, to_inputs(picture).repeat(3, 0))
+    np.testing.assert_array_equal(to_inputs(str(tmp_path / "rotated.png")), inputs[:1])
+    gray = to_inputs(np.asarray(picture.convert("L")))
+    assert gray.shape == (1, 16, 16, 3)
+
+
+def test_what_is_no_picture_is_named(model, tmp_path):
+    to_inputs = dwconv_jax.preprocess(model)
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(UserError, match=r"cannot read .*text.jpg"):
+        to_inputs(tmp_path / "text.jpg")
+    with pytest.raises(UserError, match=r"got float64 \[4, 4\]"):
+        to_inputs(np.zeros((4, 4)))
+
+
+def test_predictions_are_the_most_probable_classes(model, picture):
+    model.preprocessing, model.class_names = Preprocessing(image_size=(16, 16)), ("a", "b", "c")
+    guesses = dwconv_jax.predict(model, picture, top=2)
+    logits = np.asarray(model(dwconv_jax.preprocess(model)(picture))[0])
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    best = np.argsort(-probabilities)[:2]
+    assert [guess.name for guess in guesses] == ["abc"[k] for k in best]
+    np.testing.assert_allclose([g.probability for g in guesses], probabilities[best], rtol=1e-5)
+    for again in dwconv_jax.predict(model, [picture] * 2, top=2):
+        assert [guess.name for guess in again] == [guess.name for guess in guesses]
+
+
+def test_a_model_without_names_says_so(model, picture):
+    model.class_names = None
+    with pytest.raises(UserError, match="3 classes without names"):
+        dwconv_jax.predict(model, picture)
+
+
+def test_imagenet_has_a_thousand_names():
+    names = imagenet_classes()
+    assert len(names) == 1000
+    assert names[207] == "golden retriever"
