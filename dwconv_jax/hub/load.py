@@ -55,7 +55,7 @@ def create_pretrained(
     if find_variant(name)[1] is find_variant(config.architecture)[1]:
         if config.preprocessing is not None:
             model.preprocessing = config.preprocessing
-        if strict:
+        if strict and config.class_names is not None:
             model.class_names = config.class_names
     return model
 

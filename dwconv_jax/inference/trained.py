@@ -14,10 +14,15 @@ from ml_collections import ConfigDict
 from dwconv_jax.data.dataset import Batch
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path
+from dwconv_jax.hub.card import CardInfo
+from dwconv_jax.hub.save import save_pretrained
+from dwconv_jax.models.classifier import Classifier
+from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.tasks.registry import create_task, restore_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.description import config_of_run, read_data_description
 from dwconv_jax.training.restore import restore_model
+from dwconv_jax.training.writers import read_jsonl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +34,14 @@ class TrainedModel:
       task: predicts and names what is predicted; it may not have opened its data.
       model: takes batches through `task.predict`.
       step: of the checkpoint; 0 for the weights of `config.init_from`.
+      workdir: of the run.
     """
 
     config: ConfigDict
     task: Task
     model: Any
     step: int
+    workdir: epath.Path
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -48,6 +55,26 @@ class TrainedModel:
           UserError: if the file is not a picture.
         """
         return self.task.read_picture(absolute_path(path, "path"))
+
+    def save_pretrained(self, folder: str | os.PathLike[str], info: CardInfo | None = None) -> None:
+        """Writes the model for the Hugging Face hub; see `hub.save_pretrained`.
+
+        Args:
+          folder: to write to; created.
+          info: what the card tells; None for the data set and the last evaluation of the run.
+        """
+        if info is None:
+            info = CardInfo(dataset=self.config.dataset.name, metrics=self._evaluation())
+        save_pretrained(self.model, folder, info)
+
+    def _evaluation(self) -> dict[str, float]:
+        entries = [
+            entry
+            for entry in read_jsonl(self.workdir)
+            if entry["split"] == "eval" and entry["step"] == self.step
+        ]
+        measured = entries[-1] if entries else {}
+        return {name: value for name, value in measured.items() if name not in ("step", "split")}
 
     def predict(self, batch: Batch) -> Any:
         """Returns what `Task.predict` does: for classification, logits `[B, classes]`."""
@@ -84,7 +111,25 @@ def load_trained(
     config = config_of_run(path, config)
     task = _restore_task(config, path)
     model, step = restore_model(task, config, path, checkpoint)
-    return TrainedModel(config, task, model, step)
+    model.class_names = task.class_names
+    if isinstance(model, Classifier):
+        model.preprocessing = _preprocessing(config.dataset, model.in_channels)
+    return TrainedModel(config, task, model, step, path)
+
+
+def _preprocessing(dataset: ConfigDict, channels: int) -> Preprocessing:
+    """That of `data.classification.preprocess`."""
+    resized = dataset.eval_resize
+    mean, std = (
+        tuple(numbers) * (channels // len(numbers)) for numbers in (dataset.mean, dataset.std)
+    )
+    return Preprocessing(
+        image_size=(dataset.image_size,) * 2,
+        mean=mean,
+        std=std,
+        crop_pct=1.0 if resized is None else dataset.image_size / resized,
+        crop_mode="squash" if resized is None else "center",
+    )
 
 
 def _restore_task(config: ConfigDict, workdir: epath.Path) -> Task:

@@ -6,6 +6,7 @@ from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
 from dwconv_jax.models.multiply_adds import multiply_adds
+from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.models.registry import (
     TASK_VARIANTS,
     VARIANTS,
@@ -26,6 +27,7 @@ __all__ = [
     "Classifier",
     "DenseBackbone",
     "Model",
+    "Preprocessing",
     "TaskVariant",
     "UPerNet",
     "Variant",

@@ -121,3 +121,20 @@ def test_damaged_checkpoints_are_passed_over(moved_run, caplog):
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config.json does not exist: --workdir must be"):
         load_trained(str(tmp_path))
+
+
+def test_a_saved_run_names_pictures_as_the_run_does(trained_run, tmp_path):
+    """Through the model card's two lines, for a picture of another size than the digits."""
+    trained = dwconv_jax.load(str(trained_run[1]))
+    trained.save_pretrained(tmp_path / "saved")
+    model = dwconv_jax.create_model(pretrained=tmp_path / "saved")
+    assert model.class_names == trained.class_names
+    pixels = np.arange(20 * 30, dtype=np.uint32).reshape(20, 30) * 7919 % 256
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "picture.png")
+    logits = trained.predict(trained.read_picture(tmp_path / "picture.png"))
+    guesses = dwconv_jax.predict(model, tmp_path / "picture.png", top=10)
+    expected = dict(zip(trained.class_names, jax.nn.softmax(logits[0]).tolist(), strict=True))
+    assert dict(guesses) == pytest.approx(expected, abs=5e-3)  # PIL rounds pixels after resizing
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "| trained on | digits |" in card
+    assert "| accuracy | 0." in card
