@@ -106,7 +106,7 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
         arguments.setdefault("in_channels", size[0])
     names = fields.get("label_names")
     if isinstance(names, dict):  # by the index of the class
-        names = [names[str(i)] for i in range(num_classes)]
+        names = [names[str(i)] for i in range(len(names))]
     if names is not None and len(names) != num_classes:
         raise UserError(f"label_names has {len(names)} names for {num_classes} classes")
     return PretrainedConfig(

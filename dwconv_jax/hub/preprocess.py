@@ -88,11 +88,11 @@ def _fit(image: "Image", how: Preprocessing) -> "Image":
         size = (target_width, target_height)
     elif how.crop_mode == "center" and target_height == target_width:
         short = min(image.size)
-        size = tuple(target_height * side // short for side in image.size)
+        size = (target_height * image.width // short, target_height * image.height // short)
     else:
         ratios = image.width / target_width, image.height / target_height
         ratio = min(ratios) if how.crop_mode == "center" else max(ratios)
-        size = tuple(round(side / ratio) for side in image.size)
+        size = (round(image.width / ratio), round(image.height / ratio))
     image = image.resize(size, filters[how.interpolation.upper()])
     left, top = (round((have - want) / 2) for have, want in zip(size, (width, height), strict=True))
     # Beyond its border a picture is black.

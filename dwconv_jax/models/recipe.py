@@ -86,11 +86,12 @@ class Recreatable:
 
 
 def default_preprocessing(image_size: int, channels: int) -> Preprocessing:
-    """ImageNet's, for models of color pictures; that of gray ones has the means of its numbers."""
-    mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-    if channels != len(mean):
-        mean, std = ((float(np.mean(numbers)),) * channels for numbers in (mean, std))
-    return Preprocessing(image_size=(image_size, image_size), mean=mean, std=std)
+    """ImageNet's; for other numbers of channels with the mean over its colors."""
+    size, numbers = (image_size, image_size), (_IMAGENET_MEAN, _IMAGENET_STD)
+    if channels == len(_IMAGENET_MEAN):
+        return Preprocessing(image_size=size)
+    mean, std = ((float(np.mean(colors)),) * channels for colors in numbers)
+    return Preprocessing(image_size=size, mean=mean, std=std)
 
 
 def _frozen(value: Any) -> Any:
