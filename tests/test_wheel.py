@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,24 +61,30 @@ def build_wheel(python, folder):
     return wheel
 
 
+def documented_commands():
+    page = (REPOSITORY / "docs" / "guides" / "install.md").read_text()
+    (commands,) = re.findall(r"These work in any folder:\n\n```sh\n(.*?)```", page, re.DOTALL)
+    return commands
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", ["3.11", "3.12"])
-def test_an_installed_wheel_trains_and_predicts(version, tmp_path):
+def test_an_installed_wheel_runs_the_commands_of_the_documentation(version, tmp_path, monkeypatch):
     python = find_python(version)
     wheel = build_wheel(python, tmp_path)
-    program = make_environment(python, tmp_path / "venv", f"{wheel}[train]") / "dwconv-jax"
-    data, pictures = tmp_path / "data", tmp_path / "pictures"
-    log = run(
-        program, "train", "--config=digits", "--workdir=r", f"--config.dataset.data_dir={data}",
-        "--config.num_steps=22", "--config.optimizer.warmup_steps=2", cwd=tmp_path,
-    )  # fmt: skip
-    assert "done: 22 steps" in log
-    assert "kernel is not built" not in log
-    pictures.mkdir()
+    programs = make_environment(python, tmp_path / "venv", f"{wheel}[train]")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    folder = tmp_path / "anywhere"
+    (folder / "pictures").mkdir(parents=True)
     for i in range(3):
-        Image.new("L", (8, 8), 80 * i).save(pictures / f"{i}.png")
-    run(program, "predict", "--workdir=r", f"--images={pictures}", "--out=o", cwd=tmp_path)
-    with (tmp_path / "o" / "predictions.csv").open() as file:
+        Image.new("L", (8, 8), 80 * i).save(folder / "pictures" / f"{i}.png")
+    log = run("bash", "-ec", documented_commands(), cwd=folder)
+    accuracy = re.search(r"done: 880 steps in .* accuracy ([\d.]+) ", log)[1]
+    assert float(accuracy) > 0.98
+    assert "kernel is not built" not in log
+    assert "wrote digits.jaxexport" in log.replace(f"{folder}/", "")
+    with (folder / "predictions" / "predictions.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3
-    assert "dwnet_tiny" in run(program, "models", "dwnet", cwd=tmp_path)
+    assert (folder / "runs" / "digits" / "report.html").exists()

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ COMMANDS = {
     "study": Command("dwconv_jax.study.__main__", "run a grid of trainings and compare them"),
     "compile": Command("dwconv_jax.cli.compile", "compile a training step for absent hardware"),
     "models": Command("dwconv_jax.cli.models", "list the models and what is known of them"),
+    "completion": Command("dwconv_jax.cli.completion", "print what makes bash complete words"),
 }
 
 _EXAMPLES = """\
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command is None:
         parser.print_help()
     else:
+        # TensorFlow then leaves out Keras, a third of what it takes to import.
+        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
         _import(options.command).main(options.arguments)
 
 
