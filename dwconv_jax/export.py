@@ -15,14 +15,14 @@ __all__ = ["PLATFORMS", "export_model"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    from dwconv_jax.cli.config import ConfigArgumentParser
+    from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
 
     parser = ConfigArgumentParser(
         "dwconv-jax export", "Writes the classifier of a run as one file that runs with JAX alone."
     )
-    parser.add_argument("--workdir", required=True, help="of the run")
+    parser.add_argument("--workdir", required=True, help="of the run: its --workdir in training")
     parser.add_argument("--out", required=True, help="the file to write, such as model.jaxexport")
-    parser.add_argument("--checkpoint", choices=["latest", "best"], default="latest")
+    add_checkpoint_flag(parser)
     flags = parser.parse_args(arguments)
     # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.inference.export import export_run

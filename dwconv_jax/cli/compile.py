@@ -14,8 +14,8 @@ def main(arguments: Sequence[str]) -> None:
     """Compiles a training step and prints what it costs."""
     parser = ConfigArgumentParser(
         "dwconv-jax compile",
-        "Compiles the training step of a config for devices that need not exist, and prints its "
-        "memory, its operations and its time on them. Needs no data.",
+        "Compiles the training step of a config for devices that need not exist, and prints\n"
+        "what it costs there: memory, operations, messages. Needs no data.",
         required=True,
     )
     parser.add_argument(

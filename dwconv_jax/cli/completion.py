@@ -37,9 +37,8 @@ def main(arguments: Sequence[str]) -> None:
     """Prints a script for bash."""
     parser = ArgumentParser(
         "dwconv-jax completion",
-        "Prints a script by which bash completes commands, their flags and the names of configs "
-        "and models.",
-        epilog="usage in ~/.bashrc: source <(dwconv-jax completion)",
+        "Prints a script by which bash completes commands, flags, configs and models.",
+        epilog="in ~/.bashrc:\n  source <(dwconv-jax completion)",
     )
     parser.parse_args(arguments)
     print(script(), end="")

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,14 @@ from dwconv_jax.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
-_FIELDS = """\
+_EPILOG = """\
 fields of the config:
-  --config.FIELD=VALUE  replaces a field, such as --config.batch_size=256,
-                        --config.model.name=swin_tiny or --config.mesh.fsdp=8;
-                        docs/reference/config.md lists all
+  --config.FIELD=VALUE  replaces a value: --config.batch_size=256,
+                        --config.model.name=swin_tiny, --config.mesh.fsdp=8;
+                        an unknown field gets the closest one for an answer
+
+packaged configs:
+{names}
 """
 
 
@@ -49,11 +53,15 @@ class ConfigArgumentParser(ArgumentParser):
     """
 
     def __init__(self, prog: str, description: str | None, *, required: bool = False) -> None:
-        super().__init__(prog, description, epilog=_FIELDS)
+        names = textwrap.fill(
+            ", ".join(config_names()), 78, initial_indent="  ", subsequent_indent="  "
+        )
+        super().__init__(prog, description, epilog=_EPILOG.format(names=names))
         self.add_argument(
             "--config",
             required=required,
-            help="a name (digits), a name with a variant (imagenet:dwnet_tiny), or such a file"
+            help="a packaged config (digits), with a variant where it has some "
+            "(imagenet:dwnet_tiny), or a .py file"
             + ("" if required else "; by default the config in the workdir"),
         )
 
@@ -69,6 +77,13 @@ class ConfigArgumentParser(ArgumentParser):
             needed = " without --config" if overrides[0].startswith("--config.") else ""
             self.error(f"unknown arguments{needed}: {' '.join(overrides)}")
         return values
+
+
+def add_checkpoint_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that says which checkpoint of a run a command reads."""
+    parser.add_argument(
+        "--checkpoint", choices=["latest", "best"], default="latest", help="default: latest"
+    )
 
 
 def config_names() -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dwconv_jax.cli.config import ConfigArgumentParser
+from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
 from dwconv_jax.cli.processes import add_process_flags, start
 from dwconv_jax.command_line import shown_errors
 
@@ -12,8 +12,8 @@ def main(arguments: Sequence[str]) -> None:
     parser = ConfigArgumentParser(
         "dwconv-jax eval", "Evaluates a checkpoint of a run on its evaluation split."
     )
-    parser.add_argument("--workdir", required=True, help="of the run")
-    parser.add_argument("--checkpoint", choices=["latest", "best"], default="latest")
+    parser.add_argument("--workdir", required=True, help="of the run: its --workdir in training")
+    add_checkpoint_flag(parser)
     add_process_flags(parser)
     flags = parser.parse_args(arguments)
     start(flags)

@@ -12,18 +12,21 @@ from dwconv_jax.command_line import ArgumentParser
 from dwconv_jax.models.registry import ALIASES, TASK_VARIANTS, VARIANTS
 
 _ABOUT = """\
-Lists classifiers: exact parameters with 1,000 classes, multiply-adds for one image of the size, and
-the published top-1 accuracy on ImageNet-1K.
+Lists classifiers: exact parameters with 1,000 classes, multiply-adds of one
+image of the size, and the published top-1 accuracy on ImageNet-1K.
 """
-_TASKS = "upernet_NAME segments and cascade_mask_rcnn_NAME detects: dwconv-jax models 'upernet*'"
+_EXAMPLES = """\
+examples:
+  dwconv-jax models swin
+  dwconv-jax models '*tiny*'
+  dwconv-jax models upernet   # for segmentation; cascade_mask_rcnn for detection
+"""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Prints a table of models."""
-    parser = ArgumentParser("dwconv-jax models", _ABOUT, epilog=_TASKS)
-    parser.add_argument(
-        "pattern", nargs="?", help="the beginning of names (swin), or a pattern ('*tiny*')"
-    )
+    parser = ArgumentParser("dwconv-jax models", _ABOUT, epilog=_EXAMPLES)
+    parser.add_argument("pattern", nargs="?", help="the beginning of names, or a pattern")
     pattern = parser.parse_args(arguments).pattern
     names = matching(pattern)
     if not names:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dwconv_jax.cli.config import ConfigArgumentParser
+from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
 from dwconv_jax.command_line import shown_errors
 from dwconv_jax.training.host_memory import reuse_host_memory
 
@@ -12,10 +12,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = ConfigArgumentParser(
         "dwconv-jax predict", "Predicts pictures with the model of a run."
     )
-    parser.add_argument("--workdir", required=True, help="of the run")
+    parser.add_argument("--workdir", required=True, help="of the run: its --workdir in training")
     parser.add_argument("--images", required=True, help="a folder of pictures, of any sizes")
     parser.add_argument("--out", required=True, help="the folder to write to")
-    parser.add_argument("--checkpoint", choices=["latest", "best"], default="latest")
+    add_checkpoint_flag(parser)
     flags = parser.parse_args(arguments)
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs

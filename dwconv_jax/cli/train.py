@@ -14,7 +14,9 @@ def main(arguments: Sequence[str]) -> None:
         "Trains a model. The same command resumes a run that was stopped.",
         required=True,
     )
-    parser.add_argument("--workdir", required=True, help="where checkpoints and logs go")
+    parser.add_argument(
+        "--workdir", required=True, help="where checkpoints and logs go, and are found again"
+    )
     add_process_flags(parser)
     flags = parser.parse_args(arguments)
     start(flags)

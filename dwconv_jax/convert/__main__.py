@@ -53,7 +53,13 @@ def _parser() -> ArgumentParser:
         type=Path,
         help=f"a PyTorch file where it ends in {', '.join(SUFFIXES)}, else a checkpoint",
     )
-    parser.add_argument("--model", required=True, choices=list_models(), metavar="NAME")
+    parser.add_argument(
+        "--model",
+        required=True,
+        choices=list_models(),
+        metavar="NAME",
+        help="as `dwconv-jax models` lists it",
+    )
     parser.add_argument(
         "--override",
         action="append",

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = ConfigArgumentParser(
         "dwconv-jax study",
-        "Trains the cells of a study and compares them. The same command continues a study that "
-        "was stopped, and collects the results of cells that ran elsewhere.",
+        "Trains the cells of a study, study_digits for example, and compares them. The same\n"
+        "command continues a study, and collects the results of cells that ran elsewhere.",
         required=True,
     )
     parser.add_argument("--workdir", required=True, help="where runs, tables and the page go")
