@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(
         "dwconv-jax completion",
         "Prints a script by which bash completes commands, flags, configs and models.",
-        epilog="in ~/.bashrc:\n  source <(dwconv-jax completion)",
+        epilog="bash finds it in ~/.local/share/bash-completion/completions/dwconv-jax",
     )
     parser.parse_args(arguments)
     print(script(), end="")
