@@ -7,7 +7,7 @@ on the network of configs/fashion_mnist.py. Look at the contact sheet in TensorB
 loss, which falls from 2.3. Accuracy is low: this much augmentation needs more than two epochs.
 """
 
-from configs import fashion_mnist, imagenet
+from dwconv_jax.configs import fashion_mnist, imagenet
 
 
 def get_config():

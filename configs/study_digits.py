@@ -5,7 +5,7 @@
 Small models on 8x8 pixels show how a study runs and reads. The results say nothing about ImageNet.
 """
 
-from configs import digits
+from dwconv_jax.configs import digits
 from dwconv_jax.study import attention_grid, paper_grid, study_config
 
 

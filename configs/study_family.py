@@ -7,7 +7,7 @@ NAT's and so on. One epoch ranks them by how fast they learn, not by how well th
 `--config.base.num_epochs=5` trains them longer. The data is that of configs/fashion_mnist.py.
 """
 
-from configs import fashion_mnist
+from dwconv_jax.configs import fashion_mnist
 from dwconv_jax.study import family_grid, study_config
 
 

@@ -7,7 +7,7 @@ fast they learn, not by how well they end; `--config.base.num_steps=2340` trains
 epochs. The data is that of configs/fashion_mnist.py.
 """
 
-from configs import fashion_mnist
+from dwconv_jax.configs import fashion_mnist
 from dwconv_jax.study import paper_grid, study_config
 
 CELLS = (

@@ -6,7 +6,7 @@ One run of configs/imagenet.py for each cell, `--cell=0` to `--cell=17`. Meant f
 or more accelerators per cell. The authors of this project have not run it.
 """
 
-from configs import imagenet
+from dwconv_jax.configs import imagenet
 from dwconv_jax.study import paper_grid, study_config
 
 

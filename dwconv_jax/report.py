@@ -1,13 +1,13 @@
 """A page that shows what a classification run learned.
 
-    python -m dwconv_jax.report --workdir=runs/digits
+    dwconv-jax report --workdir=runs/digits
 
 Writes `report.html` into the workdir: curves, the confusion matrix, the most confident mistakes,
 the weights that the layers learned, and the config. Without the evaluation data the page has what
 the workdir alone tells: curves, static weights and the config.
 """
 
-import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,31 +17,17 @@ import numpy as np
 from etils import epath
 
 from dwconv_jax import visualize
-from dwconv_jax.command_line import shown_errors
 from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path
 from dwconv_jax.inference.evaluate import Evaluation, evaluate_classifier
 from dwconv_jax.inference.trained import TrainedModel, load_trained
 from dwconv_jax.layers.weights import Traits
-from dwconv_jax.training import logs
 from dwconv_jax.training.description import read_config
 from dwconv_jax.training.writers import read_jsonl
 from dwconv_jax.visualize.page import Section, write_page
 
 _OF_FIRST_LAYERS = "Of the first layer of each stage."
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dwconv_jax.report", description="Writes WORKDIR/report.html of a run."
-    )
-    parser.add_argument("--workdir", required=True, help="of a run of main.py that classifies")
-    workdir = parser.parse_args(arguments).workdir
-    logs.set_up()
-    with shown_errors():
-        print(f"wrote {write_report(workdir)}")
 
 
 def write_report(workdir: str) -> epath.Path:
@@ -186,4 +172,6 @@ def _draw_weights(
 
 
 if __name__ == "__main__":
-    main()
+    from dwconv_jax.cli.report import main
+
+    main(sys.argv[1:])

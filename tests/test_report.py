@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from dwconv_jax.report import main, write_report
+from dwconv_jax.cli.report import main
+from dwconv_jax.report import write_report
 from dwconv_jax.tasks.classification.task import Classification
 
 pytest.importorskip("matplotlib")

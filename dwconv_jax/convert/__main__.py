@@ -1,7 +1,7 @@
-"""Converts weights between files: python -m dwconv_jax.convert SRC DST --model=NAME.
+"""Converts weights between files: dwconv-jax convert SRC DST --model=NAME.
 
-    python -m dwconv_jax.convert dwnet_tiny_224.pth weights/dwnet_tiny --model=dwnet_tiny
-    python -m dwconv_jax.convert weights/dwnet_tiny dwnet_tiny.pth --model=dwnet_tiny
+    dwconv-jax convert dwnet_tiny_224.pth weights/dwnet_tiny --model=dwnet_tiny
+    dwconv-jax convert weights/dwnet_tiny dwnet_tiny.pth --model=dwnet_tiny
 
 SRC is a PyTorch file, a checkpoint of weights or the workdir of a run; DST is a PyTorch file where
 its suffix says so, and a checkpoint of weights otherwise. The number of classes is that of SRC.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from dwconv_jax.command_line import shown_errors
+from dwconv_jax.command_line import ArgumentParser, shown_errors
 from dwconv_jax.convert.checkpoints import load_weights, read_weights, save_weights
 from dwconv_jax.convert.overrides import check_overrides
 from dwconv_jax.convert.torch_files import SUFFIXES, read_state_dict, write_state_dict
@@ -43,10 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"wrote {destination}: {args.model} with {model.num_classes} classes")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m dwconv_jax.convert",
-        description="Converts weights between PyTorch files and Orbax checkpoints.",
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        "dwconv-jax convert", "Converts weights between PyTorch files and Orbax checkpoints."
     )
     parser.add_argument("src", type=Path, help="PyTorch file, checkpoint, or workdir of a run")
     parser.add_argument(
@@ -54,7 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help=f"a PyTorch file where it ends in {', '.join(SUFFIXES)}, else a checkpoint",
     )
-    parser.add_argument("--model", required=True, choices=list_models(), metavar="NAME")
+    parser.add_argument(
+        "--model",
+        required=True,
+        choices=list_models(),
+        metavar="NAME",
+        help="as `dwconv-jax models` lists it",
+    )
     parser.add_argument(
         "--override",
         action="append",

@@ -23,6 +23,8 @@ class Variant:
       gmacs: multiply-adds at `image_size` in units of 1e9, without norms and activations.
       accuracy: published top-1 accuracy on ImageNet-1K at `image_size`, in percent; None if none
         is known.
+      source: of the accuracy: the network's authors or timm, and the other data set that training
+        started on, if any.
       upernet_params: exact number of parameters of UPerNet on it, with ADE20K's 150 classes; None
         where no paper has it.
       cascade_mask_rcnn_params: likewise of Cascade Mask R-CNN, with COCO's 80 classes.
@@ -37,5 +39,6 @@ class Variant:
     num_params: int
     gmacs: float
     accuracy: float | None = None
+    source: str = "authors"
     upernet_params: int | None = None
     cascade_mask_rcnn_params: int | None = None

@@ -31,7 +31,8 @@ def _default(field: dataclasses.Field) -> Any:
         return _defaults(group)
     if field.default is not None:
         return field.default
-    # Only for floats is there a parser (`flags.py`) that knows None; others are parsed as literals.
+    # Only for floats is there a parser (in `cli/config.py`) that knows None; others are parsed as
+    # literals.
     return placeholder(float if field.type == float | None else object)
 
 

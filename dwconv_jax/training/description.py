@@ -32,7 +32,7 @@ def read_config(workdir: epath.Path) -> ConfigDict:
     """
     path = workdir / _CONFIG
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: --workdir must be one of main.py")
+        raise FileNotFoundError(f"{path} does not exist: --workdir must be that of a run")
     saved = _with_tuples(_read_fields(path))
     try:
         config = base_config(saved.get("task"))

@@ -18,7 +18,7 @@ from dwconv_jax.training.logs import log
 from dwconv_jax.training.preemption import Preempted, PreemptionWatch
 from dwconv_jax.training.prefetch import prefetch
 from dwconv_jax.training.profiler import Profiler
-from dwconv_jax.training.progress import Stopwatch, duration
+from dwconv_jax.training.progress import ProgressBar, Stopwatch, duration
 from dwconv_jax.training.run import NonFiniteError, Run, prepare
 from dwconv_jax.training.state import TrainState
 from dwconv_jax.training.writers import MetricLog
@@ -99,7 +99,11 @@ def _train_loop(
     pending: list[Mapping[str, jax.Array]] = []
     batches = itertools.islice(run.task.train_batches(first_step), num_steps - first_step)
     prefetched = prefetch(batches, run.mesh)
-    with PreemptionWatch() as watch, Profiler(run.workdir, run.config.profile_steps) as profiler:
+    with (
+        PreemptionWatch() as watch,
+        Profiler(run.workdir, run.config.profile_steps) as profiler,
+        ProgressBar(num_steps, first_step, run.config.batch_size) as bar,
+    ):
         if _owes_evaluation(run, first_step, checkpoints):
             eval_metrics = _evaluate_step(run, evaluator, state, first_step, watch, metric_log)
             if eval_metrics is None:
@@ -114,6 +118,7 @@ def _train_loop(
             with jax.transfer_guard("disallow"):
                 state, metrics = train_step(state, on_devices)
             profiler.after(step, metrics)
+            bar.update(step)
             pending.append(metrics)
             stopping = watch.reached()
             if stopping or intervals.saves(step) or intervals.logs(step):

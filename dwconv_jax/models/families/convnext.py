@@ -219,10 +219,11 @@ def _variant(family: Family, embed_dim: int, depths: tuple[int, ...], *known: An
     return Variant(
         family=family, mixer=dict(connectivity="sliding", dynamic="none"), embed_dim=embed_dim,
         depths=depths, num_params=num_params, gmacs=gmacs, accuracy=accuracy,
+        source="timm" if family is _V1_SMALL else "authors",
     )  # fmt: skip
 
 
-# Accuracies are those of training on ImageNet-1K alone; of timm for V1's atto to nano.
+# Accuracies are those of training on ImageNet-1K alone.
 VARIANTS = {
     "convnext_atto": _variant(_V1_SMALL, 40, (2, 2, 6, 2), 3_695_520, 0.55, 75.7),
     "convnext_femto": _variant(_V1_SMALL, 48, (2, 2, 6, 2), 5_217_784, 0.78, 77.5),

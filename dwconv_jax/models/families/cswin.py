@@ -172,12 +172,12 @@ def _variant(embed_dim: int, depths: Any, num_heads: Any, size: int, *known: Any
         family=FAMILY, mixer=dict(connectivity="window", dynamic="attention", num_heads=num_heads),
         embed_dim=embed_dim, depths=depths, config=dict(window_size=(1, 2, width, width)),
         image_size=size, num_params=num_params, gmacs=gmacs, accuracy=accuracy,
+        source="authors, from ImageNet-22K" if embed_dim == 144 else "authors",
     )  # fmt: skip
 
 
 _DEEP, _L_HEADS = (2, 4, 32, 2), (6, 12, 24, 24)
 
-# The large ones are trained on ImageNet-22K first.
 VARIANTS = {
     "cswin_tiny_224": _variant(64, (1, 2, 21, 1), (2, 4, 8, 16), 224, 22_320_552, 4.32, 82.8),
     "cswin_small_224": _variant(64, _DEEP, (2, 4, 8, 16), 224, 34_643_304, 6.8, 83.6),

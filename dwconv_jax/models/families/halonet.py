@@ -217,17 +217,17 @@ VARIANTS = {
     "halonet26t": Variant(
         family=family(DESIGNS["halonet26t"]), mixer=blocked_attention(8, halo=2),
         embed_dim=256, depths=(2, 2, 2, 2), image_size=256,
-        num_params=12_480_288, gmacs=3.25, accuracy=79.1,
+        num_params=12_480_288, gmacs=3.25, accuracy=79.1, source="timm",
     ),
     "sehalonet33ts": Variant(
         family=family(DESIGNS["sehalonet33ts"]), mixer=blocked_attention(8),
         embed_dim=(256, 512, 1024, 1536), depths=(2, 3, 3, 2), image_size=256,
-        num_params=13_691_712, gmacs=3.62, accuracy=81.0,
+        num_params=13_691_712, gmacs=3.62, accuracy=81.0, source="timm",
     ),
     "halonet50ts": Variant(
         family=family(DESIGNS["halonet50ts"]), mixer=blocked_attention((8, 4, 8, 8)),
         embed_dim=256, depths=(3, 4, 6, 3), image_size=256,
-        num_params=22_733_280, gmacs=5.26, accuracy=81.6,
+        num_params=22_733_280, gmacs=5.26, accuracy=81.6, source="timm",
     ),
 }  # fmt: skip
 

@@ -181,6 +181,7 @@ def _variant(
         ),
         config=dict(window_size=window_size),
         image_size=image_size,
+        source="authors, from ImageNet-22K" if attention is _PRETRAINED else "authors",
         **{name: value for name, value in row.items() if name != "num_heads"},
         **known,
     )

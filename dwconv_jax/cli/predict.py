@@ -1,0 +1,26 @@
+"""`dwconv-jax predict`."""
+
+from collections.abc import Sequence
+
+from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
+from dwconv_jax.command_line import shown_errors
+from dwconv_jax.training.host_memory import reuse_host_memory
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Predicts the pictures of a folder."""
+    parser = ConfigArgumentParser(
+        "dwconv-jax predict", "Predicts pictures with the model of a run."
+    )
+    parser.add_argument("--workdir", required=True, help="of the run: its --workdir in training")
+    parser.add_argument("--images", required=True, help="a folder of pictures, of any sizes")
+    parser.add_argument("--out", required=True, help="the folder to write to")
+    add_checkpoint_flag(parser)
+    flags = parser.parse_args(arguments)
+    from dwconv_jax.inference.predict import predict
+    from dwconv_jax.training import logs
+
+    reuse_host_memory()
+    logs.set_up()
+    with shown_errors():
+        predict(flags.workdir, flags.images, flags.out, flags.checkpoint, flags.config)
