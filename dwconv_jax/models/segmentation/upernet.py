@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.initializers import normal
 from dwconv_jax.layers.mode import is_training
@@ -184,10 +185,18 @@ class UPerNet(Recreatable, nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        """Builds the model; see `Backbone` for the arguments."""
+        """Builds the model; see `Backbone` for the arguments.
+
+        Raises:
+          UserError: for a backbone of fewer than three stages.
+        """
         self.num_classes = config.num_classes
         self.backbone = DenseBackbone(family, mixer, config, rngs=rngs)
         widths = self.backbone.widths
+        if len(widths) <= _AUXILIARY_STAGE:
+            raise UserError(
+                f"UPerNet needs at least {_AUXILIARY_STAGE + 1} stages, got depths={config.depths}"
+            )
         shared: dict[str, Any] = dict(
             num_classes=config.num_classes,
             dropout_rate=config.dropout_rate,

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import dwconv_jax
+from dwconv_jax.errors import UserError
 from dwconv_jax.layers.pooling import adaptive_mean
 from dwconv_jax.models import TASK_VARIANTS, BackboneConfig, DenseBackbone
 from dwconv_jax.models.families import swin
@@ -138,3 +139,8 @@ def test_pooled_regions_overlap():
 def test_mistakes_are_named(overrides, message):
     with pytest.raises(ValueError, match=message):
         dwconv_jax.create_model("upernet_dwnet_tiny", **overrides, rngs=nnx.Rngs(0))
+
+
+def test_a_backbone_of_two_stages_is_refused():
+    with pytest.raises(UserError, match=r"at least 3 stages, got depths=\(1, 1\)"):
+        dwconv_jax.create_model("upernet_dwnet_tiny", depths=(1, 1), rngs=nnx.Rngs(0))
