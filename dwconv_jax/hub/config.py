@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _TIMM_ARGUMENTS = {
     "num_heads": "num_heads",
     "window_size": "window_size",
 }
+# The networks of these names here are TensorFlow's, whose padding and epsilon are others.
+_OTHER_IN_TIMM = re.compile(r"efficientnet_lite\d")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,10 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
     architecture = fields["architecture"]
     if not isinstance(architecture, str):
         raise UserError(f"architecture must be a string, got {architecture!r}")
-    arguments = fields["arguments"] if ours else _timm_arguments(fields.get("model_args") or {})
+    if ours:
+        arguments = fields["arguments"]
+    else:
+        arguments = _timm_arguments(architecture, fields.get("model_args") or {})
     num_classes = fields.get("num_classes", details.get("num_classes"))
     if num_classes is not None:
         arguments = {**arguments, "num_classes": num_classes}
@@ -107,6 +113,9 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
     names = fields.get("label_names")
     if isinstance(names, dict):  # by the index of the class
         names = [names[str(i)] for i in range(len(names))]
+    # timm's names are WordNet's identifiers, where it has descriptions.
+    descriptions = fields.get("label_descriptions") or {}
+    names = None if names is None else [descriptions.get(name, name) for name in names]
     if names is not None and len(names) != num_classes:
         raise UserError(f"label_names has {len(names)} names for {num_classes} classes")
     return PretrainedConfig(
@@ -118,13 +127,20 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
     )
 
 
-def _timm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+def _timm_arguments(architecture: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    if _OTHER_IN_TIMM.match(architecture):
+        raise UserError(
+            f"timm's {architecture!r} pads otherwise than the model of that name here, which is "
+            f"timm's 'tf_{architecture.partition('.')[0]}'"
+        )
     unknown = [name for name in arguments if name not in _TIMM_ARGUMENTS]
     if unknown:
         raise UserError(
             f"model_args has {unknown[0]!r}, which has no counterpart here; legal are "
             f"{', '.join(_TIMM_ARGUMENTS)}"
         )
+    if arguments.get("global_pool", "avg") != "avg":
+        raise UserError(f"global_pool must be 'avg', got {arguments['global_pool']!r}")
     return {
         ours: arguments[name]
         for name, ours in _TIMM_ARGUMENTS.items()

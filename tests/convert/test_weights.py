@@ -71,6 +71,15 @@ def test_constants_may_be_missing_or_of_another_image_size():
         assert_same(to_torch(load_torch(small_model("swin_tiny"), given), 64), state_dict)
 
 
+def test_swin_in_timm_starts_a_stage_with_patch_merging_and_has_no_buffers():
+    model = filled_model("swin_tiny")
+    in_timm = to_torch(model, 64, layout="timm")
+    assert in_timm["layers.1.downsample.reduction.weight"].shape == (16, 32)
+    assert in_timm["head.fc.weight"].shape == (3, 16)
+    assert not any(name.endswith(("attn_mask", "index")) for name in in_timm)
+    assert_same(to_torch(load_torch(small_model("swin_tiny"), in_timm)), to_torch(model))
+
+
 # ---- Weights that do not fit.
 
 

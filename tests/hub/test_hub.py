@@ -173,6 +173,31 @@ def test_configs_that_do_not_fit_are_named(saved, fields, message):
         dwconv_jax.create_model("dwnet_tiny", pretrained=saved)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(architecture="efficientnet_lite0"), "'tf_efficientnet_lite0'"),
+        (dict(model_args=dict(global_pool="max")), "global_pool must be 'avg', got 'max'"),
+        (dict(model_args=dict(use_grn=True)), "model_args has 'use_grn'"),
+    ],
+)
+def test_models_of_timm_that_compute_something_else_are_refused(
+    timm_folder, tmp_path, fields, message
+):
+    shutil.copytree(timm_folder, tmp_path, dirs_exist_ok=True)
+    edit(tmp_path, **fields)
+    with pytest.raises(UserError, match=message):
+        dwconv_jax.create_model(pretrained=tmp_path)
+
+
+def test_descriptions_of_labels_are_the_class_names(timm_folder, tmp_path):
+    shutil.copytree(timm_folder, tmp_path, dirs_exist_ok=True)
+    labels = [f"n{i}" for i in range(7)]
+    edit(tmp_path, label_names=labels, label_descriptions={"n1": "goldfish"})
+    model = dwconv_jax.create_model(pretrained=tmp_path)
+    assert model.class_names == ("n0", "goldfish", *labels[2:])
+
+
 @pytest.mark.parametrize("field", ["label_names", "architecture", "sha256"])
 def test_missing_fields_are_named(saved, field):
     path = saved / "config.json"

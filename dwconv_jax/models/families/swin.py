@@ -1,5 +1,7 @@
 """Swin Transformer (Liu et al., 2021): attention in windows, shifted in every second block."""
 
+import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.transformer import TransformerBlock
 from dwconv_jax.models.family import Family, TorchLayout
 from dwconv_jax.models.torch_attention import check_attention
-from dwconv_jax.models.torch_layout import Buffer, Layout, linear, norm, patch_embed, raw
+from dwconv_jax.models.torch_layout import Buffer, Entry, Layout, linear, norm, patch_embed, raw
 from dwconv_jax.models.variant import Variant
 from dwconv_jax.ops.connectivity import Window
 
@@ -41,6 +43,25 @@ def frame_layout(backbone: Backbone, side: int) -> Layout:
             yield from linear(stage.merge.reduction, f"layers.{i}.downsample.reduction")
             yield from norm(stage.merge.norm, f"layers.{i}.downsample.norm")
         side = -(-side // 2)
+
+
+_MERGING = re.compile(r"layers\.(\d+)\.downsample")
+
+
+def timm_body(backbone: Backbone, side: int) -> Layout:
+    """The entries of a backbone in timm: no buffers, and patch merging starts a stage."""
+    del side
+    for item in frame_layout(backbone, side=0):
+        if isinstance(item, Entry):
+            name = _MERGING.sub(lambda match: f"layers.{int(match[1]) + 1}.downsample", item.name)
+            yield dataclasses.replace(item, name=name)
+
+
+def norm_and_fc(classifier: Any) -> Layout:
+    """`norm` before the mean over positions, and the head as timm has it."""
+    yield from norm(classifier.norm, "norm")
+    if classifier.head is not None:
+        yield from linear(classifier.head, "head.fc")
 
 
 def refuse_gate(block: Any, name: str) -> None:
@@ -74,7 +95,13 @@ def _attention(*num_heads: int) -> dict[str, Any]:
     return dict(connectivity="window", dynamic="attention", num_heads=num_heads)
 
 
-FAMILY = Family(block=SwinBlock, layouts={"official": TorchLayout(frame_layout)})
+FAMILY = Family(
+    block=SwinBlock,
+    layouts={
+        "official": TorchLayout(frame_layout),
+        "timm": TorchLayout(timm_body, norm_and_fc),
+    },
+)
 
 VARIANTS = {
     "swin_tiny": Variant(

@@ -13,7 +13,7 @@ from dwconv_jax.models import torch_layout as torch
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
 from dwconv_jax.models.config import BackboneConfig
-from dwconv_jax.models.families.swin import refuse_gate, seam_mask
+from dwconv_jax.models.families.swin import norm_and_fc, refuse_gate, seam_mask
 from dwconv_jax.models.family import Family, TorchLayout
 from dwconv_jax.models.torch_attention import check_attention
 from dwconv_jax.models.torch_layout import Buffer, Layout
@@ -139,13 +139,6 @@ def _merging_layout(merge: PatchMergingV2 | None, name: str) -> Layout:
     if merge is not None:
         yield from torch.linear(merge.reduction, f"{name}.reduction")
         yield from torch.norm(merge.norm, f"{name}.norm")
-
-
-def norm_and_fc(classifier: Any) -> Layout:
-    """`norm` before the mean over positions, and the head as timm has it."""
-    yield from torch.norm(classifier.norm, "norm")
-    if classifier.head is not None:
-        yield from torch.linear(classifier.head, "head.fc")
 
 
 _OWN = dict(position_bias="mlp", cosine=True, qkv_bias="qv")
