@@ -1,16 +1,17 @@
 """Local attention, depth-wise convolution and dynamic weights as one layer, for JAX and Flax."""
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from dwconv_jax import convert, hub, layers, linen, models, natten, ops
 from dwconv_jax.errors import MissingPackageError
-from dwconv_jax.hub import predict, preprocess, push_to_hub
-from dwconv_jax.layers import DepthwiseConv, LocallyConnected
-from dwconv_jax.models import create_model, list_models
 from dwconv_jax.version import __version__
 
 if TYPE_CHECKING:
+    from dwconv_jax import convert, hub, layers, linen, models, natten, ops
+    from dwconv_jax.hub import predict, preprocess, push_to_hub
     from dwconv_jax.inference.trained import TrainedModel
+    from dwconv_jax.layers import DepthwiseConv, LocallyConnected
+    from dwconv_jax.models import create_model, list_models
 
 __all__ = [
     "DepthwiseConv",
@@ -30,6 +31,31 @@ __all__ = [
     "preprocess",
     "push_to_hub",
 ]
+
+
+# Imported when they are asked for, so that `dwconv-jax --help` does not wait for JAX.
+_MODULES = ("convert", "hub", "layers", "linen", "models", "natten", "ops")
+_HOMES = {
+    "DepthwiseConv": "layers",
+    "LocallyConnected": "layers",
+    "create_model": "models",
+    "list_models": "models",
+    "predict": "hub",
+    "preprocess": "hub",
+    "push_to_hub": "hub",
+}
+
+if not TYPE_CHECKING:  # which would take every name for known
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"dwconv_jax.{name}")
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"dwconv_jax.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'dwconv_jax' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return __all__
 
 
 def load(workdir: str, checkpoint: str = "latest") -> "TrainedModel":

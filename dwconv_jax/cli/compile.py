@@ -2,12 +2,8 @@
 
 from collections.abc import Sequence
 
-import jax
-from absl import logging
-
 from dwconv_jax.cli.config import ConfigArgumentParser
 from dwconv_jax.command_line import shown_errors
-from dwconv_jax.training.host_memory import reuse_host_memory
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,8 +20,12 @@ def main(arguments: Sequence[str]) -> None:
         help="the devices: v5e:16x16, v4:2x2x2, v5p:2x2x1, v6e:4x4, h100:8, cpu:8, ...",
     )
     flags = parser.parse_args(arguments)
+    import jax
+    from absl import logging
+
     from dwconv_jax.aot.compile import compile_step
     from dwconv_jax.aot.report import report
+    from dwconv_jax.training.host_memory import reuse_host_memory
 
     reuse_host_memory()
     logging.set_verbosity(logging.WARNING)

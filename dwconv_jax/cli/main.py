@@ -2,7 +2,7 @@
 
 import argparse
 import importlib
-import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,9 @@ COMMANDS = {
     "eval": Command("dwconv_jax.cli.eval", "evaluate a checkpoint of a run"),
     "predict": Command("dwconv_jax.cli.predict", "predict pictures by the model of a run"),
     "report": Command("dwconv_jax.cli.report", "write a page that shows what a run learned"),
-    "export": Command("dwconv_jax.export", "write the model of a run as one file that runs alone"),
+    "export": Command(
+        "dwconv_jax.cli.export", "write the model of a run as a file that runs alone"
+    ),
     "convert": Command("dwconv_jax.convert.__main__", "convert weights from and to PyTorch files"),
     "study": Command("dwconv_jax.study.__main__", "run a grid of trainings and compare them"),
     "compile": Command("dwconv_jax.cli.compile", "compile a training step for absent hardware"),
@@ -45,13 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
       arguments: after the program's name; None for those of this process.
     """
+    if arguments is None:
+        # Until a run has taken a step there is nothing to save: Ctrl-C ends imports and compilation
+        # at once. Python's own handler would be lost inside callbacks of JAX.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
     else:
-        # TensorFlow then leaves out Keras, a third of what it takes to import.
-        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
         _import(options.command).main(options.arguments)
 
 

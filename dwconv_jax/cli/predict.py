@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
 from dwconv_jax.command_line import shown_errors
-from dwconv_jax.training.host_memory import reuse_host_memory
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -19,6 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     flags = parser.parse_args(arguments)
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs
+    from dwconv_jax.training.host_memory import reuse_host_memory
 
     reuse_host_memory()
     logs.set_up()

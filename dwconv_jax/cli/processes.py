@@ -1,11 +1,6 @@
 """How the processes that train or evaluate together find each other."""
 
 import argparse
-import signal
-
-import jax
-
-from dwconv_jax.training.host_memory import reuse_host_memory
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +18,10 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 def start(flags: argparse.Namespace) -> None:
     """Prepares this process, and joins the others if the flags say so; before any use of JAX."""
-    # Until a run has taken a step there is nothing to save: Ctrl-C ends imports and compilation at
-    # once. Python's own handler would be lost inside callbacks of JAX.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import jax
+
+    from dwconv_jax.training.host_memory import reuse_host_memory
+
     reuse_host_memory()
     if flags.coordinator == "auto":
         jax.distributed.initialize()

@@ -8,13 +8,12 @@ results of cells that ran elsewhere. Writes `table.csv`, `table.md` and `report.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
 from dwconv_jax.cli.config import ConfigArgumentParser
 from dwconv_jax.command_line import shown_errors
-from dwconv_jax.files import absolute_path
-from dwconv_jax.training.host_memory import reuse_host_memory
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,12 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # TensorFlow takes seconds to import: not before the flags are parsed.
     import jax
 
+    from dwconv_jax.files import absolute_path
     from dwconv_jax.study.cells import run_cell
     from dwconv_jax.study.grid import check_study
     from dwconv_jax.study.run import run_all
     from dwconv_jax.training import logs
+    from dwconv_jax.training.host_memory import reuse_host_memory
 
     logs.set_up()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which `dwconv-jax` has replaced
     study = flags.config
     try:
         with shown_errors():

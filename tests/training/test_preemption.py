@@ -33,6 +33,7 @@ class Interrupts(types.ModuleType):
         signal.raise_signal(signal.SIGINT)  # while it imports
 
 sys.modules["jax"] = Interrupts("jax")
+sys.argv = ["main.py", "--config=configs/digits.py", "--workdir=unused"]
 runpy.run_path("main.py", run_name="__main__")
 """
 
