@@ -1,4 +1,4 @@
-"""Pictures of predictions: their files, and the names of these."""
+"""Pictures and what is drawn over them: their files, and the names of these."""
 
 import collections
 import io
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dwconv_jax.files import write_atomically
 
@@ -30,6 +30,12 @@ def output_names(names: Sequence[str]) -> list[str]:
         name if counts[stem] > 1 or stem.endswith(_OVERLAY) else stem
         for name, stem in zip(names, stems, strict=True)
     ]
+
+
+def read_upright(path: epath.Path) -> np.ndarray:
+    """The pixels of a picture as models see them, turned by its EXIF: uint8 `[H, W, 3]`."""
+    with path.open("rb") as file, Image.open(file) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 def write_overlay(out: epath.Path, name: str, pixels: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from dwconv_jax.data.picture import read_picture
 from dwconv_jax.data.segmentation.preprocess import picture
 from dwconv_jax.drawing import add_legend, label_overlay, make_palette, tile
 from dwconv_jax.models import UPerNet
-from dwconv_jax.tasks.pictures import write_overlay, write_png
+from dwconv_jax.tasks.pictures import read_upright, write_overlay, write_png
 from dwconv_jax.tasks.segmentation.inference import mean_probabilities
 from dwconv_jax.tasks.segmentation.losses import segmentation_loss
 from dwconv_jax.tasks.segmentation.metrics import (
@@ -107,10 +107,8 @@ class Segmentation(Task):
         for _, name, path, batch, output in predictions:
             height, width = batch["size"][0]
             labels = output[:height, :width]
-            with path.open("rb") as file, Image.open(file) as picture:
-                image = np.asarray(picture.convert("RGB"))
             overlay = add_legend(
-                self._overlay(image, labels),
+                self._overlay(read_upright(path), labels),
                 np.setdiff1d(labels, self._untinted),
                 self.class_names,
                 self._palette,
