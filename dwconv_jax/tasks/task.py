@@ -17,6 +17,7 @@ from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.drawing import tile
 from dwconv_jax.models import create_model
 from dwconv_jax.tasks.description import DataDescription
+from dwconv_jax.tasks.summary import Summary
 
 # Training examples on a contact sheet.
 SHEET_SIZE = 64
@@ -187,6 +188,10 @@ class Task(abc.ABC):
 
         A metric that is not part of a collection computes a dictionary of numbers.
         """
+
+    def summarize(self, metrics: Metrics) -> Summary:
+        """Returns what the merged metrics of a whole split say."""
+        return Summary({name: float(value) for name, value in metrics.compute().items()})
 
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws training images as the network sees them: a contact sheet, uint8 `[H, W, 3]`."""

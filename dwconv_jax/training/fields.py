@@ -208,6 +208,18 @@ class RunConfig(Settings):
         operational=True,
     )
     label_smoothing: float = setting(0.0, "Label smoothing of classification.", _BETA)
+    class_weights: str | tuple[float, ...] | None = setting(
+        None,
+        "Weights of the classes in the loss of classification: `balanced` for the inverse of their "
+        "share of the training examples, or one number for each class, in the order of the labels.",
+        Legal(
+            "'balanced' or a tuple of positive numbers",
+            lambda value: (
+                value == "balanced"
+                or (isinstance(value, tuple | list) and all(map(POSITIVE_NUMBER.allows, value)))
+            ),
+        ),
+    )
     mix: MixConfig = dataclasses.field(default_factory=MixConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     profile_steps: tuple[int, ...] = setting(

@@ -26,9 +26,18 @@ from dwconv_jax.tasks.segmentation.metrics import (
     MeanAccuracy,
     MeanIoU,
     PixelAccuracy,
+    areas_of,
     confusion_matrix,
 )
-from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task
+from dwconv_jax.tasks.summary import Summary, class_scores, ratios
+from dwconv_jax.tasks.task import (
+    SHEET_SIZE,
+    DeviceBatch,
+    LossAndMetrics,
+    Metrics,
+    Prediction,
+    Task,
+)
 
 # A class of this name is not tinted in pictures.
 _BACKGROUND = "background"
@@ -82,6 +91,19 @@ class Segmentation(Task):
         predictions = self.predict(model, batch)
         confusion = confusion_matrix(batch["label"], predictions, self.num_classes)
         return SegmentationMetrics.single_from_model_output(confusion=confusion), predictions
+
+    def summarize(self, metrics: Metrics) -> Summary:
+        """Adds IoU, precision, recall and F1 (Dice) of each class, counted in pixels."""
+        assert isinstance(metrics, SegmentationMetrics)
+        confusion = metrics.mean_iou.confusion
+        correct, labeled, predicted = areas = areas_of(confusion)
+        classes = class_scores(self.class_names, *areas)
+        ious = ratios(correct, labeled + predicted - correct)
+        return Summary(
+            super().summarize(metrics).metrics,
+            [{"name": c["name"], "iou": iou, **c} for c, iou in zip(classes, ious, strict=True)],
+            np.asarray(confusion).tolist(),
+        )
 
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws crops as training sees them, tinted with their labels."""

@@ -1,5 +1,7 @@
 """The segmentation task: its loss, its evaluation, and a run of the training loop."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +56,10 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     metrics = loop.train(config, str(tmp_path))
     assert metrics.keys() == {"mean_iou", "mean_accuracy", "pixel_accuracy"}
     assert all(0 <= value <= 1 for value in metrics.values())
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["metrics"] == metrics and len(evaluation["confusion_matrix"]) == 11
+    ious = [entry["iou"] for entry in evaluation["classes"] if entry["iou"] is not None]
+    assert np.mean(ious) == pytest.approx(metrics["mean_iou"])
     events = EventAccumulator(str(tmp_path)).Reload()
     (sheet,) = events.Tensors("training/0")
     assert sheet.step == 0
