@@ -45,6 +45,22 @@ class Prediction(NamedTuple):
     output: Any
 
 
+class Mistake(NamedTuple):
+    """A wrong prediction.
+
+    Attributes:
+      row: of the example in its batch.
+      score: the probability of what is wrong.
+      truth: the classes of the example.
+      prediction: those that the model found.
+    """
+
+    row: int
+    score: float
+    truth: str
+    prediction: str
+
+
 class Task(abc.ABC):
     """A task on a data set.
 
@@ -203,6 +219,13 @@ class Task(abc.ABC):
         """Draws the predictions for an evaluation batch: pictures, uint8 `[H, W, 3]`.
 
         Returns no pictures by default.
+        """
+        return []
+
+    def find_mistakes(self, batch: Batch, predictions: Any) -> list[Mistake]:
+        """Finds the wrong predictions for an evaluation batch.
+
+        Returns none by default: most tasks do not tell right from wrong by image.
         """
         return []
 

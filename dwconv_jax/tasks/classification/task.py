@@ -30,6 +30,7 @@ from dwconv_jax.tasks.task import (
     DeviceBatch,
     LossAndMetrics,
     Metrics,
+    Mistake,
     Prediction,
     Task,
 )
@@ -117,6 +118,15 @@ class Classification(Task):
         values["macro_f1"] = mean_score(classes, "f1")
         confusion = None if counts.confusion is None else np.asarray(counts.confusion).tolist()
         return Summary(values, classes, confusion)
+
+    def find_mistakes(self, batch: Batch, predictions: np.ndarray) -> list[Mistake]:
+        """Finds the examples whose most probable class is wrong, given logits `[B, classes]`."""
+        probabilities = np.asarray(jax.nn.softmax(predictions))
+        guesses, names = probabilities.argmax(-1), self.class_names
+        return [
+            Mistake(i, float(probabilities[i].max()), names[batch["label"][i]], names[guesses[i]])
+            for i in np.flatnonzero((guesses != batch["label"]) & (batch["mask"] > 0))
+        ]
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
         """Writes `predictions.csv` and contact sheets, `sheet_001.png` and so on.

@@ -111,14 +111,14 @@ class Segmentation(Task):
         return tile([self._overlay(to_pixels(x, self._config.dataset), y) for x, y in pairs])
 
     def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
-        """Draws each picture beside its labels and beside the predicted ones."""
+        """Draws each picture beside its labels and the predicted ones, with their names."""
         pictures = []
         for i, (height, width) in enumerate(batch["size"]):
             view = Image.fromarray(to_pixels(batch["views"][0][i], self._config.dataset))
             image = np.asarray(view.resize((width, height)))
-            maps = (x[i, :height, :width] for x in (batch["label"], predictions))
-            overlays = (self._overlay(image, labels) for labels in maps)
-            pictures.append(np.concatenate([image, *overlays], axis=1))
+            maps = [x[i, :height, :width] for x in (batch["label"], predictions)]
+            overlays = [self._overlay(image, labels) for labels in maps]
+            pictures.append(self._name(np.concatenate([image, *overlays], axis=1), *maps))
         return pictures
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
@@ -129,15 +129,16 @@ class Segmentation(Task):
         for _, name, path, batch, output in predictions:
             height, width = batch["size"][0]
             labels = output[:height, :width]
-            overlay = add_legend(
-                self._overlay(read_upright(path), labels),
-                np.setdiff1d(labels, self._untinted),
-                self.class_names,
-                self._palette,
-            )
+            overlay = self._name(self._overlay(read_upright(path), labels), labels)
             stored = labels + np.uint8(self._config.dataset.zero_is_ignored)
             write_png(out / f"{name}.png", stored)
             write_overlay(out, name, overlay)
+
+    def _name(self, picture: np.ndarray, *maps: np.ndarray) -> np.ndarray:
+        """Adds a legend of the classes that label maps hold."""
+        classes = np.unique(np.concatenate([labels.ravel() for labels in maps]))
+        seen = np.setdiff1d(classes, [*self._untinted, IGNORED])
+        return add_legend(picture, seen, self.class_names, self._palette)
 
     @property
     def _palette(self) -> np.ndarray:
