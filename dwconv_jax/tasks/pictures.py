@@ -1,9 +1,10 @@
-"""Pictures and what is drawn over them: their files, and the names of these."""
+"""Pictures and what is said of them: their files, and the names of these."""
 
 import collections
+import csv
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from etils import epath
@@ -41,6 +42,13 @@ def read_upright(path: epath.Path) -> np.ndarray:
 def write_overlay(out: epath.Path, name: str, pixels: np.ndarray) -> None:
     """Writes what is drawn over a picture; see `write_png`."""
     write_png(out / f"{name}{_OVERLAY}.png", pixels)
+
+
+def write_csv(path: epath.Path, rows: Iterable[Sequence[str]]) -> None:
+    """Writes a table, whose first row is the header."""
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows(rows)
+    write_atomically(path, table.getvalue())
 
 
 def write_png(path: epath.Path, pixels: np.ndarray) -> None:

@@ -53,7 +53,8 @@ figcaption { font-size: 0.85rem; line-height: 1.35; }
 <thead><tr>{% for cell in section.table[0] %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in section.table[1:] %}
-<tr>{% for cell in row %}<td{% if not loop.first and is_number(cell) %} class="number"{% endif %}>{{ cell }}</td>
+<tr>{% for cell in row %}
+<td{% if not loop.first and is_number(cell) %} class="number"{% endif %}>{{ cell }}</td>
 {%- endfor %}</tr>
 {% endfor %}
 </tbody>

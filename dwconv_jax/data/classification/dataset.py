@@ -76,6 +76,14 @@ class ClassificationDataset(Dataset):
             counts += np.bincount(legal, minlength=self.num_classes)
         return counts
 
+    def balanced_weights(self) -> np.ndarray:
+        """Weights that make classes equal, float32 `[num_classes]`; their mean over examples is 1.
+
+        As scikit-learn's `compute_class_weight("balanced", ...)`.
+        """
+        counts = self.count_labels()
+        return np.float32(counts.sum() / (len(counts) * np.maximum(counts, 1)))
+
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:

@@ -12,9 +12,8 @@ def class_weights(
     """The weights that `config.class_weights` asks for.
 
     Args:
-      setting: "balanced" makes all classes weigh the same in an epoch, and the mean over its
-        examples 1, as scikit-learn's `compute_class_weight`; or one number for each class.
-      dataset: its training examples are counted.
+      setting: "balanced" for `dataset.balanced_weights`, or one number for each class.
+      dataset: to train on.
 
     Returns:
       float32 `[K]`, or None without a setting.
@@ -25,8 +24,7 @@ def class_weights(
     if setting is None:
         return None
     if setting == "balanced":
-        counts = dataset.count_labels()
-        return np.float32(counts.sum() / (len(counts) * np.maximum(counts, 1)))
+        return dataset.balanced_weights()
     if len(setting) != dataset.num_classes:
         raise UserError(
             f"config.class_weights={setting} has {len(setting)} numbers; the data has "

@@ -1,7 +1,5 @@
 """Image classification: cross-entropy, prediction and accuracy."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 
@@ -19,11 +17,11 @@ from dwconv_jax.data.classification.preprocess import picture
 from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.data.picture import read_picture
-from dwconv_jax.files import write_atomically
 from dwconv_jax.tasks.classification.class_weights import class_weights
 from dwconv_jax.tasks.classification.metrics import ClassificationMetrics
 from dwconv_jax.tasks.classification.mixing import mix
 from dwconv_jax.tasks.description import DataDescription
+from dwconv_jax.tasks.pictures import write_csv
 from dwconv_jax.tasks.summary import Summary, class_scores, mean_score
 from dwconv_jax.tasks.task import (
     SHEET_SIZE,
@@ -148,6 +146,4 @@ class Classification(Task):
             image = to_pixels(batch["image"][0], self._config.dataset)
             sheets.add(image, "{}\n{} {:.0%}".format(name, *guesses[0]))
         sheets.flush()
-        table = io.StringIO(newline="")
-        csv.writer(table).writerows(rows)
-        write_atomically(out / "predictions.csv", table.getvalue())
+        write_csv(out / "predictions.csv", rows)
