@@ -115,7 +115,14 @@ def insides(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
         _draw_weights(model, images, pictures, name, layer.traits)
         for name, layer in _first_layers(trained).items()
     ]
+    names = trained.task.class_names
     return [
+        Section(
+            "Attributions",
+            "Which places of an image add to the logits of its most probable classes: Grad-CAM at "
+            "the map that the head averages.",
+            figures=[visualize.attributions(model, images, class_names=names, pictures=pictures)],
+        ),
         *_weights(figures),
         Section(
             "Feature maps",

@@ -18,7 +18,8 @@ def test_the_page_holds_the_run(trained_run):
     page = write_report(str(workdir)).read_text()
     headings = re.findall("<h2>(.*)</h2>", page)
     assert headings == [
-        "Curves", "Metrics", "Confusion matrix", "Classes", "Mistakes", "Weights", "Feature maps",
+        "Curves", "Metrics", "Confusion matrix", "Classes", "Mistakes", "Attributions",
+        "Weights", "Feature maps",
         "Effective receptive field", "Config",
     ]  # fmt: skip
     accuracy = re.search(r"tiny after 12 steps .*: accuracy ([\d.]+)% on 360", page).group(1)
@@ -29,7 +30,7 @@ def test_the_page_holds_the_run(trained_run):
     names = re.findall(r"<figcaption>(.*?)<br>true: (\d)<br>predicted: (?!\2)\d<br>p = 0", page)
     assert len(names) == 24 == len({name for name, _ in names})
     assert re.fullmatch(r"example \d+ of &#39;digits&#39;, split &#39;test&#39;", names[0][0])
-    assert page.count("data:image/png;base64,") == 6 + len(names)
+    assert page.count("data:image/png;base64,") == 7 + len(names)
     assert "<th>precision %</th><th>recall %</th><th>f1 %</th><th>examples</th>" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "<td>model.name</td><td>dynamic_dwnet_tiny</td>" in page

@@ -6,7 +6,11 @@ from pathlib import Path
 import matplotlib
 
 FIGURES = Path(__file__).parent
-NAMES = {"kernels": "predicted_kernels.png", "maps": "feature_maps.png"}
+NAMES = {
+    "kernels": "predicted_kernels.png",
+    "maps": "feature_maps.png",
+    "reasons": "attributions.png",
+}
 
 
 def main() -> None:
