@@ -6,11 +6,7 @@ from pathlib import Path
 import matplotlib
 
 FIGURES = Path(__file__).parent
-NAMES = {
-    "kernels": "predicted_kernels.png",
-    "maps": "feature_maps.png",
-    "reasons": "attributions.png",
-}
+NAMES = {"kernels": "predicted_kernels.png", "maps": "feature_maps.png"}
 
 
 def main() -> None:
