@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 Array = np.ndarray
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 _OPACITY = 0.5
 # Smaller pictures are enlarged before names are written on them: text takes some ten pixels.
@@ -107,9 +108,14 @@ def draw_objects(
         # PIL draws the far corner; a box that is inverted or thinner than a pixel is a line.
         corners = (left, top, max(right - 1, left), max(bottom - 1, top))
         draw.rectangle(corners, outline=_rgb(palette[classes[i]]), width=width)
-    for i in order:  # after the outlines, which would cross the text
+    taken: list[Rectangle] = []
+    for i in reversed(order):  # after the outlines, which would cross the text
         text = class_names[classes[i]] + (f" {scores[i]:.2f}" if scores is not None else "")
-        _write_tag(draw, font, text, boxes[i, :2] * factor, _rgb(palette[classes[i]]), picture.size)
+        margin = font.size / 5
+        size = (font.getlength(text) + 2 * margin, font.size + 2 * margin)
+        place = _free_place(size, boxes[i] * factor, picture.size, taken)
+        taken.append(place)
+        _write_tag(draw, font, text, place, _rgb(palette[classes[i]]))
     return np.asarray(picture)
 
 
@@ -188,21 +194,42 @@ def _font(shape: tuple[int, ...]) -> ImageFont.FreeTypeFont:
     return font
 
 
+def _free_place(
+    size: tuple[float, float],
+    box: Array,
+    canvas: tuple[int, int],
+    taken: Sequence[Rectangle],
+) -> Rectangle:
+    """Finds a place for a tag in the picture: above its box, within it, below it, or further down.
+
+    If all of these overlap with tags that are there, returns the first one.
+    """
+    width, height = size
+    rows = (box[1] - height, box[1], box[3] - height, box[3])
+    further = np.arange(box[3] + height, canvas[1] - height, height)
+    corners = [(left, top) for top in rows for left in (box[0], box[2] - width)]
+    places = []
+    for left, top in [*corners, *((box[0], top) for top in further)]:
+        left = min(max(left, 0), max(canvas[0] - width, 0))
+        top = min(max(top, 0), max(canvas[1] - height, 0))
+        places.append((left, top, left + width, top + height))
+    return next((p for p in places if not any(_overlap(p, q) for q in taken)), places[0])
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
 def _write_tag(
     draw: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont,
     text: str,
-    corner: Array,
+    place: Rectangle,
     color: tuple[int, int, int],
-    size: tuple[int, int],
 ) -> None:
-    """Writes on a plate above a corner, moved inside the picture if needed."""
-    margin = font.size / 5
-    width, height = font.getlength(text) + 2 * margin, font.size + 2 * margin
-    left = min(max(corner[0], 0), max(size[0] - width, 0))
-    top = corner[1] - height if corner[1] >= height else max(corner[1], 0)
-    top = min(top, max(size[1] - height, 0))
-    draw.rectangle((left, top, left + width, top + height), fill=color)
+    """Writes on a plate."""
+    left, top, _, bottom = place
+    draw.rectangle(place, fill=color)
     brightness = np.dot(color, (0.299, 0.587, 0.114))
     ink = _INK if brightness > 128 else _PAPER
-    draw.text((left + margin, top + height / 2), text, ink, font, anchor="lm")
+    draw.text((left + font.size / 5, (top + bottom) / 2), text, ink, font, anchor="lm")

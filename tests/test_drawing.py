@@ -64,6 +64,16 @@ def test_scores_change_the_text():
     assert len(changed[0]) and changed[0].max() < 61  # above the box
 
 
+def test_a_tag_finds_the_next_free_place():
+    box, size, canvas = np.array([50.0, 60.0, 150.0, 200.0]), (40, 10), (300, 400)
+    taken = []
+    for _ in range(20):
+        place = drawing._free_place(size, box, canvas, taken)
+        assert not any(drawing._overlap(place, other) for other in taken)
+        taken.append(place)
+    assert taken[0] == (50, 50, 90, 60) and taken[1] == (110, 50, 150, 60)
+
+
 @pytest.mark.parametrize(
     "box",
     [[0, 0, 5, 5], [295, 395, 300, 400], [-50, -50, 400, 500], [80, 90, 80, 90], [90, 90, 10, 20]],

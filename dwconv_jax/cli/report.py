@@ -8,7 +8,7 @@ from dwconv_jax.command_line import ArgumentParser, shown_errors
 def main(arguments: Sequence[str]) -> None:
     """Writes the page of a run."""
     parser = ArgumentParser("dwconv-jax report", "Writes WORKDIR/report.html of a run.")
-    parser.add_argument("--workdir", required=True, help="of a run that classifies")
+    parser.add_argument("--workdir", required=True, help="of a run")
     workdir = parser.parse_args(arguments).workdir
     # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.report import write_report

@@ -24,6 +24,8 @@ with epy.lazy_api_imports(globals()):
         describe_detection,
         load_detection,
     )
+    from dwconv_jax.data.multilabel.config import MultilabelConfig
+    from dwconv_jax.data.multilabel.dataset import MultilabelDataset, load_multilabel
     from dwconv_jax.data.segmentation.config import SegmentationConfig
     from dwconv_jax.data.segmentation.dataset import (
         SegmentationDataset,
@@ -36,6 +38,8 @@ __all__ = [
     "ClassificationDataset",
     "DetectionConfig",
     "DetectionDataset",
+    "MultilabelConfig",
+    "MultilabelDataset",
     "SegmentationConfig",
     "SegmentationDataset",
     "describe_classification",
@@ -43,5 +47,6 @@ __all__ = [
     "describe_segmentation",
     "load_classification",
     "load_detection",
+    "load_multilabel",
     "load_segmentation",
 ]

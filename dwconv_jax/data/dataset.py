@@ -2,7 +2,7 @@
 
 import abc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import tensorflow as tf
 
@@ -127,6 +127,18 @@ class Dataset(abc.ABC):
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:
         """Iterates once over the whole evaluation split; batches have a 'mask'."""
+
+    def name_eval(self, positions: Collection[int]) -> dict[int, str]:
+        """Names examples of the evaluation split, such as by their files.
+
+        Args:
+          positions: in the order of `eval_batches` of one process.
+        """
+        split, wanted = self._source.eval, tf.constant(sorted(positions), tf.int64)
+        if not positions:
+            return {}
+        examples = split.examples.filter(lambda e: tf.reduce_any(e["index"] == wanted))
+        return {int(example["index"]): split.describe(example) for example in examples}
 
     @abc.abstractmethod
     def _train_entry(self, split: Split, example: Example, seed: tf.Tensor) -> Example:

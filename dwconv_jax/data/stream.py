@@ -1,7 +1,7 @@
 """Undecoded examples of a split, in the order of training or evaluation."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,7 @@ class Split:
     """One split of a data set, its images not decoded.
 
     Attributes:
-      examples: {'index': int64, the position; 'label': int64; ...}, scalars, in an order that never
-        changes.
+      examples: {'index': int64, the position; 'label': int64; ...}, in an order that never changes.
       num_examples: how many there are.
       shuffle_buffer: how many of them a shuffle holds.
       read: returns the encoded content of an example, string scalars: its image, or for
@@ -41,6 +40,23 @@ class Split:
     read: Callable[[Example], Any]
     describe: Callable[[Example], str]
     unreadable: set[int] = dataclasses.field(default_factory=set)
+
+
+def listed_split(paths: Sequence[str], labels: np.ndarray) -> Split:
+    """A split of image files.
+
+    Args:
+      paths: of the images.
+      labels: one entry for each.
+    """
+    examples = {"index": np.arange(len(paths)), "label": labels, "path": list(paths)}
+    return Split(
+        examples=tf.data.Dataset.from_tensor_slices(examples),
+        num_examples=len(paths),
+        shuffle_buffer=len(paths),  # paths are small
+        read=lambda example: tf.io.read_file(example["path"]),
+        describe=lambda example: example["path"].numpy().decode(),
+    )
 
 
 def described_split(num_examples: int, read: Callable[[Example], Any], **features: Any) -> Split:

@@ -1,48 +1,61 @@
-"""A trained classifier on its evaluation split: what it confuses, and its worst mistakes."""
+"""A trained model on its evaluation split: its scores, its mistakes, and what it predicts."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from dwconv_jax.data.dataset import Batch
 from dwconv_jax.inference.trained import TrainedModel
 from dwconv_jax.tasks.registry import create_task
+from dwconv_jax.tasks.summary import Summary
 
-_NUM_MISTAKES, _NUM_EXAMPLES = 24, 5
+_NUM_MISTAKES, _NUM_PICTURES = 24, 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A misclassified image `[H, W, C]`, normalized, with the probability of the prediction."""
+    """An example that is predicted wrongly.
 
-    probability: float
+    Attributes:
+      score: how sure the model was.
+      truth: the classes of the example.
+      prediction: those that the model found.
+      image: `[H, W, C]`, normalized.
+      position: of the example in the evaluation split.
+      name: of the example, such as its file.
+    """
+
+    score: float
+    truth: str
+    prediction: str
     image: np.ndarray
-    label: int
-    prediction: int
+    position: int
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a classifier predicts for a whole evaluation split.
+    """What a model predicts for a whole evaluation split.
 
     Attributes:
-      counts: int `[classes, classes]`, images by class (row) and prediction (column).
-      examples: a few normalized images, `[B, H, W, C]`.
-      mistakes: the most confident ones, best first.
+      summary: its metrics and the scores of each class.
+      num_examples: of the split.
+      batch: a few of the first examples.
+      pictures: of the predictions for these, uint8 `[H, W, 3]`, if the task draws any.
+      mistakes: the surest ones, best first, if the task tells right from wrong.
     """
 
-    counts: np.ndarray
-    examples: np.ndarray
+    summary: Summary
+    num_examples: int
+    batch: Batch
+    pictures: list[np.ndarray]
     mistakes: list[Mistake]
 
-    @property
-    def accuracy(self) -> float:
-        """The share of images that are classified correctly."""
-        return float(np.trace(self.counts) / self.counts.sum())
 
-
-def evaluate_classifier(trained: TrainedModel) -> Evaluation:
+def evaluate(trained: TrainedModel) -> Evaluation:
     """Evaluates a model on the default device.
 
     Raises:
@@ -51,25 +64,32 @@ def evaluate_classifier(trained: TrainedModel) -> Evaluation:
     """
     task = create_task(trained.config)
     graph, state = nnx.split(trained.model)
-
-    @jax.jit
-    def probabilities(state: nnx.State, batch: dict[str, np.ndarray]) -> jax.Array:
-        return jax.nn.softmax(task.predict(nnx.merge(graph, state), batch))
-
-    counts = np.zeros((task.num_classes, task.num_classes), int)
-    examples: np.ndarray | None = None
+    program = jax.jit(lambda state, batch: task.evaluate(nnx.merge(graph, state), batch))
+    total: Any = None
+    few: Any = None
     mistakes: list[Mistake] = []
+    position = 0
     for batch in task.eval_batches():
-        found = np.asarray(probabilities(state, batch))
-        real = batch["mask"] > 0
-        image, label, found = batch["image"][real], batch["label"][real], found[real]
-        prediction, probability = found.argmax(-1), found.max(-1)
-        np.add.at(counts, (label, prediction), 1)
-        examples = image[:_NUM_EXAMPLES] if examples is None else examples
-        mistakes += [
-            Mistake(float(probability[i]), image[i], int(label[i]), int(prediction[i]))
-            for i in np.flatnonzero(prediction != label)
+        metrics, outputs = program(state, batch)
+        outputs = jax.tree.map(np.asarray, outputs)
+        total = metrics if total is None else total.merge(metrics)
+        few = _first(batch, outputs) if few is None else few
+        found = [
+            Mistake(m.score, m.truth, m.prediction, batch["image"][m.row], position + m.row)
+            for m in task.find_mistakes(batch, outputs)
         ]
-        mistakes = sorted(mistakes, key=lambda m: -m.probability)[:_NUM_MISTAKES]
-    assert examples is not None, "an evaluation split has at least one batch"
-    return Evaluation(counts, examples, mistakes)
+        mistakes = sorted([*mistakes, *found], key=lambda m: -m.score)[:_NUM_MISTAKES]
+        position += len(batch["mask"])
+    names = task.dataset.name_eval([m.position for m in mistakes])
+    return Evaluation(
+        task.summarize(total),
+        task.dataset.num_eval,
+        few[0],
+        task.draw(*few),
+        [dataclasses.replace(m, name=names[m.position]) for m in mistakes],
+    )
+
+
+def _first(batch: Batch, outputs: Any) -> tuple[Batch, Any]:
+    count = min(_NUM_PICTURES, int(batch["mask"].sum()))
+    return jax.tree.map(lambda array: array[:count], (batch, outputs))

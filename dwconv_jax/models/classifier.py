@@ -87,8 +87,17 @@ class Classifier(Recreatable, Backbone):
         Returns:
           float32 `[B, num_classes]`; `[B, C]` of the last stage if `num_classes` is 0.
         """
+        return self.classify(self.last_map(images, train, rngs), train)
+
+    def last_map(
+        self, images: jax.Array, train: bool | None = None, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """The normalized map of the last stage, `[B, h, w, C]`; see `__call__`."""
         x = self.features(images, train, rngs)[-1]
-        x = x if self.norm is None else self.norm(x, train)
+        return x if self.norm is None else self.norm(x, train)
+
+    def classify(self, x: jax.Array, train: bool | None = None) -> jax.Array:
+        """The logits of what `last_map` returns; see `__call__`."""
         pooled = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
         pooled = pooled if self.neck is None else self.neck(pooled, train)
         return (pooled if self.head is None else self.head(pooled)).astype(jnp.float32)

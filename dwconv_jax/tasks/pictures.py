@@ -1,13 +1,14 @@
-"""Pictures of predictions: their files, and the names of these."""
+"""Pictures and what is said of them: their files, and the names of these."""
 
 import collections
+import csv
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from etils import epath
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dwconv_jax.files import write_atomically
 
@@ -32,9 +33,22 @@ def output_names(names: Sequence[str]) -> list[str]:
     ]
 
 
+def read_upright(path: epath.Path) -> np.ndarray:
+    """The pixels of a picture as models see them, turned by its EXIF: uint8 `[H, W, 3]`."""
+    with path.open("rb") as file, Image.open(file) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
 def write_overlay(out: epath.Path, name: str, pixels: np.ndarray) -> None:
     """Writes what is drawn over a picture; see `write_png`."""
     write_png(out / f"{name}{_OVERLAY}.png", pixels)
+
+
+def write_csv(path: epath.Path, rows: Iterable[Sequence[str]]) -> None:
+    """Writes a table, whose first row is the header."""
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows(rows)
+    write_atomically(path, table.getvalue())
 
 
 def write_png(path: epath.Path, pixels: np.ndarray) -> None:

@@ -6,12 +6,14 @@ from dwconv_jax.ops.checks import check_choice
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.tasks.detection.task import Detection
+from dwconv_jax.tasks.multilabel.task import Multilabel
 from dwconv_jax.tasks.segmentation.task import Segmentation
 from dwconv_jax.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "detection": Detection,
+    "multilabel": Multilabel,
     "segmentation": Segmentation,
 }
 

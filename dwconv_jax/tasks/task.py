@@ -17,6 +17,7 @@ from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.drawing import tile
 from dwconv_jax.models import create_model
 from dwconv_jax.tasks.description import DataDescription
+from dwconv_jax.tasks.summary import Summary
 
 # Training examples on a contact sheet.
 SHEET_SIZE = 64
@@ -42,6 +43,22 @@ class Prediction(NamedTuple):
     path: epath.Path
     batch: Batch
     output: Any
+
+
+class Mistake(NamedTuple):
+    """A wrong prediction.
+
+    Attributes:
+      row: of the example in its batch.
+      score: the probability of what is wrong.
+      truth: the classes of the example.
+      prediction: those that the model found.
+    """
+
+    row: int
+    score: float
+    truth: str
+    prediction: str
 
 
 class Task(abc.ABC):
@@ -188,6 +205,10 @@ class Task(abc.ABC):
         A metric that is not part of a collection computes a dictionary of numbers.
         """
 
+    def summarize(self, metrics: Metrics) -> Summary:
+        """Returns what the merged metrics of a whole split say."""
+        return Summary({name: float(value) for name, value in metrics.compute().items()})
+
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws training images as the network sees them: a contact sheet, uint8 `[H, W, 3]`."""
         return tile(
@@ -198,6 +219,13 @@ class Task(abc.ABC):
         """Draws the predictions for an evaluation batch: pictures, uint8 `[H, W, 3]`.
 
         Returns no pictures by default.
+        """
+        return []
+
+    def find_mistakes(self, batch: Batch, predictions: Any) -> list[Mistake]:
+        """Finds the wrong predictions for an evaluation batch.
+
+        Returns none by default: most tasks do not tell right from wrong by image.
         """
         return []
 

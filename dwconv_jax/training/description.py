@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import write_atomically
 from dwconv_jax.tasks.description import DataDescription
+from dwconv_jax.tasks.summary import Summary
 from dwconv_jax.training.checkpoint import has_checkpoint
 from dwconv_jax.training.config import base_config, differences, validate
 
-_CONFIG, _DATA = "config.json", "data.json"
+_CONFIG, _DATA, _EVALUATION = "config.json", "data.json", "evaluation.json"
 
 
 def write_description(workdir: epath.Path, config: ConfigDict, data: DataDescription) -> None:
@@ -56,6 +57,13 @@ def read_data_description(workdir: epath.Path) -> DataDescription | None:
         return DataDescription.from_json(_read_fields(path))
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe the data of a run: {error}") from error
+
+
+def write_evaluation(workdir: epath.Path, step: int, summary: Summary) -> None:
+    """Writes what the newest evaluation says, `evaluation.json`, into a workdir."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    fields = {"step": step, **dataclasses.asdict(summary)}
+    write_atomically(workdir / _EVALUATION, json.dumps(fields) + "\n")
 
 
 def config_of_run(workdir: epath.Path, config: ConfigDict | None = None) -> ConfigDict:

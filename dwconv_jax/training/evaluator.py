@@ -8,6 +8,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dwconv_jax.data.dataset import Batch
+from dwconv_jax.training.description import write_evaluation
 from dwconv_jax.training.mesh import batch_sharding
 from dwconv_jax.training.prefetch import prefetch
 from dwconv_jax.training.run import NonFiniteError, Run
@@ -19,7 +20,10 @@ _NUM_PICTURES = 4
 
 
 class Evaluator:
-    """Evaluates states of a run; compiles once for each shape of a batch."""
+    """Evaluates states of a run; compiles once for each shape of a batch.
+
+    The workdir gets what the newest evaluation says of each class, `evaluation.json`.
+    """
 
     def __init__(self, run: Run):
         self._run = run
@@ -52,9 +56,12 @@ class Evaluator:
             else:
                 total = total.merge(metrics)
         assert total is not None, "an evaluation split has at least one batch"
-        values = {name: float(value) for name, value in total.compute().items()}
+        summary, step = self._run.task.summarize(total), int(state.step)
+        values = summary.metrics
         if not np.isfinite(list(values.values())).all():
-            raise NonFiniteError(f"evaluation at step {int(state.step)} is not finite: {values}")
+            raise NonFiniteError(f"evaluation at step {step} is not finite: {values}")
+        if jax.process_index() == 0:
+            write_evaluation(self._run.workdir, step, summary)
         return values, pictures
 
     def _draw(self, batch: Batch, predictions: Any) -> list[np.ndarray]:

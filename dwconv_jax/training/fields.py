@@ -6,6 +6,7 @@ from typing import Any, Self
 from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.config import DatasetConfig
 from dwconv_jax.data.detection.config import DetectionConfig
+from dwconv_jax.data.multilabel.config import MultilabelConfig
 from dwconv_jax.data.segmentation.config import SegmentationConfig
 from dwconv_jax.data.settings import (
     NAME,
@@ -27,6 +28,7 @@ from dwconv_jax.errors import UserError
 DATASETS: dict[str, type[DatasetConfig]] = {
     "classification": ClassificationConfig,
     "detection": DetectionConfig,
+    "multilabel": MultilabelConfig,
     "segmentation": SegmentationConfig,
 }
 
@@ -208,6 +210,19 @@ class RunConfig(Settings):
         operational=True,
     )
     label_smoothing: float = setting(0.0, "Label smoothing of classification.", _BETA)
+    class_weights: str | tuple[float, ...] | None = setting(
+        None,
+        "Weights of the classes in the loss: `balanced` for the inverse of their share of the "
+        "training examples, or one number for each class. For `multilabel` they multiply the loss "
+        "of examples that have the label.",
+        Legal(
+            "'balanced' or a tuple of positive numbers",
+            lambda value: (
+                value == "balanced"
+                or (isinstance(value, tuple | list) and all(map(POSITIVE_NUMBER.allows, value)))
+            ),
+        ),
+    )
     mix: MixConfig = dataclasses.field(default_factory=MixConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     profile_steps: tuple[int, ...] = setting(

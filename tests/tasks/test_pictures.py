@@ -1,8 +1,19 @@
-"""No two pictures share a file of their predictions."""
+"""Pictures are upright, and no two share a file of their predictions."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from dwconv_jax.tasks.pictures import output_names
+from dwconv_jax.tasks.pictures import output_names, read_upright
+from tests.data.photographs import photograph
+
+
+def test_a_turned_photograph_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    photograph().save(tmp_path / "turned.png", exif=exif)
+    expected = photograph().transpose(Image.Transpose.ROTATE_90)
+    np.testing.assert_array_equal(read_upright(tmp_path / "turned.png"), expected)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def test_the_default_is_valid():
         (dict(accumulation_steps=7), "config.accumulation_steps=7 must divide batch_size=464"),
         (dict(max_skipped_steps=-1), "config.max_skipped_steps=-1 must be an int >= 0"),
         (dict(ema_decay=1.0), "config.ema_decay=1.0 must be None or in .0, 1"),
+        (dict(class_weights="balance"), "class_weights='balance' must be None or 'balanced' or a"),
+        (dict(class_weights=(1.0, 0.0)), "class_weights=.1.0, 0.0. must be None or 'balanced' or"),
         (dict(label_smoothing=1.0), "config.label_smoothing=1.0 must be in"),
         (dict(mix__mixup_alpha=-0.8), "config.mix.mixup_alpha=-0.8 must be a number >= 0"),
         (dict(mix__cutmix_probability=2.0), "config.mix.cutmix_probability=2.0 must be in"),

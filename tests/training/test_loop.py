@@ -47,7 +47,9 @@ def test_a_run_leaves_checkpoints_and_logs(undisturbed):
     assert steps == {"train": [2, 4, 6, 8, 10, 12], "eval": [6, 12]}
     losses = [e["loss"] for e in entries(workdir) if e["split"] == "train"]
     assert losses[-1] < losses[0]
-    assert set(entries(workdir)[-1]) == {"step", "split", "loss", "accuracy", "top5_accuracy"}
+    assert set(entries(workdir)[-1]) == {
+        "step", "split", "loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1",
+    }  # fmt: skip
     assert re.search(r"\| head/kernel +\| \(16, 10\)", output)  # the overview of parameters
     (text,) = EventAccumulator(str(workdir)).Reload().Tensors("parameters")
     assert b"head/kernel" in text.tensor_proto.string_val[0]

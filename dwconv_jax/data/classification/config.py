@@ -20,8 +20,9 @@ class ClassificationConfig(StreamedConfig):
 
     name: str = setting(
         "digits",
-        "A tfds name (`digits`, `fashion_mnist`, `cifar10`, `imagenet2012`, ...), or `folder` for "
-        "image files in `<data_dir>/<split>/<class>/<file>`.",
+        "A tfds name (`digits`, `fashion_mnist`, `cifar10`, `imagenet2012`, ...), `folder` for "
+        "image files in `<data_dir>/<split>/<class>/<file>`, or `csv` for the lists "
+        "`<data_dir>/<split>.csv` with the columns `file` and `label`.",
         NAME,
     )
     image_size: int = setting(32, "Height and width of the images in a batch.", POSITIVE)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
@@ -62,6 +63,26 @@ class ClassificationDataset(Dataset):
     def __init__(self, config: ClassificationConfig, source: Source) -> None:
         super().__init__(config, source, max_unreadable=config.max_unreadable)
         self._config = config
+
+    def count_labels(self) -> np.ndarray:
+        """The number of training examples of each class, int64 `[num_classes]`.
+
+        Reads the whole training split, undecoded.
+        """
+        labels = self._source.train.examples.map(lambda example: example["label"]).batch(1024)
+        counts = np.zeros(self.num_classes, np.int64)
+        for batch in labels.as_numpy_iterator():
+            legal = batch[(batch >= 0) & (batch < self.num_classes)]
+            counts += np.bincount(legal, minlength=self.num_classes)
+        return counts
+
+    def balanced_weights(self) -> np.ndarray:
+        """Weights that make classes equal, float32 `[num_classes]`; their mean over examples is 1.
+
+        As scikit-learn's `compute_class_weight("balanced", ...)`.
+        """
+        counts = self.count_labels()
+        return np.float32(counts.sum() / (len(counts) * np.maximum(counts, 1)))
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.files import counted, list_images, list_names, warn_left_out
-from dwconv_jax.data.stream import Source, Split
+from dwconv_jax.data.stream import Source, Split, listed_split
 from dwconv_jax.errors import UserError
 
 _CHANNELS = 3  # all images are decoded as RGB
@@ -77,11 +77,4 @@ def _folders(path: str) -> list[str]:
 def _split(files: dict[str, list[str]], class_names: tuple[str, ...]) -> Split:
     paths = [path for images in files.values() for path in images]
     labels = [class_names.index(name) for name, images in files.items() for _ in images]
-    examples = {"index": np.arange(len(paths)), "label": np.asarray(labels), "path": paths}
-    return Split(
-        examples=tf.data.Dataset.from_tensor_slices(examples),
-        num_examples=len(paths),
-        shuffle_buffer=len(paths),  # paths are small
-        read=lambda example: tf.io.read_file(example["path"]),
-        describe=lambda example: example["path"].numpy().decode(),
-    )
+    return listed_split(paths, np.asarray(labels))

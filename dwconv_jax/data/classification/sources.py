@@ -1,10 +1,11 @@
-"""Images with labels: from tfds, or from a folder."""
+"""Images with labels: from tfds, from a folder, or from CSV lists."""
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dwconv_jax.data.classification.config import ClassificationConfig
+from dwconv_jax.data.classification.csv_list import open_csv
 from dwconv_jax.data.classification.folder import open_folder
 from dwconv_jax.data.prepared import (
     count_training_examples,
@@ -15,6 +16,8 @@ from dwconv_jax.data.prepared import (
 from dwconv_jax.data.stream import Source, Split, described_split
 from dwconv_jax.errors import UserError
 
+_LISTED = {"folder": open_folder, "csv": open_csv}
+
 
 def open_source(config: ClassificationConfig) -> Source:
     """Opens both splits; a tfds data set is prepared first if that takes no download.
@@ -24,8 +27,8 @@ def open_source(config: ClassificationConfig) -> Source:
         `std` does not fit its channels.
       FileNotFoundError: files are missing; the message names them, or says how to get them.
     """
-    if config.name == "folder":
-        return open_folder(config)
+    if config.name in _LISTED:
+        return _LISTED[config.name](config)
     builder = find_builder(config)
     image, label = _features(config, builder)
     builder = prepare_builder(config, builder)
@@ -44,8 +47,8 @@ def describe_source(config: ClassificationConfig) -> Source:
     Raises:
       UserError: as `open_source`, or `num_train` is needed.
     """
-    if config.name == "folder":
-        return open_folder(config)
+    if config.name in _LISTED:
+        return _LISTED[config.name](config)
     builder = find_builder(config)
     image, label = _features(config, builder)
     num_train = count_training_examples(config, prepare_builder(config, builder))

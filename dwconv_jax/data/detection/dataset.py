@@ -268,5 +268,5 @@ class DetectionDataset(Dataset):
             return None
         return (
             f"the image is {height} x {width} and the annotations say {expected[0]} x "
-            f"{expected[1]} (an orientation in EXIF is not applied)"
+            f"{expected[1]} (annotations refer to the upright picture, after its EXIF orientation)"
         )

@@ -1,47 +1,59 @@
 """Image classification: cross-entropy, prediction and accuracy."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from clu import metrics as clu_metrics
 from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
+from dwconv_jax.data.classification.dataset import ClassificationDataset
 from dwconv_jax.data.classification.preprocess import picture
 from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.data.picture import read_picture
-from dwconv_jax.files import write_atomically
+from dwconv_jax.tasks.classification.class_weights import class_weights
+from dwconv_jax.tasks.classification.metrics import ClassificationMetrics
 from dwconv_jax.tasks.classification.mixing import mix
-from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task
+from dwconv_jax.tasks.description import DataDescription
+from dwconv_jax.tasks.pictures import write_csv
+from dwconv_jax.tasks.summary import Summary, class_scores, mean_score
+from dwconv_jax.tasks.task import (
+    SHEET_SIZE,
+    DeviceBatch,
+    LossAndMetrics,
+    Metrics,
+    Mistake,
+    Prediction,
+    Task,
+)
 
 _MOST_GUESSES = 5
-
-
-@flax.struct.dataclass
-class ClassificationMetrics(clu_metrics.Collection):
-    """Means over the unmasked examples."""
-
-    loss: clu_metrics.Average.from_output("loss")  # type: ignore[valid-type]
-    accuracy: clu_metrics.Average.from_output("accuracy")  # type: ignore[valid-type]
-    top5_accuracy: clu_metrics.Average.from_output("top5_accuracy")  # type: ignore[valid-type]
 
 
 class Classification(Task):
     """The task that `config.task = "classification"` names."""
 
     best_metric = "accuracy"
+    _class_weights: np.ndarray | None = None
     load_data = staticmethod(data.load_classification)
     describe_data = staticmethod(data.describe_classification)
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        description: DataDescription,
+        dataset: ClassificationDataset | None = None,
+    ):
+        """See `Task`; raises a UserError if `config.class_weights` does not fit the data."""
+        super().__init__(config, description, dataset)
+        if dataset is not None:
+            self._class_weights = class_weights(config.class_weights, dataset)
 
     def read_picture(self, path: epath.Path) -> Batch:
         """Reads a file as `image[1, S, S, C]`, resized and cropped as for evaluation."""
@@ -51,14 +63,17 @@ class Classification(Task):
     def loss(self, model: nnx.Module, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
         """Mean cross-entropy of `image[B, H, W, C]` against smoothed `label[B]`, both mixed.
 
-        For the accuracy, the class with the largest share of a mixture is its label.
+        Shares of a class in a target are multiplied by its weight. For the accuracy, the class with
+        the largest share of a mixture is its label.
         """
         one_hot = jax.nn.one_hot(batch["label"], self.num_classes)
         targets = optax.smooth_labels(one_hot, self._config.label_smoothing)
         images, targets = mix(batch["image"], targets, rngs, self._config.mix)
         logits = model(images, train=True, rngs=rngs)
-        loss = optax.softmax_cross_entropy(logits, targets).mean()
-        return loss, {"accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean()}
+        accuracy = (logits.argmax(-1) == targets.argmax(-1)).mean()
+        if self._class_weights is not None:
+            targets *= self._class_weights[None]
+        return optax.softmax_cross_entropy(logits, targets).mean(), {"accuracy": accuracy}
 
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws images as training sees them, mixed; each row of eight has its own draw."""
@@ -83,9 +98,33 @@ class Classification(Task):
             loss=optax.softmax_cross_entropy_with_integer_labels(logits, label),
             accuracy=hits[:, 0],
             top5_accuracy=hits.max(-1),
+            label=label,
+            guess=guesses[:, 0],
+            num_classes=self.num_classes,
             mask=batch["mask"],
         )
         return metrics, logits
+
+    def summarize(self, metrics: Metrics) -> Summary:
+        """Adds the mean F1 of the classes, and precision, recall and F1 of each."""
+        assert isinstance(metrics, ClassificationMetrics)
+        values, counts = super().summarize(metrics).metrics, metrics.balanced_accuracy
+        correct, labeled, predicted = map(
+            np.asarray, (counts.correct, counts.labeled, counts.predicted)
+        )
+        classes = class_scores(self.class_names, correct, labeled, predicted)
+        values["macro_f1"] = mean_score(classes, "f1")
+        confusion = None if counts.confusion is None else np.asarray(counts.confusion).tolist()
+        return Summary(values, classes, confusion)
+
+    def find_mistakes(self, batch: Batch, predictions: np.ndarray) -> list[Mistake]:
+        """Finds the examples whose most probable class is wrong, given logits `[B, classes]`."""
+        probabilities = np.asarray(jax.nn.softmax(predictions))
+        guesses, names = probabilities.argmax(-1), self.class_names
+        return [
+            Mistake(i, float(probabilities[i].max()), names[batch["label"][i]], names[guesses[i]])
+            for i in np.flatnonzero((guesses != batch["label"]) & (batch["mask"] > 0))
+        ]
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
         """Writes `predictions.csv` and contact sheets, `sheet_001.png` and so on.
@@ -107,6 +146,4 @@ class Classification(Task):
             image = to_pixels(batch["image"][0], self._config.dataset)
             sheets.add(image, "{}\n{} {:.0%}".format(name, *guesses[0]))
         sheets.flush()
-        table = io.StringIO(newline="")
-        csv.writer(table).writerows(rows)
-        write_atomically(out / "predictions.csv", table.getvalue())
+        write_csv(out / "predictions.csv", rows)

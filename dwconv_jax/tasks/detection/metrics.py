@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from typing import NamedTuple
 
 import flax
 import jax
@@ -32,34 +33,61 @@ class Truth:
         """Returns the annotations of one image, crowds included."""
         return self._annotations.imgToAnns.get(image_id, [])
 
-    def average_precision(self, results: list[Json]) -> dict[str, float]:
-        """Evaluates detections of all images in the form of `to_results`.
+    def count_objects(self, num_classes: int) -> list[int]:
+        """Returns the number of objects of each class that an evaluation counts."""
+        objects = self._annotations.dataset["annotations"]
+        classes = [a["category_id"] for a in objects if not a["iscrowd"]]
+        return np.bincount(classes, minlength=num_classes).tolist()
 
-        Returns:
-          `box_ap` and `mask_ap` in 0..1 (means over IoU thresholds 0.50:0.05:0.95), and both with
-          the suffixes `_50`, `_75`, `_small`, `_medium` and `_large`. Sizes without objects in the
-          split are missing.
-        """
+    def precision(self, results: list[Json]) -> "Precision":
+        """Evaluates detections of all images in the form of `to_results`."""
         boxes = [{**r, "area": r["bbox"][2] * r["bbox"][3]} for r in results]
         masks = [{**r, "area": float(mask_utils.area(r["segmentation"]))} for r in results]
-        return {
-            **self._evaluate("box_ap", "bbox", boxes),
-            **self._evaluate("mask_ap", "segm", masks),
-        }
+        return Precision(self._evaluate("bbox", boxes), self._evaluate("segm", masks))
 
-    def _evaluate(self, name: str, kind: str, results: list[Json]) -> dict[str, float]:
+    def _evaluate(self, kind: str, results: list[Json]) -> np.ndarray:
         numbered = [{**r, "id": i + 1, "iscrowd": 0} for i, r in enumerate(results)]
         found = _index({**self._annotations.dataset, "annotations": numbered})
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(self._annotations, found, kind)
             evaluation.evaluate()
             evaluation.accumulate()
-        # By threshold, recall, class, area and number of detections; -1 without objects.
-        precision = evaluation.eval["precision"][..., -1]
-        values = {f"{name}{area}": _mean(precision[..., i]) for i, area in enumerate(_AREAS)}
-        for suffix, place in _NAMED_THRESHOLDS.items():
-            values[f"{name}{suffix}"] = _mean(precision[place, ..., 0])
+        return evaluation.eval["precision"][..., -1]
+
+
+class Precision(NamedTuple):
+    """Precision of boxes and masks, by IoU threshold, recall, class and area; -1 without objects.
+
+    Attributes:
+      box_ap: `[T, R, K, A]`.
+      mask_ap: `[T, R, K, A]`.
+    """
+
+    box_ap: np.ndarray
+    mask_ap: np.ndarray
+
+    def average(self) -> dict[str, float]:
+        """Average precision over classes.
+
+        Returns:
+          `box_ap` and `mask_ap` in 0..1 (means over IoU thresholds 0.50:0.05:0.95), and both with
+          the suffixes `_50`, `_75`, `_small`, `_medium` and `_large`. Sizes without objects in the
+          split are missing.
+        """
+        values: dict[str, float | None] = {}
+        for name, precision in self._asdict().items():
+            values |= {f"{name}{area}": _mean(precision[..., i]) for i, area in enumerate(_AREAS)}
+            for suffix, place in _NAMED_THRESHOLDS.items():
+                values[f"{name}{suffix}"] = _mean(precision[place, ..., 0])
         return {name: value for name, value in values.items() if value is not None}
+
+    def of_class(self, k: int) -> dict[str, float | None]:
+        """`box_ap`, `box_ap_50`, `mask_ap` and `mask_ap_50` of a class; None without objects."""
+        values: dict[str, float | None] = {}
+        for name, precision in self._asdict().items():
+            values[name] = _mean(precision[:, :, k, 0])
+            values[f"{name}_50"] = _mean(precision[0, :, k, 0])
+        return values
 
 
 @flax.struct.dataclass
@@ -100,9 +128,13 @@ class DetectionMetrics(clu_metrics.Metric):
         """Returns the metric of both."""
         return self.replace(outputs=None, results=self._all_results() + other._all_results())
 
+    def precision(self) -> Precision:
+        """Returns the precision of all merged batches, the same on every process."""
+        return self.truth.precision(_from_all_processes(list(self._all_results())))
+
     def compute(self) -> dict[str, float]:
-        """Returns `Truth.average_precision`, the same on every process."""
-        return self.truth.average_precision(_from_all_processes(list(self._all_results())))
+        """Returns `Precision.average`."""
+        return self.precision().average()
 
     def _all_results(self) -> tuple[Json, ...]:
         if self.outputs is None:

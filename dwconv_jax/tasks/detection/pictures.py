@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
-from PIL import Image
 from pycocotools import mask as mask_utils
 
 from dwconv_jax.data.detection.masks import Json
 from dwconv_jax.drawing import draw_objects, make_palette
 from dwconv_jax.files import write_atomically
 from dwconv_jax.tasks.detection.metrics import to_results
-from dwconv_jax.tasks.pictures import write_overlay
+from dwconv_jax.tasks.pictures import read_upright, write_overlay
 from dwconv_jax.tasks.task import Prediction
 
 # Detections with lower scores are written but not drawn.
@@ -62,8 +61,7 @@ def write_detections(
     for name, output_name, path, batch, output in predictions:
         size = batch["original_size"][0]
         found = to_results(output, len(images) + 1, size)
-        with path.open("rb") as file, Image.open(file) as picture:
-            overlay = draw_annotations(np.asarray(picture.convert("RGB")), found, names)
+        overlay = draw_annotations(read_upright(path), found, names)
         write_overlay(out, output_name, overlay)
         height, width = map(int, size)
         images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})

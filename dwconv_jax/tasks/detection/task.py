@@ -21,7 +21,8 @@ from dwconv_jax.models import CascadeMaskRCNN
 from dwconv_jax.tasks.detection.losses import Objects, detection_loss
 from dwconv_jax.tasks.detection.metrics import DetectionMetrics, Truth, to_results
 from dwconv_jax.tasks.detection.pictures import draw_annotations, write_detections
-from dwconv_jax.tasks.task import DeviceBatch, LossAndMetrics, Prediction, Task
+from dwconv_jax.tasks.summary import Summary
+from dwconv_jax.tasks.task import DeviceBatch, LossAndMetrics, Metrics, Prediction, Task
 
 
 class Detection(Task):
@@ -71,6 +72,16 @@ class Detection(Task):
             detections=found, batch=batch, truth=self._truth
         )
         return metrics, found
+
+    def summarize(self, metrics: Metrics) -> Summary:
+        """Adds the average precision of each class."""
+        assert isinstance(metrics, DetectionMetrics)
+        precision, counts = metrics.precision(), self._truth.count_objects(self.num_classes)
+        classes = [
+            {"name": name, **precision.of_class(k), "objects": counts[k]}
+            for k, name in enumerate(self.class_names)
+        ]
+        return Summary(precision.average(), classes)
 
     def draw(self, batch: Batch, predictions: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Draws each picture twice: with its objects, and with the detections."""

@@ -42,10 +42,11 @@ class _FromConfusion(clu_metrics.Metric):
         """Returns the metric of both."""
         return self.replace(confusion=_to_host(self.confusion) + _to_host(other.confusion))
 
-    def _areas(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the correct, labeled and predicted pixels of each class."""
-        confusion = _to_host(self.confusion)
-        return confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+
+def areas_of(confusion: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the correct, labeled and predicted pixels of each class."""
+    counts = _to_host(confusion)
+    return counts.diagonal(), counts.sum(1), counts.sum(0)
 
 
 @flax.struct.dataclass
@@ -54,7 +55,7 @@ class MeanIoU(_FromConfusion):
 
     def compute(self) -> float:
         """In 0..1."""
-        correct, labeled, predicted = self._areas()
+        correct, labeled, predicted = areas_of(self.confusion)
         return _mean_ratio(correct, labeled + predicted - correct)
 
 
@@ -64,7 +65,7 @@ class MeanAccuracy(_FromConfusion):
 
     def compute(self) -> float:
         """In 0..1."""
-        correct, labeled, _ = self._areas()
+        correct, labeled, _ = areas_of(self.confusion)
         return _mean_ratio(correct, labeled)
 
 
@@ -74,7 +75,7 @@ class PixelAccuracy(_FromConfusion):
 
     def compute(self) -> float:
         """In 0..1."""
-        correct, labeled, _ = self._areas()
+        correct, labeled, _ = areas_of(self.confusion)
         return _mean_ratio(correct.sum(keepdims=True), labeled.sum(keepdims=True))
 
 

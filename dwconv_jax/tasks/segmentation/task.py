@@ -18,7 +18,7 @@ from dwconv_jax.data.picture import read_picture
 from dwconv_jax.data.segmentation.preprocess import picture
 from dwconv_jax.drawing import add_legend, label_overlay, make_palette, tile
 from dwconv_jax.models import UPerNet
-from dwconv_jax.tasks.pictures import write_overlay, write_png
+from dwconv_jax.tasks.pictures import read_upright, write_overlay, write_png
 from dwconv_jax.tasks.segmentation.inference import mean_probabilities
 from dwconv_jax.tasks.segmentation.losses import segmentation_loss
 from dwconv_jax.tasks.segmentation.metrics import (
@@ -26,9 +26,18 @@ from dwconv_jax.tasks.segmentation.metrics import (
     MeanAccuracy,
     MeanIoU,
     PixelAccuracy,
+    areas_of,
     confusion_matrix,
 )
-from dwconv_jax.tasks.task import SHEET_SIZE, DeviceBatch, LossAndMetrics, Prediction, Task
+from dwconv_jax.tasks.summary import Summary, class_scores, ratios
+from dwconv_jax.tasks.task import (
+    SHEET_SIZE,
+    DeviceBatch,
+    LossAndMetrics,
+    Metrics,
+    Prediction,
+    Task,
+)
 
 # A class of this name is not tinted in pictures.
 _BACKGROUND = "background"
@@ -83,20 +92,33 @@ class Segmentation(Task):
         confusion = confusion_matrix(batch["label"], predictions, self.num_classes)
         return SegmentationMetrics.single_from_model_output(confusion=confusion), predictions
 
+    def summarize(self, metrics: Metrics) -> Summary:
+        """Adds IoU, precision, recall and F1 (Dice) of each class, counted in pixels."""
+        assert isinstance(metrics, SegmentationMetrics)
+        confusion = metrics.mean_iou.confusion
+        correct, labeled, predicted = areas = areas_of(confusion)
+        classes = class_scores(self.class_names, *areas)
+        ious = ratios(correct, labeled + predicted - correct)
+        return Summary(
+            super().summarize(metrics).metrics,
+            [{"name": c["name"], "iou": iou, **c} for c, iou in zip(classes, ious, strict=True)],
+            np.asarray(confusion).tolist(),
+        )
+
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws crops as training sees them, tinted with their labels."""
         pairs = zip(batch["image"][:SHEET_SIZE], batch["label"], strict=False)
         return tile([self._overlay(to_pixels(x, self._config.dataset), y) for x, y in pairs])
 
     def draw(self, batch: Batch, predictions: np.ndarray) -> list[np.ndarray]:
-        """Draws each picture beside its labels and beside the predicted ones."""
+        """Draws each picture beside its labels and the predicted ones, with their names."""
         pictures = []
         for i, (height, width) in enumerate(batch["size"]):
             view = Image.fromarray(to_pixels(batch["views"][0][i], self._config.dataset))
             image = np.asarray(view.resize((width, height)))
-            maps = (x[i, :height, :width] for x in (batch["label"], predictions))
-            overlays = (self._overlay(image, labels) for labels in maps)
-            pictures.append(np.concatenate([image, *overlays], axis=1))
+            maps = [x[i, :height, :width] for x in (batch["label"], predictions)]
+            overlays = [self._overlay(image, labels) for labels in maps]
+            pictures.append(self._name(np.concatenate([image, *overlays], axis=1), *maps))
         return pictures
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
@@ -107,17 +129,16 @@ class Segmentation(Task):
         for _, name, path, batch, output in predictions:
             height, width = batch["size"][0]
             labels = output[:height, :width]
-            with path.open("rb") as file, Image.open(file) as picture:
-                image = np.asarray(picture.convert("RGB"))
-            overlay = add_legend(
-                self._overlay(image, labels),
-                np.setdiff1d(labels, self._untinted),
-                self.class_names,
-                self._palette,
-            )
+            overlay = self._name(self._overlay(read_upright(path), labels), labels)
             stored = labels + np.uint8(self._config.dataset.zero_is_ignored)
             write_png(out / f"{name}.png", stored)
             write_overlay(out, name, overlay)
+
+    def _name(self, picture: np.ndarray, *maps: np.ndarray) -> np.ndarray:
+        """Adds a legend of the classes that label maps hold."""
+        classes = np.unique(np.concatenate([labels.ravel() for labels in maps]))
+        seen = np.setdiff1d(classes, [*self._untinted, IGNORED])
+        return add_legend(picture, seen, self.class_names, self._palette)
 
     @property
     def _palette(self) -> np.ndarray:

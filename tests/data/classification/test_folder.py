@@ -124,6 +124,30 @@ def test_a_webp_named_jpeg_is_read(folder_config: MakeConfig, augment: str) -> N
     np.testing.assert_array_equal(batch["image"], expected["image"])
 
 
+def test_a_turned_photograph_is_upright(folder_config: MakeConfig) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = root(folder_config) / "train" / "class3" / "image.JPEG"
+    upright = Image.open(file).convert("RGB")
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    stored.save(file, "PNG", exif=exif)
+    config = folder_config(augment="inception", eval_split="train")
+    batch = next(data.load_classification(config).train_batches(8, seed=0))
+    (evaluated,) = data.load_classification(config).eval_batches(8)
+    upright.save(file, "PNG")
+    expected = next(data.load_classification(config).train_batches(8, seed=0))
+    np.testing.assert_array_equal(batch["image"], expected["image"])
+    (expected,) = data.load_classification(config).eval_batches(8)
+    np.testing.assert_array_equal(evaluated["image"], expected["image"])
+
+
+def test_a_picture_of_16_bits_is_named(folder_config: MakeConfig) -> None:
+    file = root(folder_config) / "train" / "class2" / "image.png"
+    Image.new("I;16", (40, 30)).save(file)
+    with pytest.raises(ValueError, match=r"class2/image.png: .* mode I;16; legal are 8 bits per"):
+        next(data.load_classification(folder_config()).train_batches(8, seed=0))
+
+
 def test_an_image_of_too_many_pixels_is_named_or_skipped(folder_config: MakeConfig) -> None:
     file = root(folder_config) / "train" / "class2" / "image.png"
     Image.new("1", (2000, 501)).save(file)

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from dwconv_jax.data.detection.coco import parse_annotations
 from dwconv_jax.data.detection.masks import encode_mask
 from dwconv_jax.tasks.detection.metrics import DetectionMetrics, Truth, to_results
+from dwconv_jax.tasks.detection.task import Detection
 
 SIZE = (120, 160)
 CLASSES = (0, 1, 1)
@@ -92,6 +93,20 @@ def test_shifted_boxes():
     values = metrics(*outputs(boxes), coco()).compute()
     assert values["box_ap"] == pytest.approx((0.7 + 1) / 2)
     assert values["box_ap_50"] == pytest.approx(1) == values["box_ap_75"]
+
+
+def test_each_class_has_its_precision():
+    boxes = np.array(BOXES, np.float32)
+    boxes[:, 0, [0, 2]] += 0.1 * (boxes[:, 0, 2] - boxes[:, 0, 0])[:, None]
+    crowd = (0, 0, [100, 0, 160, 60])
+    task = object.__new__(Detection)
+    task.class_names, task.num_classes, task._truth = ("a", "b"), 2, coco(crowds=[crowd])
+    summary = task.summarize(metrics(*outputs(boxes), task._truth))
+    assert summary.metrics["box_ap"] == pytest.approx((0.7 + 1) / 2)
+    first, second = summary.classes
+    assert (first["name"], first["objects"], second["objects"]) == ("a", 3, 6)
+    assert first["box_ap"] == pytest.approx(0.7) and first["box_ap_50"] == pytest.approx(1)
+    assert second["box_ap"] == second["mask_ap"] == pytest.approx(1)
 
 
 def test_half_masks():

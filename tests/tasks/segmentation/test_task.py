@@ -1,5 +1,8 @@
 """The segmentation task: its loss, its evaluation, and a run of the training loop."""
 
+import json
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,7 @@ from configs import ade20k, scenes_segmentation
 from dwconv_jax.data.builders.scenes import Scenes
 from dwconv_jax.inference.predict import predict
 from dwconv_jax.models import create_model
+from dwconv_jax.report import write_report
 from dwconv_jax.tasks.segmentation.losses import pixel_cross_entropy
 from dwconv_jax.tasks.segmentation.task import Segmentation
 from dwconv_jax.training import loop
@@ -54,17 +58,27 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     metrics = loop.train(config, str(tmp_path))
     assert metrics.keys() == {"mean_iou", "mean_accuracy", "pixel_accuracy"}
     assert all(0 <= value <= 1 for value in metrics.values())
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert evaluation["metrics"] == metrics and len(evaluation["confusion_matrix"]) == 11
+    ious = [entry["iou"] for entry in evaluation["classes"] if entry["iou"] is not None]
+    assert np.mean(ious) == pytest.approx(metrics["mean_iou"])
     events = EventAccumulator(str(tmp_path)).Reload()
     (sheet,) = events.Tensors("training/0")
     assert sheet.step == 0
     (first, _) = events.Tensors("predictions/0")
     width, height, _ = first.tensor_proto.string_val
-    assert (int(width), int(height)) == (3 * 64, 64)  # picture, labels, predicted labels
+    # Picture, labels, predicted labels, enlarged; and a legend.
+    assert int(width) > 6 * 64 and int(height) == 2 * 64
 
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     pictures.mkdir()
     for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40)), ("b.png", (40, 40))):
         Image.new("RGB", size, (9, 99, 9)).save(pictures / name)
+    page = write_report(str(tmp_path)).read_text()
+    assert re.findall("<h2>(.*)</h2>", page) == [
+        "Curves", "Metrics", "Confusion matrix", "Classes", "Predictions", "Config",
+    ]  # fmt: skip
+    assert f"mean iou {metrics['mean_iou']:.2%} on 12 evaluation images" in page
     predict(str(tmp_path), str(pictures), str(out), "best")
     assert sorted(path.name for path in out.iterdir()) == [
         "a.png", "a_overlay.png",
@@ -80,7 +94,8 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
         predict(str(tmp_path), str(spoilt), str(out), "best")
 
 
-def test_the_ground_keeps_its_colours_in_pictures(config):
+def test_the_ground_keeps_its_colours_in_pictures(config, monkeypatch):
+    monkeypatch.setattr(Segmentation, "_name", lambda self, picture, *maps: picture)
     task = Segmentation.open(config)
     batch = next(task.eval_batches())
     picture, *_ = task.draw(batch, np.zeros_like(batch["label"]))

@@ -1,0 +1,26 @@
+"""The fields of `config.dataset` for multi-label classification."""
+
+import dataclasses
+
+from dwconv_jax.data.classification.config import ClassificationConfig
+from dwconv_jax.data.settings import NAME, Legal, is_number, one_of, setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultilabelConfig(ClassificationConfig):
+    """`config.dataset` where `config.task = "multilabel"`."""
+
+    name: str = setting(
+        "csv",
+        "`csv` for the lists `<data_dir>/<split>.csv` with the columns `file` and `label`.",
+        one_of("csv"),
+    )
+    label_separator: str = setting(
+        ";", "Stands between the labels of an image; an image without labels has none.", NAME
+    )
+    threshold: float = setting(
+        0.5,
+        "The probability from which on a prediction or a score counts a class as present.",
+        Legal("in (0, 1)", lambda value: is_number(value) and 0 < value < 1),
+        operational=True,
+    )

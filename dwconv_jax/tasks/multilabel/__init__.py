@@ -1,0 +1,1 @@
+"""Multi-label classification: sigmoids, mean average precision, thresholds."""

@@ -1,0 +1,94 @@
+"""Multi-label classification: its loss and scores, and a run that learns, predicts and reports."""
+
+import csv
+import json
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from sklearn import metrics as sklearn_metrics
+
+from dwconv_jax.inference.predict import predict
+from dwconv_jax.report import write_report
+from dwconv_jax.tasks.multilabel.metrics import MultilabelMetrics, Outputs
+from dwconv_jax.tasks.registry import create_task
+from dwconv_jax.training import loop
+
+
+def test_labels_are_zeros_and_ones(config, colors_dir):
+    dataset = create_task(config).dataset
+    assert dataset.class_names == ("blue", "green", "red")
+    (batch, last) = dataset.eval_batches(16)
+    assert last["mask"].sum() == 4 and not last["label"][4:].any()
+    lines = (colors_dir / "test.csv").read_text().splitlines()[1:]
+    for line, label in zip(lines, [*batch["label"], *last["label"][:4]], strict=True):
+        expected = [name in line for name in dataset.class_names]
+        np.testing.assert_array_equal(label, expected)
+    counts = dataset.count_labels()
+    text = (colors_dir / "train.csv").read_text()
+    assert counts.tolist() == [text.count(name) for name in dataset.class_names]
+    np.testing.assert_allclose(dataset.balanced_weights(), (48 - counts) / counts)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 2.0, 3.0)])
+def test_the_loss_is_binary_cross_entropy(config, rng, weights):
+    config.class_weights, config.label_smoothing = weights, 0.2
+    logits = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    label = rng.integers(0, 2, (4, 3))
+    batch = {"image": np.zeros((4, 8, 8, 3), np.float32), "label": jnp.asarray(label)}
+    loss, metrics = create_task(config).loss(lambda *_, **__: logits, batch, nnx.Rngs(0))
+    chance, target = 1 / (1 + np.exp(-np.asarray(logits))), label * 0.8 + 0.1
+    positive = target * np.log(chance) * (1 if weights is None else np.array(weights)[None])
+    expected = -(positive + (1 - target) * np.log(1 - chance)).mean()
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert float(metrics["label_accuracy"]) == ((chance > 0.5) == (label > 0)).mean()
+
+
+def test_scores_are_those_of_scikit_learn(config, rng):
+    label = rng.integers(0, 2, (40, 3))
+    label[:, 2] = 0  # never there
+    chance = np.float32(np.clip(0.4 * label + 0.6 * rng.random((40, 3)), 0, 1))
+    mask, loss = np.float32(np.arange(40) < 37), np.float32(rng.random(40))
+    outputs = Outputs(*map(jnp.asarray, (loss, chance, label, mask)))
+    halves = [
+        MultilabelMetrics.from_model_output(Outputs(*(x[rows] for x in outputs)))
+        for rows in (slice(25), slice(25, None))
+    ]
+    summary = create_task(config).summarize(halves[0].merge(halves[1]))
+    label, chance = label[:37], chance[:37]
+    aps = [sklearn_metrics.average_precision_score(label[:, k], chance[:, k]) for k in range(2)]
+    assert [entry["ap"] for entry in summary.classes] == [*map(pytest.approx, aps), None]
+    assert summary.metrics["mean_ap"] == pytest.approx(np.mean(aps))
+    assert summary.metrics["loss"] == pytest.approx(loss[:37].mean())
+    f1 = sklearn_metrics.f1_score(label, chance >= 0.5, average="micro")
+    assert summary.metrics["micro_f1"] == pytest.approx(f1)
+    first = summary.classes[0]
+    best = sklearn_metrics.f1_score(label[:, 0], chance[:, 0] >= first["best_threshold"])
+    assert first["best_f1"] == pytest.approx(best)
+    thresholds = np.unique(chance[:, 0])
+    scores = [sklearn_metrics.f1_score(label[:, 0], chance[:, 0] >= t) for t in thresholds]
+    assert best == pytest.approx(max(scores))
+
+
+def test_a_run_learns_predicts_and_reports(config, colors_dir, tmp_path):
+    pytest.importorskip("matplotlib")
+    workdir, out = tmp_path / "run", tmp_path / "out"
+    metrics = loop.train(config, str(workdir))
+    assert metrics["mean_ap"] > 0.95 and metrics["macro_f1"] > 0.7
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    assert [entry["name"] for entry in evaluation["classes"]] == ["blue", "green", "red"]
+
+    predict(str(workdir), str(colors_dir), str(out))
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 68
+    for row in rows:
+        chances = {name: float(row[name]) for name in ("blue", "green", "red")}
+        present = sorted((n for n, p in chances.items() if p >= 0.5), key=lambda n: -chances[n])
+        assert row["labels"] == ";".join(present)
+
+    page = write_report(str(workdir)).read_text()
+    assert f"mean ap {metrics['mean_ap']:.2%} on 20 evaluation images" in page
+    assert re.search("<h2>Classes</h2>", page) and "<th>best threshold %</th>" in page
