@@ -21,8 +21,9 @@ from dwconv_jax.training.initialize import find_initial_weights, load_initial_we
 from dwconv_jax.training.intervals import Intervals
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import make_mesh, state_sharding
-from dwconv_jax.training.optimizer import make_optimizer
-from dwconv_jax.training.schedules import Schedule, learning_rate_schedule
+from dwconv_jax.training.optimizer.adamw import make_optimizer
+from dwconv_jax.training.optimizer.freezing import freeze
+from dwconv_jax.training.optimizer.schedules import Schedule, learning_rate_schedule
 from dwconv_jax.training.state import ModelDef, TrainState
 from dwconv_jax.training.step import make_train_step
 
@@ -87,16 +88,16 @@ class Run:
         Args:
           strict: refuses weights with another head or other windows instead of adapting them.
         """
-        averages = self.config.ema_decay is not None
+        options = dict(trained=self.model.trained, averages=self.config.ema_decay is not None)
         if self.config.init_from is not None:
             model = self.task.create_model(nnx.Rngs(self.config.seed))
             load_initial_weights(model, self.config.init_from, strict=strict)
-            state = TrainState.create(model, self.optimizer, averages=averages)
+            state = TrainState.create(model, self.optimizer, **options)
             return jax.device_put(state, self.shardings)
 
         def create(key: jax.Array) -> TrainState:
             model = self.task.create_model(nnx.Rngs(key))
-            return TrainState.create(model, self.optimizer, averages=averages)
+            return TrainState.create(model, self.optimizer, **options)
 
         # The key is an argument, so that runs of every seed share one program.
         return jax.jit(create, out_shardings=self.shardings)(jax.random.key(self.config.seed))
@@ -170,12 +171,17 @@ def assemble(config: ConfigDict, workdir: epath.Path, mesh: Mesh, task: Task) ->
     """
     schedule = learning_rate_schedule(config, task.steps_per_epoch)
     model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
-    optimizer = make_optimizer(config, schedule, model)
+    trained = freeze(model, config.train_only)
+    optimizer = make_optimizer(config, schedule, model, trained)
     averages = config.ema_decay is not None
     graph, arrays = nnx.split(model)
     state = jax.eval_shape(
-        lambda arrays: TrainState.create(nnx.merge(graph, arrays), optimizer, averages=averages),
+        lambda arrays: TrainState.create(
+            nnx.merge(graph, arrays), optimizer, trained=trained, averages=averages
+        ),
         arrays,
     )
     abstract_state = abstract(state, state_sharding(mesh, state))
-    return Run(config, workdir, task, mesh, ModelDef(model), optimizer, schedule, abstract_state)
+    return Run(
+        config, workdir, task, mesh, ModelDef(model, trained), optimizer, schedule, abstract_state
+    )
