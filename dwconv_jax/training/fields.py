@@ -256,6 +256,13 @@ class RunConfig(Settings):
     eval_every_steps: int = setting(
         500, "Steps between evaluations.", int_from(1), operational=True
     )
+    early_stop_patience: int | None = setting(
+        None,
+        "Ends the run after this many evaluations in a row without a higher accuracy, mean IoU or "
+        "mask AP; None trains to the end.",
+        int_from(1),
+        operational=True,
+    )
     checkpoint_every_steps: int = setting(
         500, "Steps between checkpoints.", int_from(1), operational=True
     )
