@@ -220,6 +220,17 @@ class RunConfig(Settings):
         "statistics.",
         PATTERNS,
     )
+    lora_rank: int | None = setting(
+        None,
+        "Low-rank adaptation: the rank of the products added to the kernels of `lora_layers`; None "
+        "for no products. `train_only=('lora', 'head')` trains them and the head.",
+        POSITIVE,
+    )
+    lora_layers: tuple[str, ...] = setting(
+        ("stages/",),
+        "Regular expressions; linear layers in whose path one is found are adapted.",
+        PATTERNS,
+    )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     dataset: DatasetConfig = dataclasses.field(default_factory=ClassificationConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -290,6 +301,11 @@ class RunConfig(Settings):
             raise UserError(
                 f"config.accumulation_steps={self.accumulation_steps} must divide "
                 f"batch_size={self.batch_size}"
+            )
+        if self.lora_rank is not None and not self.train_only:
+            raise UserError(
+                f"config.lora_rank={self.lora_rank} needs train_only, which says what is trained "
+                "beside the low-rank products: ('lora', 'head') for the head"
             )
         group_size, images = self.mix.group_size, self.batch_size // self.accumulation_steps
         if group_size is not None and images % group_size:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import optax
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path
+from dwconv_jax.models import add_lora
 from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
@@ -92,11 +94,11 @@ class Run:
         if self.config.init_from is not None:
             model = self.task.create_model(nnx.Rngs(self.config.seed))
             load_initial_weights(model, self.config.init_from, strict=strict)
-            state = TrainState.create(model, self.optimizer, **options)
+            state = TrainState.create(adapt(model, self.config), self.optimizer, **options)
             return jax.device_put(state, self.shardings)
 
         def create(key: jax.Array) -> TrainState:
-            model = self.task.create_model(nnx.Rngs(key))
+            model = adapt(self.task.create_model(nnx.Rngs(key)), self.config)
             return TrainState.create(model, self.optimizer, **options)
 
         # The key is an argument, so that runs of every seed share one program.
@@ -157,6 +159,14 @@ def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
             )
 
 
+def adapt(model: Any, config: ConfigDict) -> Any:
+    """Adds the low-rank products of `config.lora_rank` to a model, if there are any; returns it."""
+    if config.lora_rank is not None:
+        key = jax.random.fold_in(jax.random.key(config.seed), 1)  # not that of the model
+        add_lora(model, config.lora_rank, config.lora_layers, rngs=nnx.Rngs(key))
+    return model
+
+
 def assemble(config: ConfigDict, workdir: epath.Path, mesh: Mesh, task: Task) -> Run:
     """Describes the model and the optimizer of a run, and where their arrays live.
 
@@ -170,7 +180,7 @@ def assemble(config: ConfigDict, workdir: epath.Path, mesh: Mesh, task: Task) ->
       UserError: if the model or the optimizer cannot be built; it names the field.
     """
     schedule = learning_rate_schedule(config, task.steps_per_epoch)
-    model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
+    model = nnx.eval_shape(lambda: adapt(task.create_model(nnx.Rngs(config.seed)), config))
     trained = freeze(model, config.train_only)
     optimizer = make_optimizer(config, schedule, model, trained)
     averages = config.ema_decay is not None
