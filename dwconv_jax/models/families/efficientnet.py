@@ -206,8 +206,6 @@ FAMILY = Family(
     first_map=1,
     output_norm=None,
     norm=head_features,
-    # Uniform within 1 / sqrt(classes).
-    head_init=nnx.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
     layouts={
         "timm": TorchLayout(timm_body, timm_top, re.compile(r"(conv_head|bn2|classifier)\.")),
         "efficientnet_lite_pytorch": TorchLayout(
