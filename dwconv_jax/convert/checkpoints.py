@@ -54,7 +54,8 @@ def save_weights(path: str | os.PathLike[str], model: nnx.Module) -> None:
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads weights saved by `save_weights`, or those of a checkpoint of a training run.
 
-    Of a run with `config.ema_decay` they are the averages. Optimizer state is not read.
+    Of a run with `config.ema_decay` they are the averages; of one with `config.lora_rank`, kernels
+    with their low-rank products added. Optimizer state is not read.
 
     Args:
       path: a directory written by `save_weights`, a workdir of `main.py` (its newest intact
@@ -90,11 +91,24 @@ def read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
         loaded = loaded["ema"] if averages else loaded
     except Exception as error:  # Orbax raises almost anything.
         raise UserError(f"{path} is damaged, or no checkpoint of weights") from error
-    return {
-        _name(path): leaf
-        for part in loaded.values()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(part)
-    }
+    return _without_lora(
+        {
+            _name(path): leaf
+            for part in loaded.values()
+            for path, leaf in jax.tree_util.tree_leaves_with_path(part)
+        }
+    )
+
+
+def _without_lora(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds the products of low-rank adaptation to their kernels, as `merge_lora` does."""
+    merged = {name: array for name, array in arrays.items() if "/lora/" not in name}
+    for name, first in arrays.items():
+        layer, is_first, _ = name.partition("/lora/lora_a")
+        if is_first:
+            kernel = f"{layer}/kernel"
+            merged[kernel] = merged[kernel] + first @ arrays[f"{layer}/lora/lora_b"]
+    return merged
 
 
 def load_weights(

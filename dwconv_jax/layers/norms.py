@@ -22,6 +22,8 @@ class BatchNorm(nnx.Module):
     many images, on any number of devices, and running statistics take their mean: the authors
     trained their classification models with the statistics of one GPU, of 128 images for tiny
     models and 64 for base.
+
+    With `frozen`, training normalizes with the running statistics too, and does not update them.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class BatchNorm(nnx.Module):
         """
         del rngs
         self.momentum, self.epsilon, self.group_size = momentum, epsilon, group_size
-        self.dtype, self.use_running_average = dtype, True
+        self.dtype, self.use_running_average, self.frozen = dtype, True, False
         self.scale = nnx.Param(jnp.ones(features, param_dtype))
         self.bias = nnx.Param(jnp.zeros(features, param_dtype))
         self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
@@ -73,7 +75,7 @@ class BatchNorm(nnx.Module):
           ValueError: in training, if `group_size` does not divide the batch or a group holds a
             single value for each channel.
         """
-        train = is_training(train, self.use_running_average)
+        train = is_training(train, self.use_running_average) and not self.frozen
         maps = self._grouped(x, train).astype(jnp.float32)
         if train:
             scale, offset = self._affine(*self._batch_statistics(maps, x, valid))

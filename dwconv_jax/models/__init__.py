@@ -5,6 +5,7 @@ from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.config import BackboneConfig
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.cascade_mask_rcnn import CascadeMaskRCNN
+from dwconv_jax.models.lora import add_lora, merge_lora
 from dwconv_jax.models.multiply_adds import multiply_adds
 from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.models.registry import (
@@ -31,7 +32,9 @@ __all__ = [
     "TaskVariant",
     "UPerNet",
     "Variant",
+    "add_lora",
     "create_model",
     "list_models",
+    "merge_lora",
     "multiply_adds",
 ]

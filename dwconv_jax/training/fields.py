@@ -17,6 +17,7 @@ from dwconv_jax.data.settings import (
     int_from,
     is_int,
     is_number,
+    is_pair,
     is_positive,
     number_from,
     number_in,
@@ -24,6 +25,7 @@ from dwconv_jax.data.settings import (
     setting,
 )
 from dwconv_jax.errors import UserError
+from dwconv_jax.training.optimizer.patterns import PATTERNS, is_pattern
 
 DATASETS: dict[str, type[DatasetConfig]] = {
     "classification": ClassificationConfig,
@@ -125,6 +127,25 @@ class OptimizerConfig(Settings):
     weight_decay: float = setting(
         0.05, "Decoupled weight decay, relative to the learning rate.", number_from(0)
     )
+    weight_decay_groups: tuple[tuple[str, float], ...] = setting(
+        (),
+        "Pairs of a regular expression and a weight decay, such as `(('bias', 0.0), ('head', "
+        "0.1))`: the first expression found in the path of a parameter decides its weight decay, "
+        "whatever `decayed` says.",
+        Legal(
+            "pairs of a regular expression and a number >= 0",
+            lambda pairs: all(
+                is_pair(pair) and is_pattern(pair[0]) and is_number(pair[1]) and pair[1] >= 0
+                for pair in pairs
+            ),
+        ),
+    )
+    layer_decay: float = setting(
+        1.0,
+        "Multiplies the learning rate once for each layer that follows: the head has the whole "
+        "rate, the last block `layer_decay` times it, the one before the square, down to the stem.",
+        Legal("in (0, 1]", lambda value: is_number(value) and 0 < value <= 1),
+    )
     b1: float = setting(0.9, "Decay of the first moment.", _BETA)
     b2: float = setting(0.999, "Decay of the second moment.", _BETA)
     eps: float = setting(1e-8, "Added to the root of the second moment.", number_from(0))
@@ -194,6 +215,24 @@ class RunConfig(Settings):
     init_from: str | None = setting(
         None, "Weights to start from: a .pth or .safetensors file, or a checkpoint of a run."
     )
+    train_only: tuple[str, ...] = setting(
+        (),
+        "Regular expressions; only parameters in whose path one is found are trained, such as "
+        "`('head', 'norm')` or `('stages/3', 'head')`. () for all. Frozen batch norms keep their "
+        "statistics.",
+        PATTERNS,
+    )
+    lora_rank: int | None = setting(
+        None,
+        "Low-rank adaptation: the rank of the products added to the kernels of `lora_layers`; None "
+        "for no products. `train_only=('lora', 'head')` trains them and the head.",
+        POSITIVE,
+    )
+    lora_layers: tuple[str, ...] = setting(
+        ("stages/",),
+        "Regular expressions; linear layers in whose path one is found are adapted.",
+        PATTERNS,
+    )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     dataset: DatasetConfig = dataclasses.field(default_factory=ClassificationConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
@@ -243,6 +282,13 @@ class RunConfig(Settings):
     eval_every_steps: int = setting(
         500, "Steps between evaluations.", int_from(1), operational=True
     )
+    early_stop_patience: int | None = setting(
+        None,
+        "Ends the run after this many evaluations in a row without a higher accuracy, mean IoU or "
+        "mask AP; None trains to the end.",
+        int_from(1),
+        operational=True,
+    )
     checkpoint_every_steps: int = setting(
         500, "Steps between checkpoints.", int_from(1), operational=True
     )
@@ -270,6 +316,11 @@ class RunConfig(Settings):
             raise UserError(
                 f"config.accumulation_steps={self.accumulation_steps} must divide "
                 f"batch_size={self.batch_size}"
+            )
+        if self.lora_rank is not None and not self.train_only:
+            raise UserError(
+                f"config.lora_rank={self.lora_rank} needs train_only, which says what is trained "
+                "beside the low-rank products: ('lora', 'head') for the head"
             )
         group_size, images = self.mix.group_size, self.batch_size // self.accumulation_steps
         if group_size is not None and images % group_size:

@@ -12,6 +12,7 @@ from dwconv_jax import ops
 from dwconv_jax.training.checkpoint import Checkpoints
 from dwconv_jax.training.description import write_description
 from dwconv_jax.training.device_memory import peak_device_memory_gib
+from dwconv_jax.training.early_stop import EarlyStop
 from dwconv_jax.training.evaluator import Evaluator
 from dwconv_jax.training.lock import workdir_lock
 from dwconv_jax.training.logs import log
@@ -20,7 +21,7 @@ from dwconv_jax.training.prefetch import prefetch
 from dwconv_jax.training.profiler import Profiler
 from dwconv_jax.training.progress import ProgressBar, Stopwatch, duration
 from dwconv_jax.training.run import NonFiniteError, Run, prepare
-from dwconv_jax.training.state import TrainState
+from dwconv_jax.training.state import TrainState, partition
 from dwconv_jax.training.writers import MetricLog
 
 
@@ -52,13 +53,15 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         # Only now: a start that fails must not change the description of another run.
         if jax.process_index() == 0:
             write_description(run.workdir, config, run.task.description)
-        if first_step >= run.num_steps and not _owes_evaluation(run, first_step, checkpoints):
-            log.info(f"{run.workdir} holds a finished run of {run.num_steps} steps: evaluating it")
+        early_stop = EarlyStop(run, first_step)
+        finished = first_step >= run.num_steps or early_stop.reached
+        if finished and not _owes_evaluation(run, first_step, checkpoints):
+            log.info(f"{run.workdir} holds a finished run of {first_step} steps: evaluating it")
             return _evaluate(run, state)
         metric_log = MetricLog(run.workdir, first_step)
         try:
             _announce(run, first_step, metric_log)
-            return _train_loop(run, state, first_step, checkpoints, metric_log)
+            return _train_loop(run, state, first_step, checkpoints, metric_log, early_stop)
         finally:
             metric_log.close()
 
@@ -91,7 +94,12 @@ def _evaluate(run: Run, state: TrainState) -> dict[str, float]:
 
 
 def _train_loop(
-    run: Run, state: TrainState, first_step: int, checkpoints: Checkpoints, metric_log: MetricLog
+    run: Run,
+    state: TrainState,
+    first_step: int,
+    checkpoints: Checkpoints,
+    metric_log: MetricLog,
+    early_stop: EarlyStop,
 ) -> dict[str, float]:
     num_steps, intervals = run.num_steps, run.intervals
     train_step, evaluator = run.train_step(), Evaluator(run)
@@ -109,8 +117,12 @@ def _train_loop(
             if eval_metrics is None:
                 raise _stopped(watch, first_step, checkpoints)
             checkpoints.save(state, eval_metrics)
+            early_stop.observe(first_step, eval_metrics)
         stopwatch = Stopwatch()
         for step, (batch, on_devices) in enumerate(prefetched, start=first_step + 1):
+            if early_stop.reached:
+                log.info(f"stopping early after step {step - 1}: {early_stop}")
+                break
             if step == first_step + 1:
                 pictures = [run.task.draw_training(batch)]
                 metric_log.write_pictures(first_step, "training", pictures)
@@ -130,14 +142,16 @@ def _train_loop(
                 if intervals.evaluates(step) and not stopping:
                     eval_metrics = _evaluate_step(run, evaluator, state, step, watch, metric_log)
                     stopping = eval_metrics is None
+                if eval_metrics is not None:
+                    early_stop.observe(step, eval_metrics)
                 if stopping or intervals.saves(step):
                     checkpoints.save(state, eval_metrics)
             if stopping:
                 raise _stopped(watch, step, checkpoints)
     assert eval_metrics is not None, "the last step is evaluated"
     log.info(
-        f"done: {num_steps} steps in {duration(stopwatch.total)}, final {_format(eval_metrics)}, "
-        f"best checkpoint at step {checkpoints.best_step}"
+        f"done: {int(state.step)} steps in {duration(stopwatch.total)}, "
+        f"final {_format(eval_metrics)}, best checkpoint at step {checkpoints.best_step}"
     )
     return eval_metrics
 
@@ -189,8 +203,10 @@ def _announce(run: Run, first_step: int, metric_log: MetricLog) -> None:
     overview = parameter_overview.get_parameter_overview(params, include_stats=False)
     log.info(f"parameters:\n{overview}")
     metric_log.write_text(first_step, "parameters", f"<pre>{overview}</pre>")
+    trained, _ = partition(run.abstract_state.params, run.model.trained)
     log.info(
-        f"{run.config.model.name}, {parameter_overview.count_parameters(params):,} parameters, on "
+        f"{run.config.model.name}, {parameter_overview.count_parameters(params):,} parameters, of "
+        f"which {parameter_overview.count_parameters(trained):,} are trained, on "
         f"{run.mesh.size} {jax.devices()[0].device_kind} device(s); {run.task.num_train:,} "
         f"training examples, {run.num_steps} steps of {run.config.batch_size}"
     )

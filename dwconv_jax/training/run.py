@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import optax
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path
+from dwconv_jax.models import add_lora
 from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.tasks.task import Task
 from dwconv_jax.training.checkpoint import Checkpoints, abstract, has_checkpoint
@@ -21,8 +23,9 @@ from dwconv_jax.training.initialize import find_initial_weights, load_initial_we
 from dwconv_jax.training.intervals import Intervals
 from dwconv_jax.training.logs import log
 from dwconv_jax.training.mesh import make_mesh, state_sharding
-from dwconv_jax.training.optimizer import make_optimizer
-from dwconv_jax.training.schedules import Schedule, learning_rate_schedule
+from dwconv_jax.training.optimizer.adamw import make_optimizer
+from dwconv_jax.training.optimizer.freezing import freeze
+from dwconv_jax.training.optimizer.schedules import Schedule, learning_rate_schedule
 from dwconv_jax.training.state import ModelDef, TrainState
 from dwconv_jax.training.step import make_train_step
 
@@ -90,8 +93,12 @@ class Run:
         model = self.task.create_model(nnx.Rngs(self.config.seed))
         if self.config.init_from is not None:
             load_initial_weights(model, self.config.init_from, strict=strict)
-        averages = self.config.ema_decay is not None
-        state = TrainState.create(model, self.optimizer, averages=averages)
+        state = TrainState.create(
+            adapt(model, self.config),
+            self.optimizer,
+            trained=self.model.trained,
+            averages=self.config.ema_decay is not None,
+        )
         return jax.device_put(state, self.shardings)
 
     def restore_state(self, checkpoint: str = "latest") -> TrainState:
@@ -149,6 +156,14 @@ def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
             )
 
 
+def adapt(model: Any, config: ConfigDict) -> Any:
+    """Adds the low-rank products of `config.lora_rank` to a model, if there are any; returns it."""
+    if config.lora_rank is not None:
+        key = jax.random.fold_in(jax.random.key(config.seed), 1)  # not that of the model
+        add_lora(model, config.lora_rank, config.lora_layers, rngs=nnx.Rngs(key))
+    return model
+
+
 def assemble(config: ConfigDict, workdir: epath.Path, mesh: Mesh, task: Task) -> Run:
     """Describes the model and the optimizer of a run, and where their arrays live.
 
@@ -162,13 +177,18 @@ def assemble(config: ConfigDict, workdir: epath.Path, mesh: Mesh, task: Task) ->
       UserError: if the model or the optimizer cannot be built; it names the field.
     """
     schedule = learning_rate_schedule(config, task.steps_per_epoch)
-    model = nnx.eval_shape(lambda: task.create_model(nnx.Rngs(config.seed)))
-    optimizer = make_optimizer(config, schedule, model)
+    model = nnx.eval_shape(lambda: adapt(task.create_model(nnx.Rngs(config.seed)), config))
+    trained = freeze(model, config.train_only)
+    optimizer = make_optimizer(config, schedule, model, trained)
     averages = config.ema_decay is not None
     graph, arrays = nnx.split(model)
     state = jax.eval_shape(
-        lambda arrays: TrainState.create(nnx.merge(graph, arrays), optimizer, averages=averages),
+        lambda arrays: TrainState.create(
+            nnx.merge(graph, arrays), optimizer, trained=trained, averages=averages
+        ),
         arrays,
     )
     abstract_state = abstract(state, state_sharding(mesh, state))
-    return Run(config, workdir, task, mesh, ModelDef(model), optimizer, schedule, abstract_state)
+    return Run(
+        config, workdir, task, mesh, ModelDef(model, trained), optimizer, schedule, abstract_state
+    )

@@ -10,8 +10,8 @@ import optax
 from flax import nnx
 
 from dwconv_jax.tasks.task import Task
-from dwconv_jax.training.schedules import Schedule
-from dwconv_jax.training.state import ModelDef, PureTree, TrainState
+from dwconv_jax.training.optimizer.schedules import Schedule
+from dwconv_jax.training.state import ModelDef, PureTree, TrainState, combine, partition
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -31,42 +31,49 @@ def make_train_step(
 
     The batch is split into `accumulation_steps` micro-batches; gradients are averaged, and batch
     norms see one micro-batch at a time. A step with a non-finite value only increments
-    `skipped_steps`. With `ema_decay` the state holds moving averages.
+    `skipped_steps`. With `ema_decay` the state holds moving averages. The gradient is taken with
+    respect to the parameters of `model.trained` alone.
     """
 
-    def loss_and_statistics(params: PureTree, batch_stats: PureTree, batch: Batch, key: jax.Array):
-        merged = model.merge(params, batch_stats)
+    def loss_and_statistics(
+        trained: PureTree, frozen: PureTree, batch_stats: PureTree, batch: Batch, key: jax.Array
+    ):
+        merged = model.merge(combine(trained, frozen), batch_stats)
         loss, metrics = task.loss(merged, batch, nnx.Rngs(key))
         updated = nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
         return loss, (updated, {"loss": loss, **metrics})
 
     gradient = jax.grad(loss_and_statistics, has_aux=True)
 
-    def accumulate(state: TrainState, batch: Batch, key: jax.Array):
+    def accumulate(
+        trained: PureTree, frozen: PureTree, batch_stats: PureTree, batch: Batch, key: jax.Array
+    ):
         def micro_step(carry: tuple[PureTree, PureTree], inputs: tuple[Batch, jax.Array]):
             total, batch_stats = carry
             micro_batch, index = inputs
             grads, (batch_stats, metrics) = gradient(
-                state.params, batch_stats, micro_batch, jax.random.fold_in(key, index)
+                trained, frozen, batch_stats, micro_batch, jax.random.fold_in(key, index)
             )
             return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        zeros = jax.tree.map(jnp.zeros_like, trained)
         inputs = (_micro_batches(batch, accumulation_steps), jnp.arange(accumulation_steps))
-        (total, batch_stats), metrics = jax.lax.scan(micro_step, (zeros, state.batch_stats), inputs)
+        (total, batch_stats), metrics = jax.lax.scan(micro_step, (zeros, batch_stats), inputs)
         grads = jax.tree.map(lambda g: g / accumulation_steps, total)
         return grads, batch_stats, jax.tree.map(jnp.mean, metrics)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        trained, frozen = partition(state.params, model.trained)
+        arguments = (trained, frozen, state.batch_stats, batch, key)
         if accumulation_steps == 1:
-            grads, (batch_stats, metrics) = gradient(state.params, state.batch_stats, batch, key)
+            grads, (batch_stats, metrics) = gradient(*arguments)
         else:
-            grads, batch_stats, metrics = accumulate(state, batch, key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            grads, batch_stats, metrics = accumulate(*arguments)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         metrics["grad_norm"] = optax.tree.norm(grads)
         metrics["learning_rate"] = schedule(state.step - state.skipped_steps)
-        params = optax.apply_updates(state.params, updates)
+        params = combine(optax.apply_updates(trained, updates), frozen)
         updated = dataclasses.replace(
             state,
             step=state.step + 1,
@@ -81,7 +88,8 @@ def make_train_step(
         if ema_decay is None:
             return ema
         weights = {"params": params, "batch_stats": batch_stats}
-        return optax.incremental_update(weights, ema, 1 - ema_decay)
+        # `optax.incremental_update` would round weights that do not change.
+        return jax.tree.map(lambda old, new: old + (1 - ema_decay) * (new - old), ema, weights)
 
     return train_step
 

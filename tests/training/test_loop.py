@@ -36,7 +36,9 @@ def undisturbed(tmp_path_factory, data_dir):
 
 def test_a_run_leaves_checkpoints_and_logs(undisturbed):
     workdir, output = undisturbed
-    assert re.search(r"dynamic_dwnet_tiny, [\d,]+ parameters, on 1 cpu", output)
+    assert re.search(
+        r"dynamic_dwnet_tiny, ([\d,]+) parameters, of which \1 are trained, on 1 cpu", output
+    )
     assert "1,437 training examples, 12 steps of 464" in output
     assert re.search(r"step 12/12 .* loss .* images_per_second .* left", output)
     assert re.search(r"done: 12 steps in .*accuracy", output)

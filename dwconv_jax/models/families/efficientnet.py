@@ -15,7 +15,7 @@ from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.dense import product_over_channels
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
-from dwconv_jax.layers.initializers import fan_out_init, normal, variance_scaling
+from dwconv_jax.layers.initializers import fan_out_init, normal
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.backbone import Backbone
 from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
@@ -205,8 +205,6 @@ FAMILY = Family(
     first_map=1,
     output_norm=None,
     norm=head_features,
-    # Uniform within 1 / sqrt(classes).
-    head_init=variance_scaling(1 / 3, "fan_out", "uniform"),
     layouts={
         "timm": TorchLayout(timm_body, timm_top, re.compile(r"(conv_head|bn2|classifier)\.")),
         "efficientnet_lite_pytorch": TorchLayout(

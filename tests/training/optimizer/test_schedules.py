@@ -6,7 +6,7 @@ import pytest
 
 from configs import ade20k, coco
 from dwconv_jax.training.config import base_config, validate
-from dwconv_jax.training.schedules import learning_rate_schedule, warmup_cosine
+from dwconv_jax.training.optimizer.schedules import learning_rate_schedule, warmup_cosine
 from tests import golden
 from tests.numerics import assert_close
 

@@ -1,15 +1,39 @@
-"""AdamW as the authors use it: gradient clipping, and which parameters weight decay shrinks."""
+"""Which parameters weight decay shrinks, and how much."""
 
 from typing import Any
 
 import jax
-import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.layers.weights.position_bias import RelativePositionBias
-from dwconv_jax.training.schedules import Schedule
+from dwconv_jax.training.optimizer.patterns import matching
 from dwconv_jax.training.state import PureTree, take_apart
+
+
+def weight_decays(config: ConfigDict, model: nnx.Module) -> PureTree:
+    """The weight decay of each parameter.
+
+    Args:
+      config: `config.optimizer` of a run.
+      model: may be abstract (`nnx.eval_shape`).
+
+    Returns:
+      A nested dict like the model's parameters, of floats.
+
+    Raises:
+      UserError: a pattern of `weight_decay_groups` is in the path of no parameter.
+    """
+    params, _ = take_apart(model)
+    shrunk = decayed(params) if config.decayed == "kernels" else decayed_except_norms(model)
+    decays = jax.tree.map(lambda shrinks: config.weight_decay if shrinks else 0.0, shrunk)
+    # From last to first, so that the first pattern that matches is the one that counts.
+    for pattern, decay in reversed(config.weight_decay_groups):
+        members = matching(params, (pattern,), "config.optimizer.weight_decay_groups")
+        decays = jax.tree.map(
+            lambda member, other, decay=decay: decay if member else other, members, decays
+        )
+    return decays
 
 
 def decayed(params: Any) -> Any:
@@ -46,27 +70,3 @@ def _clear(mask: Any, path: tuple[Any, ...]) -> None:
     for key in path[:-1]:
         mask = mask[key]
     mask[path[-1]] = jax.tree.map(lambda _: False, mask[path[-1]])
-
-
-def make_optimizer(
-    config: ConfigDict, schedule: Schedule, model: nnx.Module
-) -> optax.GradientTransformation:
-    """Gradient clipping by the global norm, then AdamW with decoupled weight decay.
-
-    Args:
-      config: of the run.
-      schedule: the learning rate at each step.
-      model: whose parameters are trained; may be abstract.
-    """
-    optimizer = config.optimizer
-    return optax.chain(
-        optax.clip_by_global_norm(optimizer.clip_norm),
-        optax.adamw(
-            schedule,
-            b1=optimizer.b1,
-            b2=optimizer.b2,
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            mask=decayed if optimizer.decayed == "kernels" else decayed_except_norms(model),
-        ),
-    )

@@ -11,7 +11,8 @@ from dwconv_jax.convert import load_torch, to_torch
 from dwconv_jax.models import create_model
 from dwconv_jax.models.torch_layout import Buffer, Entry
 from dwconv_jax.training import base_config
-from dwconv_jax.training.optimizer import decayed, decayed_except_norms, make_optimizer
+from dwconv_jax.training.optimizer.adamw import make_optimizer
+from dwconv_jax.training.optimizer.weight_decay import decayed, decayed_except_norms
 from dwconv_jax.training.state import ModelDef, TrainState
 from dwconv_jax.training.step import make_train_step
 from tests import golden
@@ -47,9 +48,10 @@ def five_steps(model, adamw, clip_norm):
     config.optimizer.weight_decay = adamw.config["weight_decay"]
     config.optimizer.clip_norm = clip_norm
     schedule = optax.constant_schedule(adamw.config["lr"])
-    optimizer = make_optimizer(config, schedule, model)
+    definition = ModelDef(model)
+    optimizer = make_optimizer(config, schedule, model, definition.trained)
     step = make_train_step(
-        CrossEntropy(), ModelDef(model), optimizer, schedule, seed=0, accumulation_steps=1
+        CrossEntropy(), definition, optimizer, schedule, seed=0, accumulation_steps=1
     )
     step = jax.jit(step)
     state, history = TrainState.create(model, optimizer), []
