@@ -20,4 +20,6 @@ def get_config():
     base.keep_checkpoints = 1
     cells, questions = paper_grid(kernel_sizes=(3, 7), window_size=4, heads=(4, 8), image_size=8)
     more_cells, more_questions = attention_grid(window_size=4, heads=(4, 8))
-    return study_config(base, cells | more_cells, questions | more_questions, seeds=(0, 1, 2))
+    return study_config(
+        base, cells | more_cells, questions | more_questions, seeds=(0, 1, 2), paper=True
+    )

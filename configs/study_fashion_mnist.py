@@ -32,4 +32,5 @@ def get_config():
         {name: cells[name] for name in CELLS},
         {question: names for question, names in compared.items() if len(names) > 1},
         seeds=(0, 1),
+        paper=True,
     )

@@ -15,4 +15,4 @@ def get_config():
     cells, questions = paper_grid(
         kernel_sizes=(3, 5, 9, 11, 13), window_size=7, heads=(3, 6, 12, 24), image_size=224
     )
-    return study_config(base, cells, questions, seeds=(0,))
+    return study_config(base, cells, questions, seeds=(0,), paper=True)

@@ -18,6 +18,7 @@ def study_config(
     questions: Mapping[str, Sequence[str]],
     *,
     seeds: Sequence[int],
+    paper: bool = False,
 ) -> ConfigDict:
     """Makes a config for `python -m dwconv_jax.study`.
 
@@ -26,6 +27,7 @@ def study_config(
       cells: by name, the fields of `base.model` that each cell changes.
       questions: by question, the cells to compare.
       seeds: each cell is trained once with each seed.
+      paper: whether the page shows the paper's title and its published results.
 
     Raises:
       UserError: if a question names an unknown cell, or there are no cells or seeds.
@@ -43,6 +45,7 @@ def study_config(
         dict(
             base=base,
             seeds=tuple(seeds),
+            paper=paper,
             cells=tuple((name, dict(overrides)) for name, overrides in cells.items()),
             questions=tuple((question, tuple(names)) for question, names in questions.items()),
         )

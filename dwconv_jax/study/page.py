@@ -35,18 +35,21 @@ def write_study_page(path: epath.Path, study: ConfigDict, rows: Sequence[Row]) -
         found = [by_name[name] for name in names if name in by_name]
         if len(found) > 1:
             sections.append(Section(question, figures=[comparison(found)]))
-    sections.append(
-        Section(
-            "Published",
-            "Other data, other sizes and other budgets: nothing above says what these models would "
-            "do there. Only numbers whose source could be read are given.",
-        )
+    title = f"A study of {len(study.cells)} models"
+    if study.paper:
+        title = "What matters in local attention?"
+        sections += _published()
+    write_page(path, title, _summary(study, rows), sections)
+
+
+def _published() -> list[Section]:
+    caution = Section(
+        "Published",
+        "Other data, other sizes and other budgets: nothing above says what these models would "
+        "do there. Only numbers whose source could be read are given.",
     )
-    sections += [
-        Section(f"Published: {measured_on}", table=table)
-        for measured_on, table in published.TABLES.items()
-    ]
-    write_page(path, "What matters in local attention?", _summary(study, rows), sections)
+    tables = published.TABLES.items()
+    return [caution, *(Section(f"Published: {where}", table=table) for where, table in tables)]
 
 
 def _summary(study: ConfigDict, rows: Sequence[Row]) -> str:

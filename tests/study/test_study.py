@@ -88,7 +88,8 @@ def test_what_is_left_is_run_and_all_is_gathered(workdir, study, capsys):
     ]
     assert (workdir / "table.md").read_text() in capsys.readouterr().out
     page = (workdir / "report.html").read_text()
-    assert "Where do the weights come from?" in page and "DWNet-T" in page
+    assert "Where do the weights come from?" in page and "A study of 2 models" in page
+    assert "DWNet-T" not in page  # the paper's results belong to its own grids
     # Nothing is left now.
     run_all(study, workdir, ["no such program"], jobs=1)
 
@@ -152,3 +153,7 @@ def test_only_what_has_finished_is_shown(study, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "1 of 2 cells on digits, 1 runs of 4 epochs" in page
     assert "Where do the weights come from?" not in page
+    study.paper = True
+    write_study_page(epath.Path(tmp_path) / "report.html", study, rows)
+    page = (tmp_path / "report.html").read_text()
+    assert "What matters in local attention?" in page and "DWNet-T" in page

@@ -109,6 +109,8 @@ class Classification(Task):
         """Adds the mean F1 of the classes, and precision, recall and F1 of each."""
         assert isinstance(metrics, ClassificationMetrics)
         values, counts = super().summarize(metrics).metrics, metrics.balanced_accuracy
+        if self.num_classes <= _MOST_GUESSES:
+            del values["top5_accuracy"]  # always 1
         correct, labeled, predicted = map(
             np.asarray, (counts.correct, counts.labeled, counts.predicted)
         )
