@@ -13,11 +13,13 @@ from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.convert.variables import variables
 from dwconv_jax.convert.weights import find_layout, load_torch
 from dwconv_jax.errors import UserError
-from dwconv_jax.models import Model
+from dwconv_jax.models import Classifier, Model
 from dwconv_jax.models.torch_layout import Entry
 
 # Our names of what a classifier has beyond a backbone.
 _CLASSIFIER_ONLY = re.compile(r"(norm|neck|head)/")
+# What begins the name of a weight in files of whole models.
+_WHOLE = ("backbone.", "backbone/", "base_model.")
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -43,8 +45,11 @@ def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool
     own_names = any("/" in name for name in found)
     load = load_weights if own_names else load_torch
     backbone: Any = getattr(model, "backbone", None)
-    if backbone is None or any(name.startswith(("backbone.", "backbone/")) for name in found):
+    if backbone is None or any(name.startswith(_WHOLE) for name in found):
         return _named(load, path, model, found, strict)
+    if isinstance(backbone, Classifier):  # behind a prompt, with a head of its own
+        _named(load, path, backbone, found, False)
+        return model
     if own_names:
         own, classifier_only = variables(backbone), _CLASSIFIER_ONLY
     else:

@@ -26,6 +26,12 @@ with epy.lazy_api_imports(globals()):
     )
     from dwconv_jax.data.multilabel.config import MultilabelConfig
     from dwconv_jax.data.multilabel.dataset import MultilabelDataset, load_multilabel
+    from dwconv_jax.data.point_cloud.config import PointCloudConfig
+    from dwconv_jax.data.point_cloud.dataset import (
+        PointCloudDataset,
+        describe_point_clouds,
+        load_point_clouds,
+    )
     from dwconv_jax.data.segmentation.config import SegmentationConfig
     from dwconv_jax.data.segmentation.dataset import (
         SegmentationDataset,
@@ -40,13 +46,17 @@ __all__ = [
     "DetectionDataset",
     "MultilabelConfig",
     "MultilabelDataset",
+    "PointCloudConfig",
+    "PointCloudDataset",
     "SegmentationConfig",
     "SegmentationDataset",
     "describe_classification",
     "describe_detection",
+    "describe_point_clouds",
     "describe_segmentation",
     "load_classification",
     "load_detection",
     "load_multilabel",
+    "load_point_clouds",
     "load_segmentation",
 ]

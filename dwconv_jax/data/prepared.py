@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dwconv_jax.data.builders import digits as digits  # registers the builder with tfds
+from dwconv_jax.data.builders import furniture_points as furniture_points  # likewise
 from dwconv_jax.data.builders import scenes as scenes  # likewise
 from dwconv_jax.data.config import DatasetConfig, StreamedConfig
 from dwconv_jax.data.settings import unknown

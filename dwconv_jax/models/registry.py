@@ -184,10 +184,10 @@ def build(name: str, arguments: Mapping[str, Any], rngs: nnx.Rngs) -> Model:
     overrides = dict(arguments)
     mixer, lowering = overrides.pop("mixer", None), overrides.pop("lowering", None)
     groups = {flag: overrides.pop(flag, None) for flag in ("num_heads", "channels_per_group")}
-    _check_names("override", overrides, [f.name for f in dataclasses.fields(model.Config)])
+    check_names("override", overrides, [f.name for f in dataclasses.fields(model.Config)])
     if mixer is not None and not isinstance(mixer, Mapping):
         raise UserError(f"mixer must be a mapping of flags, got {mixer!r}")
-    _check_names("mixer flag", mixer or {}, MixerFlags.__annotations__)
+    check_names("mixer flag", mixer or {}, MixerFlags.__annotations__)
     flags = dict(variant.mixer if mixer is None else mixer)
     if mixer is None and "window_size" in overrides:
         flags.pop("kernel_size", None)
@@ -211,14 +211,15 @@ def build(name: str, arguments: Mapping[str, Any], rngs: nnx.Rngs) -> Model:
 def find_variant(name: str) -> tuple[Variant, type[Model]]:
     """The backbone's variant and the class of a named model; UserError for an unknown name."""
     name = ALIASES.get(name, name)
-    _check_names("model", [name], list_models())
+    check_names("model", [name], list_models())
     if name in VARIANTS:
         return VARIANTS[name], Classifier
     task_variant = TASK_VARIANTS[name]
     return task_variant.backbone, task_variant.model
 
 
-def _check_names(kind: str, names: Iterable[str], legal: Iterable[str]) -> None:
+def check_names(kind: str, names: Iterable[str], legal: Iterable[str]) -> None:
+    """Raises a UserError for a name that is not legal, with the closest one that is."""
     legal = list(legal)
     for name in names:
         if name not in legal:

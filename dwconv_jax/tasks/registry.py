@@ -7,6 +7,7 @@ from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.tasks.detection.task import Detection
 from dwconv_jax.tasks.multilabel.task import Multilabel
+from dwconv_jax.tasks.point_cloud.task import PointCloudClassification
 from dwconv_jax.tasks.segmentation.task import Segmentation
 from dwconv_jax.tasks.task import Task
 
@@ -14,6 +15,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "detection": Detection,
     "multilabel": Multilabel,
+    "point_cloud": PointCloudClassification,
     "segmentation": Segmentation,
 }
 

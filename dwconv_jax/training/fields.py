@@ -7,6 +7,7 @@ from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.config import DatasetConfig
 from dwconv_jax.data.detection.config import DetectionConfig
 from dwconv_jax.data.multilabel.config import MultilabelConfig
+from dwconv_jax.data.point_cloud.config import PointCloudConfig
 from dwconv_jax.data.segmentation.config import SegmentationConfig
 from dwconv_jax.data.settings import (
     NAME,
@@ -31,6 +32,7 @@ DATASETS: dict[str, type[DatasetConfig]] = {
     "classification": ClassificationConfig,
     "detection": DetectionConfig,
     "multilabel": MultilabelConfig,
+    "point_cloud": PointCloudConfig,
     "segmentation": SegmentationConfig,
 }
 

@@ -1,0 +1,164 @@
+"""Point clouds: random views and the loss of training, evaluation over many views, pictures."""
+
+from collections.abc import Iterable
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import metrics as clu_metrics
+from etils import epath
+from flax import nnx
+
+from dwconv_jax import data
+from dwconv_jax.data.dataset import Batch
+from dwconv_jax.drawing import tile
+from dwconv_jax.errors import UserError
+from dwconv_jax.models.point_prompt import PointClassifier, create_point_classifier
+from dwconv_jax.models.point_prompt.sampling import farthest_points, take_points
+from dwconv_jax.models.point_prompt.views import (
+    evaluation_rotations,
+    random_views,
+    scale_and_shift,
+    turn,
+)
+from dwconv_jax.tasks.classification.metrics import BalancedAccuracy
+from dwconv_jax.tasks.point_cloud.losses import smoothed_cross_entropy
+from dwconv_jax.tasks.point_cloud.pictures import draw_cloud, draw_views
+from dwconv_jax.tasks.summary import Summary, class_scores
+from dwconv_jax.tasks.task import (
+    SHEET_SIZE,
+    DeviceBatch,
+    LossAndMetrics,
+    Metrics,
+    Prediction,
+    Task,
+)
+
+# The reference draws 1,024 points out of 1,200 that are far from each other, and so on.
+_POOL = 75 / 64
+
+
+@flax.struct.dataclass
+class PointCloudMetrics(clu_metrics.Collection):
+    """Of the logits averaged over views, but for `view_accuracy`, to which each view counts."""
+
+    loss: clu_metrics.Average.from_output("loss")  # type: ignore[valid-type]
+    accuracy: clu_metrics.Average.from_output("accuracy")  # type: ignore[valid-type]
+    view_accuracy: clu_metrics.Average.from_output("view_accuracy")  # type: ignore[valid-type]
+    balanced_accuracy: BalancedAccuracy
+
+
+class PointCloudClassification(Task):
+    """The task that `config.task = "point_cloud"` names."""
+
+    best_metric = "accuracy"
+    load_data = staticmethod(data.load_point_clouds)
+    describe_data = staticmethod(data.describe_point_clouds)
+
+    def create_model(self, rngs: nnx.Rngs) -> PointClassifier:
+        """Creates the classifier of `config.model` behind the prompt of `config.model.prompt`."""
+        arguments = self._config.model.to_dict()
+        return create_point_classifier(
+            arguments.pop("name"),
+            num_classes=self.num_classes,
+            mean=self._config.dataset.mean,
+            std=self._config.dataset.std,
+            rngs=rngs,
+            **arguments,
+        )
+
+    def read_picture(self, path: epath.Path) -> Batch:
+        """Raises a UserError: what this task classifies is no picture."""
+        raise UserError(f"cannot read {path}: a model of point clouds classifies no pictures")
+
+    def loss(self, model: PointClassifier, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
+        """Mean cross-entropy of `points[B, N, 3]`, each from a random place, against `label[B]`."""
+        points = self._random_points(batch["points"], rngs.points())
+        seen = turn(points, random_views(rngs.views(), len(points)))
+        seen = scale_and_shift(rngs.distortion(), seen)
+        logits = model(points, seen, train=True, rngs=rngs)
+        losses = smoothed_cross_entropy(logits, batch["label"], self._config.label_smoothing)
+        return losses.mean(), {"accuracy": (logits.argmax(-1) == batch["label"]).mean()}
+
+    def _random_points(self, points: jax.Array, key: jax.Array) -> jax.Array:
+        """Draws `num_points` out of a few more that are far from each other.
+
+        As in the reference, all clouds of a batch draw the same places in that order.
+        """
+        count, available = self._config.dataset.num_points, points.shape[1]
+        pool = round(_POOL * count)
+        if pool < available:
+            points = take_points(points, farthest_points(points, pool))
+        return points[:, jax.random.permutation(key, points.shape[1])[:count]]
+
+    def predict(self, model: PointClassifier, batch: DeviceBatch) -> dict[str, jax.Array]:
+        """Looks at `points[B, N, 3]` from `config.dataset.eval_views` places.
+
+        Returns:
+          `logits`, float32 `[B, views, classes]`, and `pictures`, uint8 `[B, views, S, S, 3]`.
+        """
+        points, dataset = batch["points"], self._config.dataset
+        if dataset.num_points < points.shape[1]:
+            points = take_points(points, farthest_points(points, dataset.num_points))
+        rotations = evaluation_rotations(dataset.eval_views)
+        logits, pictures = model.view_logits(points, rotations)
+        return {"logits": logits, "pictures": (255 * pictures).round().astype(jnp.uint8)}
+
+    def evaluate(
+        self, model: PointClassifier, batch: DeviceBatch
+    ) -> tuple[PointCloudMetrics, dict[str, jax.Array]]:
+        """Returns sums over the clouds whose `mask[B]` is 1, and what `predict` returns."""
+        predictions, label = self.predict(model, batch), batch["label"]
+        of_views = predictions["logits"]
+        logits = of_views.mean(1)
+        guess = logits.argmax(-1)
+        metrics = PointCloudMetrics.single_from_model_output(
+            loss=optax.softmax_cross_entropy_with_integer_labels(logits, label),
+            accuracy=guess == label,
+            view_accuracy=(of_views.argmax(-1) == label[:, None]).mean(1),
+            mask=batch["mask"],
+            label=label,
+            guess=guess,
+            num_classes=self.num_classes,
+        )
+        return metrics, predictions
+
+    def summarize(self, metrics: Metrics) -> Summary:
+        """Adds precision, recall and F1 of each class."""
+        assert isinstance(metrics, PointCloudMetrics)
+        counts = jax.tree.map(np.asarray, metrics.balanced_accuracy)
+        return Summary(
+            super().summarize(metrics).metrics,
+            class_scores(self.class_names, counts.correct, counts.labeled, counts.predicted),
+            counts.confusion.tolist(),
+        )
+
+    def draw_training(self, batch: Batch) -> np.ndarray:
+        """Draws clouds of a training batch, all from one place."""
+        clouds = batch["points"][:SHEET_SIZE] @ self._rotations[0].T
+        return tile([draw_cloud(cloud) for cloud in clouds])
+
+    def draw(self, batch: Batch, predictions: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Draws each cloud from a few places, and below it the pictures that the prompt paints."""
+        logits, pictures = predictions["logits"].mean(1), predictions["pictures"]
+        rows = zip(batch["points"], pictures, batch["label"], logits, strict=True)
+        return [
+            draw_views(points, self._rotations, painted, self._caption(label, row))
+            for points, painted, label, row in rows
+        ]
+
+    @property
+    def _rotations(self) -> np.ndarray:
+        return np.asarray(evaluation_rotations(self._config.dataset.eval_views))
+
+    def _caption(self, label: int, logits: np.ndarray) -> str:
+        probabilities = np.exp(logits - logits.max())
+        guess = int(logits.argmax())
+        share = probabilities[guess] / probabilities.sum()
+        return f"{self.class_names[label]}: {self.class_names[guess]} {share:.0%}"
+
+    def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
+        """Never called, since `read_picture` reads nothing."""
+        raise NotImplementedError
