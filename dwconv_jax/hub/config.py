@@ -130,8 +130,8 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
 def _timm_arguments(architecture: str, arguments: dict[str, Any]) -> dict[str, Any]:
     if _OTHER_IN_TIMM.match(architecture):
         raise UserError(
-            f"timm's {architecture!r} pads otherwise than the model of that name here, which is "
-            f"timm's 'tf_{architecture.partition('.')[0]}'"
+            f"timm's {architecture!r} differs in padding from the model of that name here, which "
+            f"timm calls 'tf_{architecture.partition('.')[0]}'"
         )
     unknown = [name for name in arguments if name not in _TIMM_ARGUMENTS]
     if unknown:
