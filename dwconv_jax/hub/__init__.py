@@ -4,8 +4,8 @@ Folders hold `config.json`, `model.safetensors` and a model card, as timm's do.
 """
 
 from dwconv_jax.hub.card import CardInfo
-from dwconv_jax.hub.predict import Guess, predict
-from dwconv_jax.hub.preprocess import preprocess
+from dwconv_jax.hub.guesses import Guess, predict
+from dwconv_jax.hub.inputs import preprocess
 from dwconv_jax.hub.save import push_to_hub, save_pretrained
 
 __all__ = ["CardInfo", "Guess", "predict", "preprocess", "push_to_hub", "save_pretrained"]

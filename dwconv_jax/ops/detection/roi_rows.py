@@ -18,7 +18,7 @@ from dwconv_jax.ops.lowerings.split_images import split_images
 # Columns read at once; wider boxes read whole rows.
 _SPANS = (16, 32, 64)
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
 Carry = TypeVar("Carry")
 
 
@@ -47,7 +47,7 @@ def pool(regions: Regions, maps: Sequence[jax.Array], output_size: int) -> jax.A
                 zeros = jnp.zeros((box.span, channels), jnp.float32)
                 total = lax.fori_loop(box.top[p], box.bottom[p], add_row, zeros)
                 line = (box.cols @ total).astype(dtype)
-                return lax.dynamic_update_slice(pooled, line[None, None], (box.index, p, 0, 0))
+                return lax.dynamic_update_slice(pooled, line[None, None], (box.number, p, 0, 0))
 
             return lax.fori_loop(0, output_size, pool_bin, pooled)
 
@@ -78,7 +78,7 @@ def spread(regions: Regions, g: jax.Array, sizes: Sequence[Size]) -> tuple[jax.A
 
         def spread_region(box: _Box, rows: jax.Array) -> jax.Array:
             def spread_bin(p: jax.Array, rows: jax.Array) -> jax.Array:
-                line = (box.cols.T @ lines[box.index, p])[None]
+                line = (box.cols.T @ lines[box.number, p])[None]
 
                 def add_row(y: jax.Array, rows: jax.Array) -> jax.Array:
                     part = lax.dynamic_slice(rows, box.start(y), (1, box.span, channels))
@@ -106,7 +106,7 @@ class _Box(NamedTuple):
     """One region inside the rows of all maps.
 
     Attributes:
-      index: among the regions of all images.
+      number: among the regions of all images.
       image: whose region it is.
       origin: where its first column in row 0 of its map lies.
       stride: from one row to the next.
@@ -117,7 +117,7 @@ class _Box(NamedTuple):
       bottom: one past the last, `[P]`.
     """
 
-    index: jax.Array
+    number: jax.Array
     image: jax.Array
     origin: jax.Array
     stride: jax.Array
@@ -161,7 +161,7 @@ def _for_each(
         first = jnp.clip(strides[level] - span, 0, left[n])
         bins = box[1] + jnp.arange(output_size + 1) * (box[3] - box[1]) / output_size
         return _Box(
-            index=n,
+            number=n,
             image=n // count,
             origin=offsets[level] + first,
             stride=strides[level],

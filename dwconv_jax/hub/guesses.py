@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.hub.preprocess import preprocess
+from dwconv_jax.hub.inputs import preprocess
 from dwconv_jax.models.classifier import Classifier
 
 
