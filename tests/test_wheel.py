@@ -82,7 +82,7 @@ def test_an_installed_wheel_runs_the_commands_of_the_documentation(version, tmp_
         Image.new("L", (8, 8), 80 * i).save(folder / "pictures" / f"{i}.png")
     log = run("bash", "-ec", documented_commands(), cwd=folder)
     accuracy = re.search(r"done: 880 steps in .* accuracy ([\d.]+) ", log)[1]
-    assert float(accuracy) > 0.98
+    assert float(accuracy) > 0.95
     assert "kernel is not built" not in log
     assert "wrote digits.jaxexport" in log.replace(f"{folder}/", "")
     with (folder / "predictions" / "predictions.csv").open() as file:

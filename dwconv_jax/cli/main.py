@@ -2,10 +2,11 @@
 
 import argparse
 import importlib
+import importlib.util
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dwconv_jax.command_line import ArgumentParser
 from dwconv_jax.version import __version__
@@ -56,17 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command is None:
         parser.print_help()
     else:
-        _import(options.command).main(options.arguments)
+        _run(options.command, options.arguments)
 
 
-def _import(command: str) -> Any:
+def _run(command: str, arguments: Sequence[str]) -> None:
     try:
-        return importlib.import_module(COMMANDS[command].module)
+        importlib.import_module(COMMANDS[command].module).main(arguments)
     except ModuleNotFoundError as error:
-        if not error.name or error.name.startswith("dwconv_jax"):
+        package = (error.name or "dwconv_jax").partition(".")[0]
+        if importlib.util.find_spec(package) is not None:
             raise
         sys.exit(
-            f"error: dwconv-jax {command} needs {error.name}, which is not installed: "
+            f"error: dwconv-jax {command} needs {package}, which is not installed: "
             "pip install 'dwconv_jax[train]'"
         )
 

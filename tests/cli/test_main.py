@@ -32,10 +32,15 @@ def test_an_unknown_command_is_one_line():
         main(["trian"])
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(COMMANDS, "train", COMMANDS["train"]._replace(module="no_such_package"))
-    with pytest.raises(SystemExit, match=r"needs no_such_package, .* 'dwconv_jax\[train\]'"):
+def test_a_missing_package_is_named_and_a_missing_module_a_bug(monkeypatch):
+    def train_by(module):
+        monkeypatch.setitem(COMMANDS, "train", COMMANDS["train"]._replace(module=module))
         main(["train"])
+
+    with pytest.raises(SystemExit, match=r"needs no_such_package, .* 'dwconv_jax\[train\]'"):
+        train_by("no_such_package.module")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        train_by("dwconv_jax.no_such_module")
 
 
 @pytest.mark.parametrize(
