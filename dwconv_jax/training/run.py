@@ -90,19 +90,25 @@ class Run:
         Args:
           strict: refuses weights with another head or other windows instead of adapting them.
         """
-        options = dict(trained=self.model.trained, averages=self.config.ema_decay is not None)
+
+        def state_of(model: Any) -> TrainState:
+            return TrainState.create(
+                adapt(model, self.config),
+                self.optimizer,
+                trained=self.model.trained,
+                averages=self.config.ema_decay is not None,
+            )
+
         if self.config.init_from is not None:
             model = self.task.create_model(nnx.Rngs(self.config.seed))
             load_initial_weights(model, self.config.init_from, strict=strict)
-            state = TrainState.create(adapt(model, self.config), self.optimizer, **options)
-            return jax.device_put(state, self.shardings)
-
-        def create(key: jax.Array) -> TrainState:
-            model = adapt(self.task.create_model(nnx.Rngs(key)), self.config)
-            return TrainState.create(model, self.optimizer, **options)
-
+            return jax.device_put(state_of(model), self.shardings)
         # The key is an argument, so that runs of every seed share one program.
-        return jax.jit(create, out_shardings=self.shardings)(jax.random.key(self.config.seed))
+        create = jax.jit(
+            lambda key: state_of(self.task.create_model(nnx.Rngs(key))),
+            out_shardings=self.shardings,
+        )
+        return create(jax.random.key(self.config.seed))
 
     def restore_state(self, checkpoint: str = "latest") -> TrainState:
         """Restores the state to evaluate.
