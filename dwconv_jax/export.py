@@ -1,6 +1,7 @@
-"""A trained classifier as one file that runs with JAX alone.
+"""A trained classifier or segmenter as one file that runs with JAX or ONNX Runtime alone.
 
     python -m dwconv_jax.export --workdir=runs/digits --out=digits.jaxexport
+    python -m dwconv_jax.export --workdir=runs/digits --out=digits.onnx --format=onnx
 
 Writes the program and, beside it, a `.json` file with its input, its output and its classes.
 """
@@ -26,7 +27,9 @@ def main(argv: list[str]) -> None:
     logs.set_up()
     values = flags.FLAGS
     with shown_errors():
-        print(export_run(values.workdir, values.out, values.checkpoint, values.config))
+        print(
+            export_run(values.workdir, values.out, values.checkpoint, values.config, values.format)
+        )
 
 
 def _define_flags() -> None:
@@ -35,6 +38,9 @@ def _define_flags() -> None:
     )
     flags.DEFINE_string("workdir", None, "The workdir of the run.", required=True)
     flags.DEFINE_string("out", None, "The file to write, such as model.jaxexport.", required=True)
+    flags.DEFINE_enum(
+        "format", "jax", ["jax", "onnx"], "A program of jax.export, or an ONNX graph."
+    )
     flags.DEFINE_enum("checkpoint", "latest", ["latest", "best"], "Which checkpoint to export.")
 
 
