@@ -5,12 +5,13 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CORE := .venv-core-$(VERSION)
+EXTRAS := .venv-extras-$(VERSION)
 
 PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE_TESTS := $(addprefix tests/,ops layers models convert benchmarks/gpu/test_hardware.py \
 	benchmarks/gpu/test_supervise.py test_linen.py test_natten.py test_bare_import.py)
 
-.PHONY: demo test test-core test-slow check docs names format clean
+.PHONY: demo test test-core test-extras test-slow check docs names format clean
 
 demo: $(INSTALLED)  ## trains a dynamic depth-wise network on real handwritten digits
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
@@ -21,6 +22,10 @@ test: $(INSTALLED)
 
 test-core: $(CORE)/.installed  ## the tests that need only JAX, Flax and safetensors
 	$(CORE)/bin/$(PYTEST) $(CORE_TESTS)
+
+test-extras: $(EXTRAS)/.installed  ## the tests of ONNX export and of trackers, whose packages are many
+	$(EXTRAS)/bin/$(PYTEST) -m extras tests/inference/test_onnx.py \
+		tests/training/test_trackers.py tests/test_documents.py
 
 test-slow: $(INSTALLED)  ## the wide sweeps that `make test` leaves out
 	$(BIN)/$(PYTEST) -m slow
@@ -42,7 +47,8 @@ format: $(INSTALLED)
 
 $(INSTALLED): EXTRA := dev
 $(CORE)/.installed: EXTRA := test-core
-$(INSTALLED) $(CORE)/.installed: pyproject.toml setup.py
+$(EXTRAS)/.installed: EXTRA := test-extras
+$(INSTALLED) $(CORE)/.installed $(EXTRAS)/.installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --upgrade pip
 	$(@D)/bin/python -m pip install --quiet --editable '.[$(EXTRA)]'

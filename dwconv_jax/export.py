@@ -1,6 +1,7 @@
-"""A trained classifier as one file that runs with JAX alone.
+"""A trained classifier or segmenter as one file that runs with JAX or ONNX Runtime alone.
 
     dwconv-jax export --workdir=runs/digits --out=digits.jaxexport
+    dwconv-jax export --workdir=runs/digits --out=digits.onnx --format=onnx
 
 Writes the program and, beside it, a `.json` file with its input, its output and its classes.
 """

@@ -11,6 +11,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 # Sphinx checks the links of docs/.
+EXTRAS = ["onnx.md"]  # pages whose blocks need packages that `make test-extras` installs
 OUTSIDE_SPHINX = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md"]
 
 
@@ -18,7 +19,12 @@ def python_blocks(page):
     return sybil.Sybil(parsers=[PythonCodeBlockParser()]).parse(page)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def marked(page):
+    marks = [pytest.mark.extras] if page.name in EXTRAS else []
+    return pytest.param(page, id=str(page.relative_to(REPOSITORY)), marks=marks)
+
+
+@pytest.mark.parametrize("page", map(marked, PAGES))
 def test_python_blocks_run(page):
     # Blocks of a page share their names, as a reader would run them.
     for example in python_blocks(page):

@@ -7,12 +7,20 @@ from dwconv_jax.command_line import shown_errors
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes the classifier of a run as a file."""
+    """Writes the model of a run as a file."""
     parser = ConfigArgumentParser(
-        "dwconv-jax export", "Writes the classifier of a run as one file that runs with JAX alone."
+        "dwconv-jax export",
+        "Writes the classifier or segmenter of a run as one file that runs with JAX or ONNX\n"
+        "Runtime alone.",
     )
     parser.add_argument("--workdir", required=True, help="of the run: its --workdir in training")
     parser.add_argument("--out", required=True, help="the file to write, such as model.jaxexport")
+    parser.add_argument(
+        "--format",
+        choices=["jax", "onnx"],
+        default="jax",
+        help="a program of jax.export, the default, or an ONNX graph",
+    )
     add_checkpoint_flag(parser)
     flags = parser.parse_args(arguments)
     # TensorFlow takes seconds to import: not before the flags are parsed.
@@ -21,4 +29,4 @@ def main(arguments: Sequence[str]) -> None:
 
     logs.set_up()
     with shown_errors():
-        print(export_run(flags.workdir, flags.out, flags.checkpoint, flags.config))
+        print(export_run(flags.workdir, flags.out, flags.checkpoint, flags.config, flags.format))

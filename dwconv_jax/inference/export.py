@@ -1,31 +1,45 @@
-"""From the workdir of a run to a file that runs with JAX alone."""
+"""From the workdir of a run to a file that runs without this package."""
 
+import dataclasses
 import json
+from typing import Any, Literal, get_args
 
 import jax
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path, write_atomically
+from dwconv_jax.inference.onnx import OPSET, export_onnx, onnx_program
 from dwconv_jax.inference.program import PLATFORMS, export_model
-from dwconv_jax.inference.trained import load_trained
-from dwconv_jax.inference.verify import latency_ms, random_pixels, relative_difference
+from dwconv_jax.inference.trained import TrainedModel, load_trained
+from dwconv_jax.inference.verify import Program, latency_ms, random_pixels, relative_difference
 
+Format = Literal["jax", "onnx"]
+FORMATS: tuple[str, ...] = get_args(Format)
 # Folding norms changes rounding; a larger difference is not rounding.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 _LATENCY_BATCHES = (1, 32)
+_OUTPUTS = {
+    "classification": "logits, float32 [batch, classes]",
+    "segmentation": "logits, float32 [batch, height, width, classes]",
+}
 
 
 def export_run(
-    workdir: str, out: str, checkpoint: str = "latest", config: ConfigDict | None = None
+    workdir: str,
+    out: str,
+    checkpoint: str = "latest",
+    config: ConfigDict | None = None,
+    format: Format = "jax",
 ) -> str:
-    """Writes a trained classifier as `out`, and its input, output and classes beside it as JSON.
+    """Writes a trained model as `out`, and its input, output and classes beside it as JSON.
 
     Args:
       workdir: of the run.
       out: the file to write; its suffix must not be `.json`.
       checkpoint: "latest" or "best".
       config: of the run, to override operational fields; by default the one in the workdir.
+      format: "jax" for a program of `jax.export`, "onnx" for an ONNX graph.
 
     Returns:
       A message: what was written, how close it is to the model, and its latency.
@@ -33,7 +47,8 @@ def export_run(
     Raises:
       FileExistsError: if a file of that name exists.
       FileNotFoundError: if the run has no checkpoint.
-      UserError: if the run does not classify, or its program does not compute what the model does.
+      UserError: if the run neither classifies nor segments, its model cannot be converted, or the
+        program does not compute what the model does.
     """
     path = absolute_path(out, "--out")
     about_path = path.with_suffix(".json")
@@ -41,33 +56,59 @@ def export_run(
         if written.exists():
             raise FileExistsError(f"{written} exists already; name a new file with --out")
     trained = load_trained(workdir, checkpoint, config)
-    config, model = trained.config, trained.model
-    if config.task != "classification":
-        raise UserError(f"config.task={config.task!r} cannot be exported; 'classification' can")
-    dataset = config.dataset
-    shape = (dataset.image_size, dataset.image_size, trained.task.description.channels)
-    exported = export_model(model, shape, mean=dataset.mean, std=dataset.std)
-    program = jax.jit(exported.call)
-    pixels = [random_pixels(exported, batch) for batch in _LATENCY_BATCHES]
-    difference = relative_difference(program, model, dataset, pixels[-1])
-    if not difference <= _TOLERANCE[config.model.dtype]:
+    shape = _image_shape(trained)
+    dataset, model = trained.config.dataset, trained.config.model
+    artefact = _ARTEFACTS[format](trained.model, shape, mean=dataset.mean, std=dataset.std)
+    pixels = [random_pixels(shape, batch) for batch in _LATENCY_BATCHES]
+    difference = relative_difference(artefact.program, trained.model, dataset, pixels[-1])
+    if not difference <= _TOLERANCE[model.dtype]:
         raise UserError(f"the program differs from the model by {difference:.1e}: not written")
     about = dict(
         input=dict(dtype="uint8", shape=["batch", *shape]),
-        output="logits, float32 [batch, classes]",
-        classes=list(trained.task.class_names),
+        output=_OUTPUTS[trained.config.task],
+        classes=list(trained.class_names),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(about_path, json.dumps(about, indent=1) + "\n")
     try:
-        write_atomically(path, bytes(exported.serialize()))
+        write_atomically(path, artefact.content)
     except OSError:
         about_path.unlink(missing_ok=True)  # it would refuse the next attempt
         raise
-    latencies = (f"{latency_ms(program, batch):.2f} ms for {len(batch)}" for batch in pixels)
+    latencies = (f"{latency_ms(artefact.program, x):.2f} ms for {len(x)}" for x in pixels)
     return (
-        f"wrote {path}: {config.model.name}, step {trained.step}, for {', '.join(PLATFORMS)}, "
+        f"wrote {path}: {model.name}, step {trained.step}, {artefact.runs_on}, "
         f"{path.stat().length / 1e6:.1f} MB\n"
         f"largest difference from the model: {difference:.1e} of its largest logit\n"
         f"latency on {jax.devices()[0].device_kind}: {', '.join(latencies)} image(s)"
     )
+
+
+def _image_shape(trained: TrainedModel) -> tuple[int, int, int]:
+    task, dataset = trained.config.task, trained.config.dataset
+    if task not in _OUTPUTS:
+        legal = " and ".join(map(repr, _OUTPUTS))
+        raise UserError(f"config.task={task!r} cannot be exported; {legal} can")
+    size = dataset.image_size if task == "classification" else dataset.crop_size
+    return size, size, trained.task.description.channels
+
+
+@dataclasses.dataclass(frozen=True)
+class _Artefact:
+    content: bytes
+    program: Program
+    runs_on: str
+
+
+def _jax_artefact(*args: Any, **kwargs: Any) -> _Artefact:
+    exported = export_model(*args, **kwargs)
+    content = bytes(exported.serialize())
+    return _Artefact(content, jax.jit(exported.call), f"for {', '.join(PLATFORMS)}")
+
+
+def _onnx_artefact(*args: Any, **kwargs: Any) -> _Artefact:
+    content = export_onnx(*args, **kwargs)
+    return _Artefact(content, onnx_program(content), f"ONNX opset {OPSET}")
+
+
+_ARTEFACTS = {"jax": _jax_artefact, "onnx": _onnx_artefact}

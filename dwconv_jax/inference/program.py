@@ -1,6 +1,6 @@
 """A model as one serialized program for CPU, CUDA and TPU, with its weights inside."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -38,13 +38,23 @@ def export_model(
     Returns:
       A program from uint8 `[B, H, W, C]` to what the model returns; `.serialize()` gives its bytes.
     """
-    folded = fold_batch_norms(model)
+    predict = from_pixels(fold_batch_norms(model), mean=mean, std=std)
+    return export.export(jax.jit(predict), platforms=platforms)(any_batch(image_shape))
 
-    @jax.jit
+
+def from_pixels(
+    model: nnx.Module, *, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[jax.Array], jax.Array]:
+    """Puts the normalization of uint8 pixels before a model; see `export_model`."""
+
     def predict(pixels: jax.Array) -> jax.Array:
         mean_, std_ = (jnp.asarray(v, jnp.float32)[None, None, None] for v in (mean, std))
-        return folded((pixels.astype(jnp.float32) / 255 - mean_) / std_, train=False)
+        return model((pixels.astype(jnp.float32) / 255 - mean_) / std_, train=False)  # type: ignore[operator]
 
+    return predict
+
+
+def any_batch(image_shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
+    """Describes uint8 pixels `[batch, H, W, C]` of a symbolic batch size."""
     (batch,) = export.symbolic_shape("batch")
-    pixels = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
-    return export.export(predict, platforms=platforms)(pixels)
+    return jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)

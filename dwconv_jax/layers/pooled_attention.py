@@ -67,7 +67,7 @@ class PooledAttention(nnx.Module):
         scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
         if valid is not None:
             hidden = float(np.finfo(np.float32).min)
-            scores = jnp.where(valid.reshape(len(x), 1, 1, -1), scores, hidden)
+            scores = jnp.where(valid.reshape(x.shape[0], 1, 1, -1), scores, hidden)
         weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
         y = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
         return self.proj(y.reshape(*y.shape[:2], -1).reshape(x.shape))
@@ -89,5 +89,5 @@ class PooledAttention(nnx.Module):
     def _heads(self, x: jax.Array) -> jax.Array:
         """`[B, *spatial, C]` to `[B, positions, heads, D]`."""
         # In two steps, which meshes with explicit axes can follow.
-        positions = x.reshape(len(x), -1, x.shape[-1])
+        positions = x.reshape(x.shape[0], -1, x.shape[-1])
         return positions.reshape(*positions.shape[:2], self.num_heads, -1)

@@ -78,8 +78,8 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
       A line for each field that differs.
     """
     task = new.get("task", RunConfig.task)
-    defaults = _flatten(json.loads(base_config(task).to_json_best_effort()))
-    a, b = (defaults | _flatten(config) for config in (old, new))
+    defaults = flatten(json.loads(base_config(task).to_json_best_effort()))
+    a, b = (defaults | flatten(config) for config in (old, new))
     operational = set().union(*(_operational(RunConfig), *map(_operational, DATASETS.values())))
     return [
         f"{name}: {a.get(name)!r} there, {b.get(name)!r} now"
@@ -88,11 +88,12 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Names each field of nested groups by its path, such as `optimizer.eps`."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat

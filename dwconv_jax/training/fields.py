@@ -27,6 +27,7 @@ from dwconv_jax.data.settings import (
 )
 from dwconv_jax.errors import UserError
 from dwconv_jax.training.optimizer.patterns import PATTERNS, is_pattern
+from dwconv_jax.training.trackers.names import TRACKERS
 
 DATASETS: dict[str, type[DatasetConfig]] = {
     "classification": ClassificationConfig,
@@ -276,6 +277,20 @@ class RunConfig(Settings):
                 isinstance(steps, tuple | list)
                 and all(map(is_positive, steps))
                 and (len(steps) == 0 or (len(steps) == 2 and steps[0] <= steps[1]))
+            ),
+        ),
+        operational=True,
+    )
+    writers: tuple[str, ...] = setting(
+        (),
+        "Trackers to write to, besides TensorBoard and `metrics.jsonl`: `wandb`, `mlflow`, "
+        "`trackio`.",
+        Legal(
+            f"a tuple of names among {', '.join(map(repr, TRACKERS))}, each once",
+            lambda names: (
+                isinstance(names, tuple | list)
+                and set(names) <= set(TRACKERS)
+                and len(set(names)) == len(names)
             ),
         ),
         operational=True,

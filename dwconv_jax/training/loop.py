@@ -1,5 +1,6 @@
 """The one training loop: every task, one device or many processes."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,7 @@ from dwconv_jax.training.profiler import Profiler
 from dwconv_jax.training.progress import ProgressBar, Stopwatch, duration
 from dwconv_jax.training.run import NonFiniteError, Run, prepare
 from dwconv_jax.training.state import TrainState, partition
+from dwconv_jax.training.trackers.registry import find_trackers
 from dwconv_jax.training.writers import MetricLog
 
 
@@ -39,6 +41,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       Preempted: after a SIGTERM or SIGINT; the state of the current step is saved.
     """
     run = prepare(config, workdir)
+    trackers = find_trackers(run.config.writers)
     _name_missing_kernel()
     with (
         workdir_lock(run.workdir),
@@ -58,7 +61,11 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         if finished and not _owes_evaluation(run, first_step, checkpoints):
             log.info(f"{run.workdir} holds a finished run of {first_step} steps: evaluating it")
             return _evaluate(run, state)
-        metric_log = MetricLog(run.workdir, first_step)
+        metric_log = MetricLog(
+            run.workdir,
+            first_step,
+            [functools.partial(tracker, run.workdir, config) for tracker in trackers],
+        )
         try:
             _announce(run, first_step, metric_log)
             return _train_loop(run, state, first_step, checkpoints, metric_log, early_stop)

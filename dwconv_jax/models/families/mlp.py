@@ -108,7 +108,7 @@ class TokenMlp(nnx.Module):
         if x.shape[1:3] != self.map_size or canvas.extent is not None:
             height, width = self.map_size
             raise ValueError(f"x must be [B, {height}, {width}, C], got shape {x.shape}")
-        tokens = x.reshape(len(x), -1, x.shape[-1])
+        tokens = x.reshape(x.shape[0], -1, x.shape[-1])
         return self.mlp(tokens.swapaxes(1, 2)).swapaxes(1, 2).reshape(x.shape)
 
 

@@ -16,7 +16,7 @@ from dwconv_jax.ops.connectivity import Connectivity
 
 def partition(x: jax.Array, connectivity: Connectivity) -> jax.Array:
     """`[B, *spatial, C]` to the outputs of each block, `[B, N, Q, C]`, zero in padding."""
-    return _take(x, connectivity.outputs(*x.shape[1:-1]))
+    return take(x, connectivity.outputs(*x.shape[1:-1]))
 
 
 def merge(blocks: jax.Array, connectivity: Connectivity, size: tuple[int, ...]) -> jax.Array:
@@ -35,7 +35,7 @@ def mix(x: jax.Array, weights: jax.Array, connectivity: Connectivity) -> jax.Arr
     if keys is None:
         return definition.locally_connected(x, weights, connectivity)
     groups = weights.shape[-1]
-    seen = _take(x, keys)  # [B, N, K, C]
+    seen = take(x, keys)  # [B, N, K, C]
     seen = seen.reshape(*seen.shape[:3], groups, channels // groups)
     shape = (batch, len(keys), *weights.shape[2:])
     mixed = jnp.einsum("bnqkg,bnkgd->bnqgd", jnp.broadcast_to(weights, shape), seen)
@@ -49,7 +49,7 @@ def logits(q: jax.Array, k: jax.Array, connectivity: Connectivity) -> jax.Array:
     queries = partition(q, connectivity)
     queries = queries.reshape(*queries.shape[:-1], *heads)
     common = _common_keys(connectivity, *size)
-    seen = _take(k, connectivity.neighbours(*size) if common is None else common)
+    seen = take(k, connectivity.neighbours(*size) if common is None else common)
     seen = seen.reshape(*seen.shape[:-1], *heads)
     keys = "bnqkhd" if common is None else "bnkhd"
     return jnp.einsum(f"bnqhd,{keys}->bnhqk", queries, seen)
@@ -61,7 +61,7 @@ def _common_keys(connectivity: Connectivity, *size: int) -> np.ndarray | None:
     return neighbours[:, 0] if (neighbours == neighbours[:, :1]).all() else None
 
 
-def _take(x: jax.Array, positions: np.ndarray) -> jax.Array:
+def take(x: jax.Array, positions: np.ndarray) -> jax.Array:
     """`[B, *spatial, C]` at flat positions, zero where they are -1: `[B, *positions.shape, C]`."""
     batch, *_, channels = x.shape
     taken = x.reshape(batch, -1, channels)[:, np.maximum(positions, 0)]

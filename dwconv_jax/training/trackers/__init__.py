@@ -1,0 +1,1 @@
+"""Optional experiment trackers: one writer of clu's kind in each file."""
