@@ -49,7 +49,7 @@ def from_pixels(
 
     def predict(pixels: jax.Array) -> jax.Array:
         mean_, std_ = (jnp.asarray(v, jnp.float32)[None, None, None] for v in (mean, std))
-        return model((pixels.astype(jnp.float32) / 255 - mean_) / std_, train=False)  # type: ignore[operator]
+        return model((pixels.astype(jnp.float32) / 255 - mean_) / std_, train=False)
 
     return predict
 

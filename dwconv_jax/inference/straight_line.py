@@ -71,7 +71,7 @@ def _apply(equation: Any, inputs: list[Any]) -> list[Any]:
     if name == "dynamic_slice" and not any(isinstance(i, jax.core.Tracer) for i in inputs[1:]):
         return [_slice(inputs[0], inputs[1:], params["slice_sizes"])]
     if name == "pad" and _has_symbolic_shape(equation) and _grows(params["padding_config"]):
-        return [_pad(*inputs, params["padding_config"])]
+        return [_pad(inputs[0], inputs[1], params["padding_config"])]
     return _bind(equation, inputs)
 
 
