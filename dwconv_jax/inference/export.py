@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import absolute_path, write_atomically
 from dwconv_jax.inference.onnx import OPSET, export_onnx, onnx_program
-from dwconv_jax.inference.program import PLATFORMS, export_model
+from dwconv_jax.inference.program import PLATFORMS, Program, export_model
 from dwconv_jax.inference.trained import TrainedModel, load_trained
-from dwconv_jax.inference.verify import Program, latency_ms, random_pixels, relative_difference
+from dwconv_jax.inference.verify import latency_ms, random_pixels, relative_difference
 
 Format = Literal["jax", "onnx"]
 FORMATS: tuple[str, ...] = get_args(Format)

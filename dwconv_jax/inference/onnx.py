@@ -11,9 +11,8 @@ from flax import nnx
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.inference.gathered import gather_neighborhoods
-from dwconv_jax.inference.program import any_batch, from_pixels
+from dwconv_jax.inference.program import Program, any_batch, from_pixels
 from dwconv_jax.inference.straight_line import straight_line
-from dwconv_jax.inference.verify import Program
 from dwconv_jax.models.fold import fold_batch_norms
 
 OPSET = 21

@@ -1,15 +1,18 @@
 """A model as one serialized program for CPU, CUDA and TPU, with its weights inside."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import export
 
 from dwconv_jax.models.fold import fold_batch_norms
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+Program = Callable[[np.ndarray], Any]  # from uint8 `[B, H, W, C]`
 
 
 def export_model(

@@ -2,8 +2,6 @@
 
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +9,9 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-_WARM_UP, _RUNS = 3, 20
+from dwconv_jax.inference.program import Program
 
-Program = Callable[[np.ndarray], Any]
+_WARM_UP, _RUNS = 3, 20
 
 
 def random_pixels(image_shape: tuple[int, int, int], batch: int) -> np.ndarray:
