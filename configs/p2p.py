@@ -42,14 +42,7 @@ def get_config(variant: str = "furniture"):
     config = base_config("point_cloud")
     config.model.update(name="convnext_tiny")
     config.model.prompt = ConfigDict(
-        dict(
-            image_size=224,
-            object_size=224,
-            neighbors=32,
-            features=64,
-            head="linear",
-            tuned="norms",
-        )
+        dict(image_size=224, object_size=224, neighbors=32, features=64, head="linear")
     )
     config.dataset.cloud_size = 2048
     config.num_epochs = 300
