@@ -37,7 +37,7 @@ class GeometryEncoder(nnx.Module):
         # 1 / neighbors of the products.
         difference, center = jnp.split(self.edge.kernel[...].astype(x.dtype), 2)
         edges = take_points(x @ difference, nearest) + (x @ (center - difference))[:, :, None]
-        return self.project(nnx.leaky_relu(self.norm(edges), 0.2).max(2))
+        return self.project(_max_of_neighbors(nnx.leaky_relu(self.norm(edges), 0.2)))
 
     def torch_layout(self) -> Layout:
         """The entries of the reference's checkpoints."""
@@ -45,6 +45,17 @@ class GeometryEncoder(nnx.Module):
         yield from conv1x1(self.edge, "graph_layer.0")
         yield from norm(self.norm, "graph_layer.1")
         yield from linear(self.project, "proj_layer", kernel_size=(1,))
+
+
+def _max_of_neighbors(edges: jax.Array) -> jax.Array:
+    """The maximum over neighbors, `[B, N, k, C]` to `[B, N, C]`.
+
+    The gradient of `jnp.max` looks for the maximum in values that XLA may compute again and round
+    otherwise: where it finds none it is NaN. This one chooses a neighbor once, as PyTorch does.
+    """
+    best = jax.lax.stop_gradient(edges).argmax(2, keepdims=True)
+    places = jax.lax.broadcasted_iota(best.dtype, edges.shape, 2)
+    return jnp.where(places == best, edges, 0).sum(2)
 
 
 class Coloring(nnx.Module):
