@@ -19,7 +19,7 @@ from dwconv_jax.visualize.page import Card, Section
 
 _OF_FIRST_LAYERS = "Of the first layer of each stage."
 _NUM_EXAMPLES = 5
-_UNIT = {"support": "examples", "objects": "objects"}  # counts; other scores are shares
+_COUNTS = ("support", "pixels", "objects")  # other scores are shares
 
 
 def missing_data(error: Exception) -> Section:
@@ -71,12 +71,12 @@ def _metrics(summary: Summary) -> list[Sequence[str]]:
 
 def _classes(summary: Summary) -> list[Sequence[str]]:
     names = [name for name in summary.classes[0] if name != "name"]
-    header = ("class", *(_UNIT.get(name, f"{name.replace('_', ' ')} %") for name in names))
+    header = ("class", *(n if n in _COUNTS else f"{n.replace('_', ' ')} %" for n in names))
 
     def cell(name: str, value: Any) -> str:
         if value is None:
             return ""
-        return f"{value:,}" if name in _UNIT else f"{100 * value:.1f}"
+        return f"{value:,}" if name in _COUNTS else f"{100 * value:.1f}"
 
     return [header, *((c["name"], *(cell(n, c[n]) for n in names)) for c in summary.classes)]
 

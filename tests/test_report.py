@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from dwconv_jax.cli.report import main
+from dwconv_jax.inference.evaluate import Evaluation
+from dwconv_jax.inference.trained import TrainedModel
 from dwconv_jax.report import write_report
+from dwconv_jax.report_sections import results
 from dwconv_jax.tasks.classification.task import Classification
+from dwconv_jax.tasks.summary import Summary
 
 pytest.importorskip("matplotlib")
 
@@ -32,9 +36,29 @@ def test_the_page_holds_the_run(trained_run):
     assert len(names) == 24 == len({name for name, _ in names})
     assert re.fullmatch(r"example \d+ of &#39;digits&#39;, split &#39;test&#39;", names[0][0])
     assert page.count("data:image/png;base64,") == 7 + len(names)
-    assert "<th>precision %</th><th>recall %</th><th>f1 %</th><th>examples</th>" in page
+    assert "<th>precision %</th><th>recall %</th><th>f1 %</th><th>support</th>" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "<td>model.name</td><td>dynamic_dwnet_tiny</td>" in page
+
+
+def test_other_tasks_show_scores_and_predictions(config):
+    """The sections of a segmentation, from an evaluation made up."""
+    classes = [
+        {"name": "ground", "iou": 0.9, "recall": 1.0, "pixels": 12_345_678},
+        {"name": "tree", "iou": None, "recall": None, "pixels": 0},
+    ]
+    summary = Summary({"mean_iou": 0.9}, classes, [[12_345_678, 0], [0, 0]])
+    picture = np.full((8, 24, 3), 99, np.uint8)
+    evaluation = Evaluation(summary, 2, {}, [picture, picture], [])
+    sections = results(TrainedModel(config, None, None, 0), evaluation)
+    headings = ["Metrics", "Confusion matrix", "Classes", "Predictions"]
+    assert [section.heading for section in sections] == headings
+    assert sections[2].table == [
+        ("class", "iou %", "recall %", "pixels"),
+        ("ground", "90.0", "100.0", "12,345,678"),
+        ("tree", "", "", "0"),
+    ]
+    assert sections[3].figures == [picture, picture]
 
 
 def test_without_the_data_the_page_has_the_rest(trained_run, tmp_path, monkeypatch):

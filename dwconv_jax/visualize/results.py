@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 # With more classes, numbers do not fit into their cells.
 _MOST_ANNOTATED = 20
+_FIVE_DIGITS = 10_000
 
 
 def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
@@ -47,7 +48,8 @@ def training_curves(entries: Sequence[Mapping[str, Any]]) -> Figure:
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draws a confusion matrix: rows are the true classes, columns the predictions.
 
-    Colors are shares of a row, numbers are counts (up to 20 classes).
+    Colors are shares of a row, numbers are counts (up to 20 classes), or percentages of a row where
+    counts have more than four digits.
 
     Args:
       counts: `[classes, classes]`.
@@ -70,12 +72,13 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
         upright = max(map(len, names)) <= 3
         axes.set_xticks(range(size), names, rotation=0 if upright else 90)
         axes.set_yticks(range(size), names)
+        in_percent = counts.max(initial=0) >= _FIVE_DIGITS
         for (truth, guess), count in np.ndenumerate(counts):
             if count:
-                color = "white" if shares[truth, guess] > 0.5 else "black"
-                axes.text(
-                    guess, truth, f"{int(count)}", ha="center", va="center", color=color, size=8
-                )
+                share = shares[truth, guess]
+                color = "white" if share > 0.5 else "black"
+                text = f"{share:.0%}" if in_percent else f"{int(count)}"
+                axes.text(guess, truth, text, ha="center", va="center", color=color, size=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.colorbar(drawn, ax=axes, shrink=0.8, label="share of the row")

@@ -103,6 +103,8 @@ def test_the_confusion_matrix_shows_counts_and_shares():
     assert_readable(figure)
     np.testing.assert_allclose(pictures(figure)[0], [[0.75, 0.25, 0], [0, 0, 0], [0, 0.5, 0.5]])
     assert [t.get_text() for t in figure.axes[0].texts] == ["3", "1", "5", "5"]
+    pixels = visualize.confusion_matrix(np.array([[99_000, 1_000], [0, 5]]), ["sky", "sea"])
+    assert [t.get_text() for t in pixels.axes[0].texts] == ["99%", "1%", "100%"]
     assert_readable(visualize.confusion_matrix(np.eye(100), [str(i) for i in range(100)]))
     with pytest.raises(ValueError, match=r"counts must be \[2, 2\]"):
         visualize.confusion_matrix(counts, ["a", "b"])

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dwconv_jax.data.classification.config import ClassificationConfig
-from dwconv_jax.data.stream import Source, listed_split
+from dwconv_jax.data.stream import Source, Split, listed_split
 from dwconv_jax.errors import UserError
 
 _CHANNELS = 3  # all images are decoded as RGB
@@ -57,11 +57,11 @@ def open_csv(config: ClassificationConfig, separator: str | None = None) -> Sour
                 f"train_split={config.train_split!r}, which has {', '.join(class_names[:10])}"
                 + (", ..." if len(class_names) > 10 else "")
             )
-    splits = [
-        listed_split([row.path for row in rows], _targets(rows, classes, separator))
-        for rows in (train, evaluation)
-    ]
-    return Source(*splits, class_names, _CHANNELS)
+
+    def split(rows: list[Row]) -> Split:
+        return listed_split([row.path for row in rows], _targets(rows, classes, separator))
+
+    return Source(split(train), split(evaluation), class_names, _CHANNELS)
 
 
 def _targets(rows: list[Row], classes: dict[str, int], separator: str | None) -> np.ndarray:

@@ -82,7 +82,7 @@ class ClassificationDataset(Dataset):
         As scikit-learn's `compute_class_weight("balanced", ...)`.
         """
         counts = self.count_labels()
-        return np.float32(counts.sum() / (len(counts) * np.maximum(counts, 1)))
+        return (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1

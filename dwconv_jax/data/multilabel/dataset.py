@@ -40,7 +40,7 @@ class MultilabelDataset(ClassificationDataset):
     def balanced_weights(self) -> np.ndarray:
         """The examples without a label for each that has it, float32 `[num_classes]`."""
         counts = self.count_labels()
-        return np.float32((self.num_train - counts) / np.maximum(counts, 1))
+        return ((self.num_train - counts) / np.maximum(counts, 1)).astype(np.float32)
 
     def _has_legal_labels(self, batch: Batch) -> bool:
         return True  # checked when the lists were read

@@ -30,4 +30,4 @@ def class_weights(
             f"config.class_weights={setting} has {len(setting)} numbers; the data has "
             f"{dataset.num_classes} classes: {', '.join(dataset.class_names[:10])}"
         )
-    return np.float32(setting)
+    return np.asarray(setting, np.float32)

@@ -125,7 +125,7 @@ class Classification(Task):
         guesses, names = probabilities.argmax(-1), self.class_names
         return [
             Mistake(i, float(probabilities[i].max()), names[batch["label"][i]], names[guesses[i]])
-            for i in np.flatnonzero((guesses != batch["label"]) & (batch["mask"] > 0))
+            for i in map(int, np.flatnonzero((guesses != batch["label"]) & (batch["mask"] > 0)))
         ]
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:

@@ -85,7 +85,7 @@ class Multilabel(Classification):
         scores = np.where(wrong, np.where(found, probabilities, 1 - probabilities), 0)
         return [
             Mistake(i, float(scores[i].max()), self._names(label[i]), self._names(found[i]))
-            for i in np.flatnonzero(wrong.any(-1))
+            for i in map(int, np.flatnonzero(wrong.any(-1)))
         ]
 
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
@@ -116,7 +116,7 @@ class Multilabel(Classification):
 
 def _cross_entropy(logits: jax.Array, targets: jax.Array, weights: np.ndarray | None) -> jax.Array:
     """Binary cross-entropy, `[B, K]`; `weights[K]` multiply the part of positives."""
-    positive = 1 if weights is None else weights[None]
+    positive = jnp.ones((1, 1)) if weights is None else jnp.asarray(weights)[None]
     present, absent = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
     return -(positive * targets * present + (1 - targets) * absent)
 

@@ -99,11 +99,11 @@ class Segmentation(Task):
         correct, labeled, predicted = areas = areas_of(confusion)
         classes = class_scores(self.class_names, *areas)
         ious = ratios(correct, labeled + predicted - correct)
-        return Summary(
-            super().summarize(metrics).metrics,
-            [{"name": c["name"], "iou": iou, **c} for c, iou in zip(classes, ious, strict=True)],
-            np.asarray(confusion).tolist(),
-        )
+        for scores, iou in zip(classes, ious, strict=True):
+            scores["iou"] = iou
+            scores["pixels"] = scores.pop("support")
+        values = super().summarize(metrics).metrics
+        return Summary(values, classes, np.asarray(confusion).tolist())
 
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws crops as training sees them, tinted with their labels."""

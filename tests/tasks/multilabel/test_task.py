@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +9,10 @@ import pytest
 from flax import nnx
 from sklearn import metrics as sklearn_metrics
 
+from dwconv_jax.inference.evaluate import evaluate
 from dwconv_jax.inference.predict import predict
-from dwconv_jax.report import write_report
+from dwconv_jax.inference.trained import load_trained
+from dwconv_jax.report_sections import results
 from dwconv_jax.tasks.multilabel.metrics import MultilabelMetrics, Outputs
 from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.training import loop
@@ -89,6 +90,10 @@ def test_a_run_learns_predicts_and_reports(config, colors_dir, tmp_path):
         present = sorted((n for n, p in chances.items() if p >= 0.5), key=lambda n: -chances[n])
         assert row["labels"] == ";".join(present)
 
-    page = write_report(str(workdir)).read_text()
-    assert f"mean ap {metrics['mean_ap']:.2%} on 20 evaluation images" in page
-    assert re.search("<h2>Classes</h2>", page) and "<th>best threshold %</th>" in page
+    trained = load_trained(str(workdir))
+    evaluation = evaluate(trained)
+    assert evaluation.summary.metrics == pytest.approx(metrics)
+    headings = [section.heading for section in results(trained, evaluation)]
+    assert headings[:2] == ["Metrics", "Classes"]
+    for mistake in evaluation.mistakes:
+        assert mistake.truth != mistake.prediction and mistake.name.endswith(".png")
