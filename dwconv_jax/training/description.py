@@ -60,10 +60,10 @@ def read_data_description(workdir: epath.Path) -> DataDescription | None:
 
 
 def write_evaluation(workdir: epath.Path, step: int, summary: Summary) -> None:
-    """Writes what the newest evaluation says, `evaluation.json`, into a workdir."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    fields = {"step": step, **dataclasses.asdict(summary)}
-    write_atomically(workdir / _EVALUATION, json.dumps(fields) + "\n")
+    """Writes what the newest evaluation says, `evaluation.json`, into a workdir if it exists."""
+    if workdir.exists():  # not where an evaluation takes its weights from `config.init_from`
+        fields = {"step": step, **dataclasses.asdict(summary)}
+        write_atomically(workdir / _EVALUATION, json.dumps(fields) + "\n")
 
 
 def config_of_run(workdir: epath.Path, config: ConfigDict | None = None) -> ConfigDict:
