@@ -6,8 +6,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax import export
 
+from dwconv_jax import create_model
 from dwconv_jax.export import PLATFORMS, export_model
 from tests.models.test_fold import trained
 
@@ -31,6 +33,7 @@ sys.meta_path.insert(0, Refuse())
 
 import jax
 import numpy as np
+from flax import nnx
 from jax import export
 
 folder = pathlib.Path(sys.argv[1])
@@ -81,3 +84,12 @@ def test_one_program_for_every_platform_and_batch(name, answers):
     assert export.is_symbolic_dim(pixels.shape[0]) and pixels.dtype == np.uint8
     assert logits.shape == (pixels.shape[0], 3)
     assert "Dwconv" not in program.mlir_module()
+
+
+@pytest.mark.parametrize("name", ["mixer_s32_224", "pvt_v2_b0"])
+def test_models_that_flatten_maps_take_any_batch(name):
+    model = nnx.eval_shape(lambda: create_model(name, num_classes=3, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+    images = jax.ShapeDtypeStruct((*export.symbolic_shape("batch"), 224, 224, 3), np.float32)
+    logits = jax.eval_shape(lambda state, x: nnx.merge(graph, state)(x), state, images)
+    assert logits.shape == (images.shape[0], 3)
