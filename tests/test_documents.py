@@ -24,7 +24,7 @@ def marked(page):
     return pytest.param(page, id=str(page.relative_to(REPOSITORY)), marks=marks)
 
 
-@pytest.mark.parametrize("page", map(marked, PAGES))
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_python_blocks_run(page):
     # Blocks of a page share their names, as a reader would run them.
     for example in python_blocks(page):

@@ -1,6 +1,6 @@
 """ONNX Runtime beside the artefact of `jax.export`: `python -m benchmarks.cpu.export [MODEL ...]`.
 
-Needs the extra `onnx`. Models in float32 with any weights, on pixels of their own size.
+Needs the extra `onnx`. Models in float32 with initial weights, on pixels of their own size.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import numpy as np
 from flax import nnx
 
 import dwconv_jax
-from benchmarks.networks import with_any_weights
 from benchmarks.output import print_cells, print_header
 from benchmarks.timing import compare, timer
 from dwconv_jax.inference.onnx import export_onnx, onnx_program
@@ -35,7 +34,7 @@ def measure(name: str) -> None:
     """Prints a row for each batch size."""
     size = VARIANTS[name].image_size
     shape = (size, size, 3)
-    model = with_any_weights(lambda: dwconv_jax.create_model(name, rngs=nnx.Rngs(0)))
+    model = dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
     artefact = export_model(model, shape, **_NORMALIZATION)
     content = export_onnx(model, shape, **_NORMALIZATION)
     by_jax, by_onnx = jax.jit(artefact.call), onnx_program(content)
