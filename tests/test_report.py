@@ -50,7 +50,7 @@ def test_other_tasks_show_scores_and_predictions(config):
     summary = Summary({"mean_iou": 0.9}, classes, [[12_345_678, 0], [0, 0]])
     picture = np.full((8, 24, 3), 99, np.uint8)
     evaluation = Evaluation(summary, 2, {}, [picture, picture], [])
-    sections = results(TrainedModel(config, None, None, 0), evaluation)
+    sections = results(TrainedModel(config, None, None, 0, None), evaluation)
     headings = ["Metrics", "Confusion matrix", "Classes", "Predictions"]
     assert [section.heading for section in sections] == headings
     assert sections[2].table == [

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +11,6 @@ from dwconv_jax.convert.checkpoints import load_weights, read_weights
 from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.convert.variables import variables
 from dwconv_jax.convert.weights import find_layout, load_torch
-from dwconv_jax.errors import UserError
 from dwconv_jax.models import Classifier, Model
 from dwconv_jax.models.torch_layout import Entry
 
@@ -41,14 +39,16 @@ def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool
     Raises:
       UserError: with every weight that does not fit.
     """
-    found = read_weights(path) if epath.Path(path).is_dir() else read_state_dict(path)
+    in_orbax = epath.Path(path).is_dir()
+    found = read_weights(path) if in_orbax else read_state_dict(path)
     own_names = any("/" in name for name in found)
     load = load_weights if own_names else load_torch
     backbone: Any = getattr(model, "backbone", None)
     if backbone is None or any(name.startswith(_WHOLE) for name in found):
-        return _named(load, path, model, found, strict)
+        # By the path, errors name it; `load_weights` takes directories alone.
+        return load(model, found if own_names and not in_orbax else path, strict=strict)
     if isinstance(backbone, Classifier):  # behind a prompt, with a head of its own
-        _named(load, path, backbone, found, False)
+        load(backbone, found, strict=False)
         return model
     if own_names:
         own, classifier_only = variables(backbone), _CLASSIFIER_ONLY
@@ -60,18 +60,5 @@ def load_pretrained(model: ModelT, path: str | os.PathLike[str], *, strict: bool
     shared = {name: value for name, value in found.items() if not classifier_only.match(name)}
     dense_only = {id(variable) for variable in variables(backbone.output_norms).values()}
     shared |= {name: np.asarray(v[...]) for name, v in own.items() if id(v) in dense_only}
-    _named(load, path, backbone, shared, strict)
+    load(backbone, shared, strict=strict)
     return model
-
-
-def _named(
-    load: Callable[..., Any],
-    path: str | os.PathLike[str],
-    model: Any,
-    found: Mapping[str, np.ndarray],
-    strict: bool,
-) -> Any:
-    try:
-        return load(model, found, strict=strict)
-    except UserError as error:
-        raise UserError(f"{os.fspath(path)}: {error}") from error

@@ -33,7 +33,6 @@ sys.meta_path.insert(0, Refuse())
 
 import jax
 import numpy as np
-from flax import nnx
 from jax import export
 
 folder = pathlib.Path(sys.argv[1])

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import coco
-from dwconv_jax import flags as _flags  # noqa: F401 (registers how numbers are parsed)
+from dwconv_jax.cli import config as _config  # noqa: F401 (registers how numbers are parsed)
 from dwconv_jax.errors import UserError
 from dwconv_jax.training import base_config, loop
 from dwconv_jax.training.config import differences, validate

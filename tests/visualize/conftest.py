@@ -10,7 +10,8 @@ pytest.importorskip("matplotlib")
 
 def tiny(name, **overrides):
     options = dict(embed_dim=8, depths=(1, 1), window_size=3, patch_size=2, num_classes=3)
-    return dwconv_jax.create_model(name, **(options | overrides), rngs=nnx.Rngs(0))
+    # With this seed the few hidden units that predict kernels do not all die in their ReLU.
+    return dwconv_jax.create_model(name, **(options | overrides), rngs=nnx.Rngs(2))
 
 
 @pytest.fixture(scope="session")
