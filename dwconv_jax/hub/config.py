@@ -82,7 +82,7 @@ def config_fields(model: Any) -> dict[str, Any]:
     Raises:
       UserError: if it did not, or for an argument that a file cannot hold.
     """
-    if model.recipe is None:
+    if getattr(model, "recipe", None) is None:
         raise UserError("only a model that create_model built can be saved")
     return {
         "library": _LIBRARY,

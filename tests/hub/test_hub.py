@@ -258,3 +258,9 @@ def test_pushing_uploads_the_folder(model, monkeypatch):
         "repo": ("me/model", {"private": False, "exist_ok": True}),
         "files": ["README.md", "config.json", "model.safetensors"],
     }
+
+
+def test_other_modules_are_refused(tmp_path):
+    layer = dwconv_jax.LocallyConnected(4, kernel_size=3, rngs=nnx.Rngs(0))
+    with pytest.raises(UserError, match="only a model that create_model built"):
+        hub.save_pretrained(layer, tmp_path / "saved")

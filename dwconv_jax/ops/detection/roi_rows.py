@@ -148,7 +148,8 @@ def _for_each(
 
     longest = sizes[0][1]
     spans = (*(span for span in _SPANS if span < longest), longest)
-    kinds = jnp.searchsorted(jnp.asarray(spans[:-1]), right + 2 - left)
+    # `jnp.searchsorted` of JAX 0.12 cannot stand inside `linear_map`.
+    kinds = (right[:, None] + 2 - left[:, None] > jnp.asarray(spans[:-1], jnp.int32)[None]).sum(1)
     order = jnp.argsort(kinds)
     ends = jnp.cumsum(jnp.bincount(kinds, length=len(spans)))
 
