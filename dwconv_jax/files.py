@@ -1,8 +1,10 @@
-"""Paths that users type, and files that appear whole or not at all."""
+"""Paths that users type, files that appear whole or not at all, and JSON that may be damaged."""
 
 import contextlib
 import io
+import json
 import os
+from typing import Any
 
 from etils import epath
 
@@ -44,3 +46,30 @@ def write_atomically(path: epath.Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def read_json(path: os.PathLike[str], remedy: str = "") -> dict[str, Any]:
+    """Reads a file that holds an object of JSON.
+
+    Args:
+      path: of the file.
+      remedy: what to do about a damaged file, for the error.
+
+    Raises:
+      UserError: if it holds something else, or is damaged.
+    """
+    file = epath.Path(path)
+    try:
+        fields = json.loads(file.read_bytes())
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise UserError(f"{file} is damaged ({error})" + (remedy and f"; {remedy}")) from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{file} must hold an object of JSON, got {json.dumps(fields)[:80]}")
+    return fields
+
+
+def with_tuples(value: Any) -> Any:
+    """Turns the lists in what JSON holds back into tuples."""
+    if isinstance(value, dict):
+        return {name: with_tuples(entry) for name, entry in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value

@@ -3,9 +3,9 @@
     dwconv-jax report --workdir=runs/digits
 
 Writes `report.html` into the workdir: curves, the scores of each class, the confusion matrix, the
-surest mistakes or some predictions, the weights that the layers learned, and the config. Without
-the evaluation data the page has what the workdir alone tells: curves, static weights and the
-config.
+most confident mistakes or some predictions, the weights that the layers learned, and the config.
+Without the evaluation data the page has what the workdir alone tells: curves, static weights and
+the config.
 """
 
 import sys

@@ -15,6 +15,7 @@ from dwconv_jax.inference.evaluate import Evaluation, Mistake
 from dwconv_jax.inference.trained import TrainedModel
 from dwconv_jax.layers.weights import Traits
 from dwconv_jax.tasks.summary import Summary
+from dwconv_jax.training.config import flatten
 from dwconv_jax.visualize.page import Card, Section
 
 _OF_FIRST_LAYERS = "Of the first layer of each stage."
@@ -43,7 +44,7 @@ def results(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
         sections.append(Section("Classes", table=_classes(summary)))
     if evaluation.mistakes:
         cards = [_card(mistake, trained.config.dataset) for mistake in evaluation.mistakes]
-        text = f"The {len(cards)} surest of them, with the probability of what is wrong."
+        text = f"The {len(cards)} most confident, with the probability of what is wrong."
         sections.append(Section("Mistakes", text, cards=cards))
     if evaluation.pictures:
         text = "Of the first images of the evaluation split; what is true comes first."
@@ -83,17 +84,8 @@ def _classes(summary: Summary) -> list[Sequence[str]]:
 
 def config_table(config: ConfigDict) -> list[Sequence[str]]:
     """Every field of a config and its value."""
-    rows: list[Sequence[str]] = [("field", "value")]
-
-    def add(fields: dict[str, Any], prefix: str) -> None:
-        for name, value in fields.items():
-            if isinstance(value, dict):
-                add(value, f"{prefix}{name}.")
-            else:
-                rows.append((f"{prefix}{name}", str(value)))
-
-    add(config.to_dict(), "")
-    return rows
+    fields = flatten(config.to_dict())
+    return [("field", "value"), *((name, str(value)) for name, value in fields.items())]
 
 
 def static_weights(trained: TrainedModel) -> list[Section]:

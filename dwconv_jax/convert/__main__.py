@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import nnx
 
 from dwconv_jax.command_line import ArgumentParser, shown_errors
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise FileExistsError(f"{destination} exists already; name a new file or directory")
         model = _load(source, args.model, dict(args.override))
         if destination.suffix in SUFFIXES:
-            _write_torch(destination, to_torch(model, args.image_size))
+            write_state_dict(destination, to_torch(model, args.image_size))
         else:
             save_weights(destination, model)
     print(f"wrote {destination}: {args.model} with {model.num_classes} classes")
@@ -72,13 +71,6 @@ def _parser() -> ArgumentParser:
         "--image_size", type=int, default=224, help="of the attention masks in Swin's PyTorch files"
     )
     return parser
-
-
-def _write_torch(path: Path, state_dict: dict[str, np.ndarray]) -> None:
-    try:
-        write_state_dict(path, state_dict)
-    except OSError as error:  # such as a full disk, of which the system does not name the file
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -14,7 +14,7 @@ _CHUNK = 2**20
 
 def write_checksums(directory: epath.Path) -> None:
     """Writes the checksums of all files in the subfolders of a directory into it."""
-    lines = (f"{_checksum(directory / name)}  {name}\n" for name in _names(directory))
+    lines = (f"{checksum(directory / name)}  {name}\n" for name in _names(directory))
     (directory / _LIST).write_text("".join(lines))
 
 
@@ -38,14 +38,14 @@ def find_damage(directory: epath.Path, part: str = "") -> str | None:
     except (FileNotFoundError, UnicodeDecodeError):
         return f"{_LIST} is missing or unreadable"
     entries = [line.split("  ", 1) for line in lines if "  " in line]
-    listed = {name: checksum for checksum, name in entries}
+    listed = {name: written for written, name in entries}
     present = _names(directory)
     for name in sorted(listed.keys() | present):
         if not name.startswith(part):
             continue
         if name not in present:
             return f"{name} is missing"
-        if listed.get(name) != _checksum(directory / name):
+        if listed.get(name) != checksum(directory / name):
             return f"{name} is not what was written"
     return None
 
@@ -60,7 +60,8 @@ def _names(directory: epath.Path) -> list[str]:
     )
 
 
-def _checksum(path: epath.Path) -> str:
+def checksum(path: epath.Path) -> str:
+    """SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

@@ -66,14 +66,18 @@ def write_state_dict(path: str | os.PathLike[str], state_dict: dict[str, np.ndar
     Raises:
       ValueError: the suffix or the dtype of an array is not one of these.
       TypeError: a name is not a string or a value not a NumPy array.
+      OSError: the file cannot be written, for example on a full disk.
       MissingPackageError: the safetensors package is not installed, and the suffix asks for it.
     """
     path = Path(path)
     write = _writer(path)
     for name, array in state_dict.items():
         _check_entry(path, name, array)
-    with _replacing(path) as temporary:
-        write(temporary, state_dict)
+    try:
+        with _replacing(path) as temporary:
+            write(temporary, state_dict)
+    except OSError as error:  # such as a full disk, of which the system does not name the file
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def _reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:

@@ -42,6 +42,13 @@ class Split:
     unreadable: set[int] = dataclasses.field(default_factory=set)
 
 
+def padded_batches(entries: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches of entries, the last one filled with zeros, then batches of zeros without end."""
+    zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), entries.element_spec)
+    filling = tf.data.Dataset.from_tensors(zeros).repeat()
+    return entries.concatenate(filling).batch(batch_size, drop_remainder=True)
+
+
 def listed_split(paths: Sequence[str], labels: np.ndarray) -> Split:
     """A split of image files.
 

@@ -1,13 +1,13 @@
 """`config.json` of a pretrained model, in this package's form and in timm's."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import read_json, with_tuples
 from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.version import __version__
 
@@ -58,12 +58,7 @@ def read_config(path: Path) -> PretrainedConfig:
     Raises:
       UserError: naming the file and the field that is missing or wrong.
     """
-    try:
-        fields = json.loads(path.read_bytes())
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} must hold an object of JSON, got {json.dumps(fields)[:80]}")
+    fields = read_json(path)
     ours = fields.get("library") == _LIBRARY
     missing = [name for name in (_FIELDS if ours else _FIELDS[:1]) if name not in fields]
     if missing:
@@ -120,7 +115,7 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
         raise UserError(f"label_names has {len(names)} names for {num_classes} classes")
     return PretrainedConfig(
         architecture=architecture if ours else architecture.partition(".")[0],
-        arguments={name: _with_tuples(value) for name, value in arguments.items()},
+        arguments={name: with_tuples(value) for name, value in arguments.items()},
         preprocessing=_preprocessing(details) if size else None,
         class_names=None if names is None else tuple(map(str, names)),
         sha256=fields.get("sha256"),
@@ -165,9 +160,3 @@ def _preprocessing_fields(preprocessing: Preprocessing | None) -> dict[str, Any]
         return None
     fields = dataclasses.asdict(preprocessing)
     return {"input_size": (len(preprocessing.mean), *fields.pop("image_size")), **fields}
-
-
-def _with_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_tuples(entry) for name, entry in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

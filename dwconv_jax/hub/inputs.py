@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # A path, a picture of PIL, or uint8 [H, W] or [H, W, C].
 Picture = Any
+_CHANNELS = ((), (1,), (3,), (4,))
 
 
 def preprocess(model: Recreatable) -> Callable[[Picture | Sequence[Picture]], np.ndarray]:
@@ -54,20 +55,24 @@ def _open(picture: Picture, channels: int) -> "Image":
     if isinstance(picture, str | os.PathLike):
         try:
             image = ImageOps.exif_transpose(Image.open(picture))
+        except FileNotFoundError:
+            raise
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
             raise UserError(f"cannot read {os.fspath(picture)}: {error}") from error
     elif isinstance(picture, Image.Image):
         image = picture
     else:
         array = np.asarray(picture)
-        if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in _CHANNELS:
             raise UserError(
-                "a picture must be a path, an image of PIL, or uint8 [H, W] or [H, W, C], got "
-                f"{array.dtype} {list(array.shape)}"
+                "a picture must be a path, an image of PIL, or uint8 [H, W] or [H, W, C] with C in "
+                f"1, 3, 4; got {array.dtype} {list(array.shape)}"
             )
         image = Image.fromarray(array.squeeze(-1) if array.shape[2:] == (1,) else array)
+    if image.mode.startswith(("I", "F")):  # which Pillow would clip
+        raise UserError(
+            f"a picture must have 8 bits per channel, got Pillow's mode {image.mode} for {picture}"
+        )
     return image.convert("L" if channels == 1 else "RGB")
 
 

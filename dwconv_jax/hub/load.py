@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from etils import epath
 from flax import nnx
 
+from dwconv_jax.convert.checksums import checksum
 from dwconv_jax.convert.pretrained import load_pretrained
 from dwconv_jax.errors import UserError
 from dwconv_jax.hub.config import PretrainedConfig, read_config
-from dwconv_jax.hub.source import find_source, hash_of
+from dwconv_jax.hub.source import find_source
 from dwconv_jax.models.registry import VARIANTS, Model, build, find_variant
 
 
@@ -40,17 +43,10 @@ def create_pretrained(
             )
         return load_pretrained(build(name, arguments, rngs), source.weights, strict=strict)
     config = read_config(source.config)
-    if config.sha256 not in (None, hash_of(source.weights)):
+    if config.sha256 is not None and checksum(epath.Path(source.weights)) != config.sha256:
         raise UserError(f"{source.weights} is damaged: its SHA-256 is not the one in config.json")
     name = name or config.architecture
-    try:
-        saved = _arguments_for(name, config)
-        if not arguments:
-            model = build(name, saved, rngs)
-    except UserError as error:
-        raise UserError(f"{source.config}: {error}") from error
-    if arguments:
-        model = build(name, saved | dict(arguments), rngs)
+    model = _build(name, config, source.config, arguments, rngs)
     load_pretrained(model, source.weights, strict=strict)
     if find_variant(name)[1] is find_variant(config.architecture)[1]:
         if config.preprocessing is not None:
@@ -58,6 +54,23 @@ def create_pretrained(
         if strict and config.class_names is not None:
             model.class_names = config.class_names
     return model
+
+
+def _build(
+    name: str,
+    config: PretrainedConfig,
+    file: Path,
+    arguments: Mapping[str, Any],
+    rngs: nnx.Rngs,
+) -> Model:
+    """Builds the model of a config; errors name its file where the mistake is not the caller's."""
+    try:
+        saved = _arguments_for(name, config)
+        if not arguments:
+            return build(name, saved, rngs)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    return build(name, saved | dict(arguments), rngs)
 
 
 def _arguments_for(name: str, config: PretrainedConfig) -> dict[str, Any]:

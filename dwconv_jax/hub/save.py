@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from dwconv_jax.convert.checksums import checksum
 from dwconv_jax.convert.torch_files import write_state_dict
 from dwconv_jax.convert.variables import variables
 from dwconv_jax.errors import MissingPackageError
@@ -16,7 +17,7 @@ from dwconv_jax.files import write_atomically
 from dwconv_jax.hub.card import CardInfo, card_text
 from dwconv_jax.hub.config import NAME as CONFIG_NAME
 from dwconv_jax.hub.config import config_fields
-from dwconv_jax.hub.source import WEIGHTS_NAME, hash_of
+from dwconv_jax.hub.source import WEIGHTS_NAME
 
 
 def save_pretrained(
@@ -42,7 +43,7 @@ def save_pretrained(
     path.mkdir(parents=True, exist_ok=True)
     weights = Path(path / WEIGHTS_NAME)
     write_state_dict(weights, {n: np.asarray(v[...]) for n, v in variables(model).items()})
-    fields["sha256"] = hash_of(weights)
+    fields["sha256"] = checksum(path / WEIGHTS_NAME)
     write_atomically(path / CONFIG_NAME, json.dumps(fields, indent=2) + "\n")
     write_atomically(path / "README.md", card)
 

@@ -1,6 +1,5 @@
 """Finds pretrained weights: a local file or folder, or a repository of the Hugging Face hub."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -87,9 +86,3 @@ def _download_first(names: Sequence[str], repo: str, revision: str | None) -> Pa
         + (f" at {revision!r}" if revision else "")
         + f": {str(failures[0]).splitlines()[0]}"
     )
-
-
-def hash_of(weights: Path) -> str:
-    """SHA-256 of a file."""
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,7 +45,7 @@ class Evaluation:
       num_examples: of the split.
       batch: a few of the first examples.
       pictures: of the predictions for these, uint8 `[H, W, 3]`, if the task draws any.
-      mistakes: the surest ones, best first, if the task tells right from wrong.
+      mistakes: the most confident ones, in this order, if the task tells right from wrong.
     """
 
     summary: Summary

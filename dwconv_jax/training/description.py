@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from dwconv_jax.errors import UserError
-from dwconv_jax.files import write_atomically
+from dwconv_jax.files import read_json, with_tuples, write_atomically
 from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.tasks.summary import Summary
 from dwconv_jax.training.checkpoint import has_checkpoint
@@ -34,7 +34,7 @@ def read_config(workdir: epath.Path) -> ConfigDict:
     path = workdir / _CONFIG
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: --workdir must be that of a run")
-    saved = _with_tuples(_read_fields(path))
+    saved = with_tuples(_read_fields(path))
     try:
         config = base_config(saved.get("task"))
         config.update(saved)
@@ -106,20 +106,6 @@ def check_same_config(
 
 
 def _read_fields(path: epath.Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_bytes())
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise UserError(
-            f"{path} is damaged ({error}); restore it, or delete it and resume the run with "
-            "--config, which writes it anew"
-        ) from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} must hold an object of JSON, got {json.dumps(fields)[:80]}")
-    return fields
-
-
-def _with_tuples(value: Any) -> Any:
-    """Turns the lists of JSON back into the tuples of configs."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(entry) for name, entry in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+    return read_json(
+        path, "restore it, or delete it and resume the run with --config, which writes it anew"
+    )

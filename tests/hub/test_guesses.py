@@ -2,31 +2,11 @@
 
 import numpy as np
 import pytest
-from flax import nnx
-from PIL import Image
 
 import dwconv_jax
 from dwconv_jax.errors import UserError
 from dwconv_jax.hub.guesses import imagenet_classes
 from dwconv_jax.models.recipe import Preprocessing
-from tests import golden
-
-
-@pytest.fixture(scope="module")
-def expected():
-    return golden.load("zoo_hub")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return dwconv_jax.create_model(
-        "dwnet_tiny", embed_dim=8, depths=(1,), num_classes=3, rngs=nnx.Rngs(0)
-    )
-
-
-@pytest.fixture
-def picture(expected):
-    return Image.fromarray(expected["input/picture"].astype(np.uint8))
 
 
 def test_predictions_are_the_most_probable_classes(model, picture):

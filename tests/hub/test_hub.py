@@ -1,5 +1,6 @@
 """Folders of timm and our own, from the hub's cache; and what is wrong with them."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,14 +15,8 @@ import dwconv_jax
 from dwconv_jax import hub
 from dwconv_jax.convert.torch_files import write_state_dict
 from dwconv_jax.errors import MissingPackageError, UserError
-from tests import golden
 
 REPOSITORY = "timm/convnext_tiny.test"
-
-
-@pytest.fixture(scope="module")
-def expected():
-    return golden.load("zoo_hub")
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +259,14 @@ def test_other_modules_are_refused(tmp_path):
     layer = dwconv_jax.LocallyConnected(4, kernel_size=3, rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="only a model that create_model built"):
         hub.save_pretrained(layer, tmp_path / "saved")
+
+
+def test_a_failed_save_names_the_file_and_leaves_the_old_model(model, saved, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save", fail)
+    with pytest.raises(OSError, match=r"No space left on device: .*model\.safetensors"):
+        model.save_pretrained(saved)
+    assert sorted(os.listdir(saved)) == ["README.md", "config.json", "model.safetensors"]
+    assert_same_weights(dwconv_jax.create_model(pretrained=saved), model)

@@ -2,30 +2,11 @@
 
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
 import dwconv_jax
 from dwconv_jax.errors import UserError
 from dwconv_jax.models.recipe import Preprocessing
-from tests import golden
-
-
-@pytest.fixture(scope="module")
-def expected():
-    return golden.load("zoo_hub")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return dwconv_jax.create_model(
-        "dwnet_tiny", embed_dim=8, depths=(1,), num_classes=3, rngs=nnx.Rngs(0)
-    )
-
-
-@pytest.fixture
-def picture(expected):
-    return Image.fromarray(expected["input/picture"].astype(np.uint8))
 
 
 @pytest.mark.parametrize("name", ["config", "bilinear", "squash", "border", "oblong", "enlarged"])
@@ -65,3 +46,15 @@ def test_what_is_no_picture_is_named(model, tmp_path):
         to_inputs(tmp_path / "text.jpg")
     with pytest.raises(UserError, match=r"got float64 \[4, 4\]"):
         to_inputs(np.zeros((4, 4)))
+
+
+def test_pictures_of_16_bits_are_refused_by_name(model, tmp_path):
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(deep)
+    with pytest.raises(UserError, match=r"8 bits per channel, got Pillow's mode I;16 for .*deep"):
+        dwconv_jax.preprocess(model)(deep)
+
+
+def test_arrays_of_five_channels_are_refused(model):
+    with pytest.raises(UserError, match=r"got uint8 \[4, 4, 5\]"):
+        dwconv_jax.preprocess(model)(np.zeros((4, 4, 5), np.uint8))

@@ -12,6 +12,7 @@ from dwconv_jax.training import loop
 from dwconv_jax.training.config import base_config, validate
 from dwconv_jax.training.trackers.names import TRACKERS
 from dwconv_jax.training.trackers.registry import find_trackers
+from dwconv_jax.training.trackers.tracker import read_id, write_id
 from dwconv_jax.training.writers import MetricLog
 
 PICTURE = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
@@ -110,3 +111,17 @@ def test_other_names_are_refused(writers):
             config.writers = writers
     with pytest.raises(UserError, match=r"config\.writers=.* must be a tuple of names among"):
         validate(config)
+
+
+def test_ids_are_kept_by_tracker(tmp_path):
+    workdir = epath.Path(tmp_path)
+    assert read_id(workdir, "wandb") is None
+    write_id(workdir, "wandb", "a")
+    write_id(workdir, "mlflow", "b")
+    assert (read_id(workdir, "wandb"), read_id(workdir, "mlflow")) == ("a", "b")
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "trackers.json").write_text('{"wandb": ')
+    with pytest.raises(UserError, match=r"trackers\.json is damaged .*; delete it"):
+        read_id(epath.Path(tmp_path), "wandb")

@@ -18,7 +18,7 @@ from dwconv_jax.data.image.decode import open_image
 from dwconv_jax.data.image.pixels import normalize
 from dwconv_jax.data.image.rand_augment import rand_augment
 from dwconv_jax.data.image.random_erasing import random_erasing
-from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, padded_batches
 from dwconv_jax.data.unreadable import load_entries
 
 
@@ -121,10 +121,7 @@ class ClassificationDataset(Dataset):
 
         def batches_from(step: int) -> tf.data.Dataset:
             images = load_entries(split, own.skip(step * share), load)
-            zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), images.element_spec)
-            filling = tf.data.Dataset.from_tensors(zeros).repeat()
-            batches = images.concatenate(filling).batch(share, drop_remainder=True)
-            return batches.take(num_batches - step)
+            return padded_batches(images, share).take(num_batches - step)
 
         return self._to_host(batches_from, split, lambda step: own.skip(step * share).take(share))
 

@@ -11,7 +11,7 @@ from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.point_cloud.config import PointCloudConfig
 from dwconv_jax.data.point_cloud.preprocess import cloud
 from dwconv_jax.data.point_cloud.sources import describe_source, open_source
-from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
+from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, padded_batches
 
 
 def load_point_clouds(config: PointCloudConfig | ConfigDict) -> "PointCloudDataset":
@@ -83,10 +83,7 @@ class PointCloudDataset(Dataset):
 
         def batches_from(step: int) -> tf.data.Dataset:
             clouds = own.skip(step * share).map(load, tf.data.AUTOTUNE, deterministic=True)
-            zeros = tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), clouds.element_spec)
-            filling = tf.data.Dataset.from_tensors(zeros).repeat()
-            batches = clouds.concatenate(filling).batch(share, drop_remainder=True)
-            return batches.take(num_batches - step)
+            return padded_batches(clouds, share).take(num_batches - step)
 
         return self._to_host(batches_from, split, lambda step: own.skip(step * share).take(share))
 

@@ -11,7 +11,7 @@ from clu import metric_writers
 from etils import epath
 from ml_collections import ConfigDict
 
-from dwconv_jax.files import write_atomically
+from dwconv_jax.files import read_json, write_atomically
 
 PROJECT = "dwconv-jax"  # where the environment names none
 _IDS = "trackers.json"
@@ -79,4 +79,4 @@ def write_id(workdir: epath.Path, tracker: str, record: str) -> None:
 
 def _read_ids(workdir: epath.Path) -> dict[str, str]:
     path = workdir / _IDS
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path, "delete it to start new records") if path.exists() else {}

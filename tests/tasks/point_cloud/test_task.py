@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,6 +17,7 @@ from dwconv_jax.training import loop
 from dwconv_jax.training.optimizer.patterns import matching
 from dwconv_jax.training.run import prepare
 from dwconv_jax.training.step import make_train_step
+from tests.tasks.totals import totals
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,7 @@ def mesh():
 
 def test_evaluation_does_not_depend_on_devices_or_padding(config, mesh):
     task = PointCloudClassification.open(config)
-    graph, state = nnx.split(task.create_model(nnx.Rngs(0)))
-    evaluate = jax.jit(lambda state, batch: task.evaluate(nnx.merge(graph, state), batch)[0])
-
-    def total(batch_size, sharding):
-        config.eval_batch_size = batch_size
-        batches = [jax.device_put(batch, sharding) for batch in task.eval_batches()]
-        first, *others = [evaluate(state, batch) for batch in batches]
-        for other in others:
-            first = first.merge(other)
-        return {name: float(value) for name, value in first.compute().items()}
-
+    total = totals(task, config)
     over_devices = total(8, NamedSharding(mesh, PartitionSpec("data")))
     assert over_devices == pytest.approx(total(11, jax.devices()[0]), abs=1e-5)
 

@@ -19,6 +19,7 @@ from dwconv_jax.tasks.segmentation.losses import pixel_cross_entropy
 from dwconv_jax.tasks.segmentation.task import Segmentation
 from dwconv_jax.training import loop
 from dwconv_jax.training.config import validate
+from tests.tasks.totals import totals
 
 
 @pytest.fixture(scope="module")
@@ -108,18 +109,7 @@ def test_pictures_must_be_there(tmp_path):
 def test_evaluation_does_not_depend_on_devices_or_padding(config):
     """One picture a batch on one device, and batches of 8 over 8 devices, the last one padded."""
     task = Segmentation.open(config)
-    model = task.create_model(nnx.Rngs(0))
-    graph, state = nnx.split(model)
-    evaluate = jax.jit(lambda state, batch: task.evaluate(nnx.merge(graph, state), batch)[0])
-
-    def total(batch_size, sharding):
-        config.eval_batch_size = batch_size
-        batches = [jax.device_put(batch, sharding) for batch in task.eval_batches()]
-        first, *others = [evaluate(state, batch) for batch in batches]
-        for other in others:
-            first = first.merge(other)
-        return first.compute()
-
+    total = totals(task, config)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     over_devices = total(8, NamedSharding(mesh, PartitionSpec("data")))
     assert over_devices == pytest.approx(total(1, jax.devices()[0]), abs=1e-4)

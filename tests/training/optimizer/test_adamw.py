@@ -18,15 +18,9 @@ from dwconv_jax.training.step import make_train_step
 from tests import golden
 from tests.golden import assert_golden, sample
 from tests.numerics import assert_close
+from tests.training.optimizer.cross_entropy import CrossEntropy
 
 # ---- Five steps.
-
-
-class CrossEntropy:
-    def loss(self, model, batch, rngs):
-        logits = model(batch["image"], train=True, rngs=rngs)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        return losses.mean(), {}
 
 
 @pytest.fixture(scope="module")

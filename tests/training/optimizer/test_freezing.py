@@ -16,13 +16,7 @@ from dwconv_jax.training.optimizer.adamw import make_optimizer
 from dwconv_jax.training.optimizer.freezing import freeze
 from dwconv_jax.training.state import ModelDef, TrainState, combine, partition
 from dwconv_jax.training.step import make_train_step
-
-
-class CrossEntropy:
-    def loss(self, model, batch, rngs):
-        logits = model(batch["image"], train=True, rngs=rngs)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        return losses.mean(), {}
+from tests.training.optimizer.cross_entropy import CrossEntropy
 
 
 @pytest.fixture(scope="module")
