@@ -24,7 +24,7 @@ from dwconv_jax.data.dataset import Batch
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import loop
 from dwconv_jax.training.checkpoint import Checkpoints
-from dwconv_jax.training.host_memory import reuse_host_memory
+from dwconv_jax.host_memory import reuse_host_memory
 from dwconv_jax.training.mesh import to_devices
 from dwconv_jax.training.writers import read_jsonl
 

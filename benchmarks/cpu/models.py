@@ -11,7 +11,7 @@ from flax import nnx
 
 import dwconv_jax
 from benchmarks import networks
-from benchmarks.session import Session, parser, session, using
+from benchmarks.session import Session, parser, reuses_memory, session, using
 from benchmarks.timing import compile_function, timer
 from dwconv_jax.models import VARIANTS
 from dwconv_jax.models.fold import fold_batch_norms
@@ -70,13 +70,13 @@ PHASES = {
 }
 
 
-def measure(run: Session, name: str, what: str, lowering: str) -> None:
-    """Adds a row for each peer."""
+def measure(run: Session, name: str, what: str, lowering: str, donate: bool) -> None:
+    """Adds a row for each peer; a training step overwrites its state if `donate`."""
     build = PHASES[what]
     train = build is training
     with using(lowering):
         function, arguments = build(name)
-        compiled, seconds = compile_function(function, *arguments, donate=(0,) if train else ())
+        compiled, seconds = compile_function(function, *arguments, donate=(0,) if train and donate else ())
     call = networks.stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     size = VARIANTS[name].image_size
     details = {"name": name, "batch": BATCH, "size": size, "train": train}
@@ -93,7 +93,7 @@ def main(options: argparse.Namespace) -> None:
                 continue
             for what in PHASES if "dwnet" in name else ("evaluation", "training step"):
                 for lowering in run.lowerings() if name in KERNEL_MODELS else ["XLA"]:
-                    measure(run, name, what, lowering)
+                    measure(run, name, what, lowering, reuses_memory(options))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     flags = parser.parse_args(arguments)
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs
-    from dwconv_jax.training.host_memory import reuse_host_memory
+    from dwconv_jax.host_memory import reuse_host_memory
 
     reuse_host_memory()
     logs.set_up()

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from dwconv_jax.study.grid import check_study
     from dwconv_jax.study.run import run_all
     from dwconv_jax.training import logs
-    from dwconv_jax.training.host_memory import reuse_host_memory
+    from dwconv_jax.host_memory import reuse_host_memory
 
     logs.set_up()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which `dwconv-jax` has replaced
