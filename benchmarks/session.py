@@ -14,8 +14,8 @@ import jax
 from benchmarks import report
 from benchmarks.peers.peer import TorchPeer, start_torch
 from benchmarks.timing import Comparison, Timer, compare, compile_function, timer
-from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.host_memory import reuse_host_memory
+from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 
 Label = tuple[str, str, str]  # case, what, lowering
 

@@ -76,7 +76,8 @@ def measure(run: Session, name: str, what: str, lowering: str, donate: bool) -> 
     train = build is training
     with using(lowering):
         function, arguments = build(name)
-        compiled, seconds = compile_function(function, *arguments, donate=(0,) if train and donate else ())
+        donated = (0,) if train and donate else ()
+        compiled, seconds = compile_function(function, *arguments, donate=donated)
     call = networks.stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     size = VARIANTS[name].image_size
     details = {"name": name, "batch": BATCH, "size": size, "train": train}
