@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 import dwconv_jax
@@ -40,13 +41,18 @@ def folded_evaluation(name: str) -> networks.Call:
     return networks.evaluation(fold_batch_norms(_create(name)), _images(name))
 
 
+def bfloat16_evaluation(name: str) -> networks.Call:
+    """The logits of a batch, computed in bfloat16."""
+    return networks.evaluation(_create(name, dtype=jnp.bfloat16), _images(name))
+
+
 def training(name: str) -> networks.Call:
     """An AdamW step on the training state and a batch."""
     return networks.training(_create(name), _images(name))
 
 
-def _create(name: str) -> nnx.Module:
-    return dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
+def _create(name: str, **options: Any) -> nnx.Module:
+    return dwconv_jax.create_model(name, rngs=nnx.Rngs(0), **options)
 
 
 def _images(name: str) -> jax.Array:
@@ -66,8 +72,14 @@ def peers(name: str) -> dict[str, dict[str, Any]]:
 PHASES = {
     "evaluation": evaluation,
     "evaluation, norms folded": folded_evaluation,
+    "evaluation, bfloat16": bfloat16_evaluation,
     "training step": training,
 }
+
+
+def phases(name: str) -> list[str]:
+    """What is measured of a model; only DWNets have the rows of folded norms."""
+    return [what for what in PHASES if PHASES[what] is not folded_evaluation or "dwnet" in name]
 
 
 def measure(run: Session, name: str, what: str, lowering: str, donate: bool) -> None:
@@ -80,7 +92,8 @@ def measure(run: Session, name: str, what: str, lowering: str, donate: bool) -> 
         compiled, seconds = compile_function(function, *arguments, donate=donated)
     call = networks.stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     size = VARIANTS[name].image_size
-    details = {"name": name, "batch": BATCH, "size": size, "train": train}
+    dtype = "bfloat16" if build is bfloat16_evaluation else "float32"
+    details = {"name": name, "batch": BATCH, "size": size, "train": train, "dtype": dtype}
     label, ours = (name, what, lowering), timer(call)
     for peer, changes in peers(name).items():
         run.measure_against_torch(label, seconds, ours, "model", details | changes, peer)
@@ -88,11 +101,11 @@ def measure(run: Session, name: str, what: str, lowering: str, donate: bool) -> 
 
 def main(options: argparse.Namespace) -> None:
     """Measures what `--only` selects."""
-    with session(f"Models, batch {BATCH}, float32", options) as run:
+    with session(f"Models, batch {BATCH}", options) as run:
         for name in MODELS:
             if not name.startswith(options.only):
                 continue
-            for what in PHASES if "dwnet" in name else ("evaluation", "training step"):
+            for what in phases(name):
                 for lowering in run.lowerings() if name in KERNEL_MODELS else ["XLA"]:
                     measure(run, name, what, lowering, reuses_memory(options))
 
