@@ -14,8 +14,8 @@ import jax
 from benchmarks import report
 from benchmarks.peers.peer import TorchPeer, start_torch
 from benchmarks.timing import Comparison, Timer, compare, compile_function, timer
+from dwconv_jax.host_memory import reuse_host_memory
 from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
-from dwconv_jax.training.host_memory import reuse_host_memory
 
 Label = tuple[str, str, str]  # case, what, lowering
 
@@ -25,7 +25,8 @@ class Session:
 
     def __init__(self, title: str, options: argparse.Namespace, torch: TorchPeer | None):
         self.pairs, self.output, self.torch = options.pairs, options.output, torch
-        self.facts = report.machine(os.cpu_count() or 1, torch.version if torch else None)
+        version = torch.version if torch else None
+        self.facts = report.machine(os.cpu_count() or 1, version) | {"memory": options.memory}
         self.rows: list[report.Row] = []
         report.print_heading(title, self.facts)
 
@@ -101,12 +102,10 @@ def using(lowering: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def session(title: str, options: argparse.Namespace) -> Iterator[Session]:
-    """Starts the peer, gives a session, and writes its files even when interrupted.
-
-    Our side reuses host memory as main.py does; the peer follows the environment.
-    """
-    reuse_host_memory()
-    torch = start_torch(options.torch_python, os.cpu_count() or 1)
+    """Starts the peer, gives a session, and writes its files even when interrupted."""
+    if reuses_memory(options):
+        reuse_host_memory()
+    torch = start_torch(options.torch_python, os.cpu_count() or 1, reuses_memory(options))
     with torch or contextlib.nullcontext():
         running = Session(title, options, torch)
         try:
@@ -115,12 +114,23 @@ def session(title: str, options: argparse.Namespace) -> Iterator[Session]:
             report.write(options.output, running.facts, running.rows)
 
 
+def reuses_memory(options: argparse.Namespace) -> bool:
+    """Whether both sides keep the memory that they free, as `main.py` does."""
+    return options.memory == "reused"
+
+
 def parser(description: str, name: str) -> argparse.ArgumentParser:
     """The options that the CPU benchmarks share."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--torch-python", default=sys.executable, help="interpreter with PyTorch")
     options.add_argument("--pairs", type=int, default=9, help="undisturbed pairs of each row")
     options.add_argument("--only", default="", help="measure only cases whose name contains this")
+    options.add_argument(
+        "--memory",
+        choices=("plain", "reused"),
+        default="reused",
+        help="plain: as any process; reused: both sides keep the memory that they free",
+    )
     output = Path("runs/benchmarks") / name
     options.add_argument("--output", type=Path, default=output, help="output path without suffix")
     return options

@@ -8,6 +8,7 @@ from dwconv_jax.version import __version__
 
 if TYPE_CHECKING:
     from dwconv_jax import convert, hub, layers, linen, models, natten, ops
+    from dwconv_jax.host_memory import reuse_host_memory
     from dwconv_jax.hub import predict, preprocess, push_to_hub
     from dwconv_jax.inference.trained import TrainedModel
     from dwconv_jax.layers import DepthwiseConv, LocallyConnected
@@ -30,6 +31,7 @@ __all__ = [
     "predict",
     "preprocess",
     "push_to_hub",
+    "reuse_host_memory",
 ]
 
 
@@ -43,6 +45,7 @@ _HOMES = {
     "predict": "hub",
     "preprocess": "hub",
     "push_to_hub": "hub",
+    "reuse_host_memory": "host_memory",
 }
 
 if not TYPE_CHECKING:  # which would take every name for known

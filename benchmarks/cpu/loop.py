@@ -21,10 +21,10 @@ from ml_collections import ConfigDict
 from benchmarks.output import print_cells, print_header
 from benchmarks.report import machine
 from dwconv_jax.data.dataset import Batch
+from dwconv_jax.host_memory import reuse_host_memory
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import loop
 from dwconv_jax.training.checkpoint import Checkpoints
-from dwconv_jax.training.host_memory import reuse_host_memory
 from dwconv_jax.training.mesh import to_devices
 from dwconv_jax.training.writers import read_jsonl
 

@@ -7,11 +7,12 @@ import argparse
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 import dwconv_jax
 from benchmarks import networks
-from benchmarks.session import Session, parser, session, using
+from benchmarks.session import Session, parser, reuses_memory, session, using
 from benchmarks.timing import compile_function, timer
 from dwconv_jax.models import VARIANTS
 from dwconv_jax.models.fold import fold_batch_norms
@@ -40,13 +41,18 @@ def folded_evaluation(name: str) -> networks.Call:
     return networks.evaluation(fold_batch_norms(_create(name)), _images(name))
 
 
+def bfloat16_evaluation(name: str) -> networks.Call:
+    """The logits of a batch, computed in bfloat16."""
+    return networks.evaluation(_create(name, dtype=jnp.bfloat16), _images(name))
+
+
 def training(name: str) -> networks.Call:
     """An AdamW step on the training state and a batch."""
     return networks.training(_create(name), _images(name))
 
 
-def _create(name: str) -> nnx.Module:
-    return dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
+def _create(name: str, **options: Any) -> nnx.Module:
+    return dwconv_jax.create_model(name, rngs=nnx.Rngs(0), **options)
 
 
 def _images(name: str) -> jax.Array:
@@ -66,20 +72,28 @@ def peers(name: str) -> dict[str, dict[str, Any]]:
 PHASES = {
     "evaluation": evaluation,
     "evaluation, norms folded": folded_evaluation,
+    "evaluation, bfloat16": bfloat16_evaluation,
     "training step": training,
 }
 
 
-def measure(run: Session, name: str, what: str, lowering: str) -> None:
-    """Adds a row for each peer."""
+def phases(name: str) -> list[str]:
+    """What is measured of a model; only DWNets have the rows of folded norms."""
+    return [what for what in PHASES if PHASES[what] is not folded_evaluation or "dwnet" in name]
+
+
+def measure(run: Session, name: str, what: str, lowering: str, donate: bool) -> None:
+    """Adds a row for each peer; a training step overwrites its state if `donate`."""
     build = PHASES[what]
     train = build is training
     with using(lowering):
         function, arguments = build(name)
-        compiled, seconds = compile_function(function, *arguments, donate=(0,) if train else ())
+        donated = (0,) if train and donate else ()
+        compiled, seconds = compile_function(function, *arguments, donate=donated)
     call = networks.stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     size = VARIANTS[name].image_size
-    details = {"name": name, "batch": BATCH, "size": size, "train": train}
+    dtype = "bfloat16" if build is bfloat16_evaluation else "float32"
+    details = {"name": name, "batch": BATCH, "size": size, "train": train, "dtype": dtype}
     label, ours = (name, what, lowering), timer(call)
     for peer, changes in peers(name).items():
         run.measure_against_torch(label, seconds, ours, "model", details | changes, peer)
@@ -87,13 +101,13 @@ def measure(run: Session, name: str, what: str, lowering: str) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """Measures what `--only` selects."""
-    with session(f"Models, batch {BATCH}, float32", options) as run:
+    with session(f"Models, batch {BATCH}", options) as run:
         for name in MODELS:
             if not name.startswith(options.only):
                 continue
-            for what in PHASES if "dwnet" in name else ("evaluation", "training step"):
+            for what in phases(name):
                 for lowering in run.lowerings() if name in KERNEL_MODELS else ["XLA"]:
-                    measure(run, name, what, lowering)
+                    measure(run, name, what, lowering, reuses_memory(options))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 SERVER = Path(__file__).with_name("torch_server.py")
+# What `reuse_host_memory` sets, as glibc reads it when a process starts.
+_REUSE_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
 
 
 class Peer:
@@ -49,8 +51,10 @@ class Peer:
 class TorchPeer(Peer):
     """Times cases of `torch_server.py`."""
 
-    def __init__(self, python: str, threads: int):
+    def __init__(self, python: str, threads: int, reuse_memory: bool):
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        if reuse_memory:
+            environment |= _REUSE_MEMORY
         super().__init__([python, str(SERVER), str(threads)], environment)
 
     def seconds(self, case: str, arguments: dict[str, Any], repeats: int) -> float:
@@ -59,7 +63,7 @@ class TorchPeer(Peer):
         return self.ask(question)["seconds"]
 
 
-def start_torch(python: str, threads: int) -> TorchPeer | None:
+def start_torch(python: str, threads: int, reuse_memory: bool) -> TorchPeer | None:
     """The peer, or None if that interpreter has no PyTorch."""
     has_torch = subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0
-    return TorchPeer(python, threads) if has_torch else None
+    return TorchPeer(python, threads, reuse_memory) if has_torch else None

@@ -122,15 +122,16 @@ def flex_attention(batch, side, heads, width, kernel, train) -> Call:
     return _forward_or_training(torch_attention.compiled_flex(side, kernel), qkv, train)
 
 
-def model(name, batch, size, train, compiled=False) -> Call:
+def model(name, batch, size, train, compiled=False, dtype="float32") -> Call:
     """A whole model: evaluation, or a training step with AdamW."""
-    module = torch_models.create(name)
+    module = torch_models.create(name).to(getattr(torch, dtype))
     if compiled:
         torch._dynamo.config.recompile_limit = (
             64  # blocks share code, and only 8 variants of it compile by default
         )
         module.compile(dynamic=False)
-    images, labels = torch.randn(batch, 3, size, size), torch.arange(batch)
+    images = torch.randn(batch, 3, size, size, dtype=getattr(torch, dtype))
+    labels = torch.arange(batch)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.05)
     module.train(train)
 

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from dwconv_jax.aot.compile import compile_step
     from dwconv_jax.aot.report import report
-    from dwconv_jax.training.host_memory import reuse_host_memory
+    from dwconv_jax.host_memory import reuse_host_memory
 
     reuse_host_memory()
     logging.set_verbosity(logging.WARNING)

@@ -20,7 +20,7 @@ def start(flags: argparse.Namespace) -> None:
     """Prepares this process, and joins the others if the flags say so; before any use of JAX."""
     import jax
 
-    from dwconv_jax.training.host_memory import reuse_host_memory
+    from dwconv_jax.host_memory import reuse_host_memory
 
     reuse_host_memory()
     if flags.coordinator == "auto":

@@ -24,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import jax
 
     from dwconv_jax.files import absolute_path
+    from dwconv_jax.host_memory import reuse_host_memory
     from dwconv_jax.study.cells import run_cell
     from dwconv_jax.study.grid import check_study
     from dwconv_jax.study.run import run_all
     from dwconv_jax.training import logs
-    from dwconv_jax.training.host_memory import reuse_host_memory
 
     logs.set_up()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which `dwconv-jax` has replaced

@@ -38,8 +38,10 @@ def test_disturbed_pairs_are_discarded(monkeypatch, disturbed, noisy):
 def test_rows_are_printed_and_written(monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(timing, "_PAIR_SECONDS", 0)
-    monkeypatch.setattr("benchmarks.session.start_torch", lambda python, threads: None)
-    options = argparse.Namespace(pairs=1, torch_python="python", output=tmp_path / "out")
+    monkeypatch.setattr("benchmarks.session.start_torch", lambda *settings: None)
+    options = argparse.Namespace(
+        pairs=1, torch_python="python", memory="plain", output=tmp_path / "out"
+    )
     arguments = (jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2)))
     with session("title", options) as run:
         run.against(("case", "forward", "XLA"), ops.depthwise_conv, arguments, "twin", lambda n: 1)

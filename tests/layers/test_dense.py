@@ -75,6 +75,14 @@ def test_other_platforms_multiply_maps():
     assert "dot_general" in lowered.as_text() and "reshape" not in lowered.as_text()
 
 
+def test_bfloat16_is_multiplied_into_float32_on_cpu():
+    x, kernel = jnp.ones((2, 3, 5), jnp.bfloat16), jnp.ones((5, 7), jnp.bfloat16)
+    text = jax.jit(multiply).lower(x, kernel).as_text()
+    assert "(tensor<6x5xbf16>, tensor<5x7xbf16>) -> tensor<6x7xf32>" in text
+    y, pullback = jax.vjp(multiply, x, kernel)
+    assert [a.dtype for a in (y, *pullback(y))] == [jnp.bfloat16] * 3
+
+
 def test_forward_mode():
     x, kernel = jnp.ones((2, 3, 5)), jnp.ones((5, 7))
     y, slope = jax.jvp(multiply, (x, kernel), (x, kernel))

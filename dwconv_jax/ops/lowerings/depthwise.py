@@ -78,7 +78,8 @@ def _convolve(x: jax.Array, kernel: jax.Array, dilation: Pair, lowering: Lowerin
 
 def _compiled(x: jax.Array) -> bool:
     # Symbolic sizes mean export: the program must run without the compiled kernel.
-    return cpu_kernel.is_usable(x.dtype) and not any(map(export.is_symbolic_dim, x.shape))
+    symbolic = any(map(export.is_symbolic_dim, x.shape))
+    return x.dtype in (jnp.float32, jnp.bfloat16) and not symbolic and cpu_kernel.is_usable()
 
 
 def _grouped(x: jax.Array, copies: int) -> bool:

@@ -102,7 +102,8 @@ def _by_cpu_kernel(inputs: Inputs) -> bool:
     x, kernel = inputs.x, inputs.kernel
     symbolic = any(export.is_symbolic_dim(size) for size in x.shape)
     by_position = kernel.shape[1] != 1 or kernel.shape[-1] != x.shape[-1]
-    return not symbolic and not by_position and cpu_kernel.is_usable(x.dtype)
+    fits = x.dtype == jnp.float32 and not symbolic and not by_position
+    return fits and cpu_kernel.is_usable()
 
 
 def _shifted_sum(inputs: Inputs, visible: jax.Array | None, *, silu: bool) -> jax.Array:

@@ -1,7 +1,6 @@
 """Describes the lowerings in use."""
 
 import jax
-import jax.numpy as jnp
 
 from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.ops.lowerings.gpu import nvrtc
@@ -21,7 +20,7 @@ def describe_lowerings() -> dict[str, str | bool]:
     platform = jax.default_backend()
     if platform != "cpu":
         depthwise = "XLA's grouped convolution"
-    elif cpu_kernel.is_usable(jnp.dtype(jnp.float32)):
+    elif cpu_kernel.is_usable():
         depthwise = "compiled kernel"
     else:
         depthwise = "sums of shifted products"

@@ -41,41 +41,44 @@ def is_built() -> bool:
     return True
 
 
-def is_usable(dtype: jnp.dtype) -> bool:
-    """Whether the kernel is built, enabled, and takes arrays of `dtype` in the current trace."""
+def is_usable() -> bool:
+    """Whether the kernels are built, enabled, and can be called in the current trace."""
     wanted = os.environ.get("DWCONV_JAX_CPU_KERNEL", "1") != "0"
     # `shard_map` tracks which arrays vary between devices; custom_partitioning loses that.
     in_shard_map = bool(jax.sharding.get_abstract_mesh().manual_axes)
-    return wanted and dtype == jnp.float32 and not in_shard_map and is_built()
+    return wanted and not in_shard_map and is_built()
 
 
 def convolve(x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
-    """Computes `depthwise.depthwise` by the compiled kernel.
+    """Computes `depthwise.depthwise` by the compiled kernel, in float32.
 
     Args:
-      x: float32 `[B, H, W, C]`.
-      kernel: float32 `[B or 1, kh, kw, C]`.
+      x: `[B, H, W, C]`.
+      kernel: `[B or 1, kh, kw, C]`.
       dilation: rows and columns between taps.
 
     Returns:
-      float32 `[B, H, W, C]`.
+      `[B, H, W, C]` of the dtype of `x`.
     """
-    return _call_images(x, kernel, "DwconvConvolve", x.shape[1:3], dilation)
+    x32, kernel32 = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    y = _call_images(x32, kernel32, "DwconvConvolve", x.shape[1:3], dilation)
+    return y.astype(x.dtype)
 
 
 def kernel_gradient(x: jax.Array, g: jax.Array, kernel_size: Pair, dilation: Pair) -> jax.Array:
     """Computes the gradient with respect to each image's kernel, by the compiled kernel.
 
     Args:
-      x: float32 `[B, H, W, C]`.
-      g: float32 `[B, H, W, C]`.
+      x: `[B, H, W, C]`.
+      g: `[B, H, W, C]`.
       kernel_size: rows and columns of the kernel.
       dilation: rows and columns between taps.
 
     Returns:
       float32 `[B, kh, kw, C]`.
     """
-    return _call_images(x, g, "DwconvKernelGradient", kernel_size, dilation)
+    x32, g32 = x.astype(jnp.float32), g.astype(jnp.float32)
+    return _call_images(x32, g32, "DwconvKernelGradient", kernel_size, dilation)
 
 
 @functools.partial(custom_partitioning, static_argnums=(2, 3, 4))

@@ -94,10 +94,25 @@ def test_devices_share_the_images_without_gathering_them(rng, per_image):
 
 
 @needs_kernel
-def test_bfloat16_and_shard_map_use_xla(rng):
+def test_bfloat16_is_computed_in_float32(rng):
+    x, kernel = (normal(rng, *shape).astype(jnp.bfloat16) for shape in [(2, 9, 7, 20), (3, 3, 20)])
+
+    def of(dtype):
+        return jax.vjp(ops.depthwise_conv, x.astype(dtype), kernel.astype(dtype))
+
+    (y, pullback), (expected, expected_pullback) = of(jnp.bfloat16), of(jnp.float32)
+    assert "Dwconv" in jax.jit(ops.depthwise_conv).lower(x, kernel).as_text()
+    for actual, wanted in zip(
+        (y, *pullback(x)), (expected, *expected_pullback(x.astype(jnp.float32))), strict=True
+    ):
+        assert actual.dtype == jnp.bfloat16
+        assert_close(actual.astype(jnp.float32), wanted, 2**-8)
+
+
+@needs_kernel
+def test_shard_map_uses_xla(rng):
     x = normal(rng, 8, 4, 4, 2)
-    assert cpu_kernel.is_usable(x.dtype)
-    assert not cpu_kernel.is_usable(jnp.dtype(jnp.bfloat16))
+    assert cpu_kernel.is_usable()
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     spec = PartitionSpec("data")
     kernel = normal(rng, 3, 3, 2)

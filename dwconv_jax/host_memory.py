@@ -12,8 +12,8 @@ def reuse_host_memory() -> None:
 
     By default glibc maps every large block anew and the system clears it page by page, which takes
     20 to 25 % of the input pipeline and up to 40 % of a training step on a CPU. With this setting
-    the process keeps its memory. XLA:CPU must then allocate in the thread that calls it, because
-    glibc keeps no block above 64 MB in other threads.
+    the process keeps all its memory. XLA:CPU must then allocate in the thread that calls it,
+    because glibc keeps no block above 64 MB in other threads.
 
     Call it before anything asks JAX for devices; afterwards it does not affect XLA. With another C
     library, only the thread of XLA:CPU changes.

@@ -14,7 +14,7 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from dwconv_jax.training.host_memory import reuse_host_memory
+from dwconv_jax.host_memory import reuse_host_memory
 
 
 def pages_of_another_block():
