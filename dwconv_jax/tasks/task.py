@@ -71,8 +71,11 @@ class Task(abc.ABC):
       description: classes and channels of the data.
       num_classes: the number of classes.
       class_names: their names, in the order of the labels.
+      thresholds: the probability from which on a prediction counts each class as present, for tasks
+        with any number of labels an image; None for others.
     """
 
+    thresholds: tuple[float, ...] | None = None
     best_metric: str
     load_data: Callable[[Any], Dataset]
     describe_data: Callable[[Any], Dataset]
@@ -208,6 +211,13 @@ class Task(abc.ABC):
     def summarize(self, metrics: Metrics) -> Summary:
         """Returns what the merged metrics of a whole split say."""
         return Summary({name: float(value) for name, value in metrics.compute().items()})
+
+    def use_evaluation(self, summary: Summary) -> None:  # noqa: B027 (most tasks need nothing)
+        """Takes over what predictions need of an evaluation of their model.
+
+        Args:
+          summary: of the evaluation; without classes if it is not known.
+        """
 
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws training images as the network sees them: a contact sheet, uint8 `[H, W, 3]`."""
