@@ -13,7 +13,7 @@ from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.tasks.summary import Summary
 from dwconv_jax.training.checkpoint import has_checkpoint
 from dwconv_jax.training.config import base_config, differences, validate
-from dwconv_jax.training.writers import read_jsonl
+from dwconv_jax.training.jsonl import read_jsonl
 
 _CONFIG, _DATA, _EVALUATION = "config.json", "data.json", "evaluation.json"
 

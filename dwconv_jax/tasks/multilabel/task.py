@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,9 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.data.classification.dataset import ClassificationDataset
-from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.classification.info import ClassificationInfo
 from dwconv_jax.data.image.pixels import to_pixels
+from dwconv_jax.data.info import Batch, DatasetInfo
 from dwconv_jax.tasks.classification.mixing import mix
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.tasks.description import DataDescription
@@ -27,6 +28,9 @@ from dwconv_jax.tasks.pictures import write_csv
 from dwconv_jax.tasks.summary import Summary, class_scores, mean_score
 from dwconv_jax.tasks.task import DeviceBatch, LossAndMetrics, Metrics, Mistake, Prediction
 
+if TYPE_CHECKING:
+    from dwconv_jax.data.multilabel.dataset import MultilabelDataset
+
 _BETWEEN_LABELS = ";"
 _EVEN = 0.5  # the threshold where no other is known
 _log = logging.getLogger("dwconv_jax")
@@ -36,20 +40,28 @@ class Multilabel(Classification):
     """The task that `config.task = "multilabel"` names: a yes or no for each class."""
 
     best_metric = "mean_ap"
-    load_data = staticmethod(data.load_multilabel)
-    describe_data = staticmethod(data.load_multilabel)
 
     def __init__(
         self,
         config: ConfigDict,
         description: DataDescription,
-        dataset: ClassificationDataset | None = None,
+        dataset: ClassificationInfo | None = None,
     ):
         """See `Classification`."""
         super().__init__(config, description, dataset)
         chosen = config.dataset.threshold
         self._threshold = _EVEN if chosen is None else chosen
         self.thresholds = (self._threshold,) * self.num_classes
+
+    @staticmethod
+    def load_data(dataset: ConfigDict) -> "MultilabelDataset":
+        """See `Task`."""
+        return data.load_multilabel(dataset)
+
+    @staticmethod
+    def describe_data(dataset: ConfigDict) -> DatasetInfo:
+        """See `Task`."""
+        return data.load_multilabel(dataset)
 
     def use_evaluation(self, summary: Summary) -> None:
         """Takes over the thresholds with the largest F1, unless `config.dataset.threshold` is set.
