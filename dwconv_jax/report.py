@@ -25,7 +25,7 @@ from dwconv_jax.report_sections import (
     static_weights,
 )
 from dwconv_jax.tasks.classification.task import Classification
-from dwconv_jax.training.writers import read_jsonl
+from dwconv_jax.training.jsonl import read_jsonl
 from dwconv_jax.visualize.page import Section, write_page
 
 

@@ -14,13 +14,12 @@ from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.inference.evaluate import Evaluation, Mistake
 from dwconv_jax.inference.trained import TrainedModel
 from dwconv_jax.layers.weights import Traits
-from dwconv_jax.tasks.summary import Summary
+from dwconv_jax.tasks.summary import Summary, class_table
 from dwconv_jax.training.config import flatten
 from dwconv_jax.visualize.page import Card, Section
 
 _OF_FIRST_LAYERS = "Of the first layer of each stage."
 _NUM_EXAMPLES = 5
-_COUNTS = ("support", "pixels", "objects")  # other scores are shares
 
 
 def missing_data(error: Exception) -> Section:
@@ -41,7 +40,7 @@ def results(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
         figure = visualize.confusion_matrix(counts, names)
         sections.append(Section("Confusion matrix", figures=[figure]))
     if summary.classes:
-        sections.append(Section("Classes", table=_classes(summary)))
+        sections.append(Section("Classes", table=class_table(summary.classes)))
     if evaluation.mistakes:
         cards = [_card(mistake, trained.config.dataset) for mistake in evaluation.mistakes]
         text = f"The {len(cards)} most confident, with the probability of what is wrong."
@@ -68,18 +67,6 @@ def _card(mistake: Mistake, config: ConfigDict) -> Card:
 def _metrics(summary: Summary) -> list[Sequence[str]]:
     rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in summary.metrics.items()]
     return [("metric", "value"), *rows]
-
-
-def _classes(summary: Summary) -> list[Sequence[str]]:
-    names = [name for name in summary.classes[0] if name != "name"]
-    header = ("class", *(n if n in _COUNTS else f"{n.replace('_', ' ')} %" for n in names))
-
-    def cell(name: str, value: Any) -> str:
-        if value is None:
-            return ""
-        return f"{value:,}" if name in _COUNTS else f"{100 * value:.1f}"
-
-    return [header, *((c["name"], *(cell(n, c[n]) for n in names)) for c in summary.classes)]
 
 
 def config_table(config: ConfigDict) -> list[Sequence[str]]:

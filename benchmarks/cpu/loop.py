@@ -25,8 +25,8 @@ from dwconv_jax.host_memory import reuse_host_memory
 from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.training import loop
 from dwconv_jax.training.checkpoint import Checkpoints
+from dwconv_jax.training.jsonl import read_jsonl
 from dwconv_jax.training.mesh import to_devices
-from dwconv_jax.training.writers import read_jsonl
 
 STEPS_OF_A_LAP = 110  # how often configs/digits.py logs, evaluates and saves
 _LAPS = 6

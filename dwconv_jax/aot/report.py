@@ -1,4 +1,4 @@
-"""Reports on a compiled training step: `main.py --mode=compile`."""
+"""Reports on a compiled training step: `dwconv-jax compile`."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -58,7 +58,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with their low-rank products added. Optimizer state is not read.
 
     Args:
-      path: a directory written by `save_weights`, a workdir of `main.py` (its newest intact
+      path: a directory written by `save_weights`, the workdir of a run (its newest intact
         checkpoint is read; damaged ones are skipped with a warning), or one of the checkpoints in a
         workdir.
 

@@ -11,6 +11,7 @@ from dwconv_jax.convert.torch_files import read_state_dict
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import DenseBackbone, Model
 from dwconv_jax.models.family import TorchLayout
+from dwconv_jax.models.lora import check_merged
 from dwconv_jax.models.torch_layout import Buffer, Entry
 from dwconv_jax.ops.checks import check_choice
 
@@ -97,8 +98,10 @@ def to_torch(
       does not use at a fixed momentum.
 
     Raises:
-      UserError: for a mixer that the authors' code does not have.
+      UserError: for a mixer that the authors' code does not have, or low-rank products that
+        `merge_lora` has not merged.
     """
+    check_merged(model, "to_torch")
     if layout is not None:
         check_choice("layout", layout, tuple(_layouts(model)))
     return {item.name: item.read() for item in list(model.torch_layout(image_size, layout))}

@@ -13,17 +13,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 with epy.lazy_api_imports(globals()):
     from dwconv_jax.data.classification.config import ClassificationConfig
-    from dwconv_jax.data.classification.dataset import (
-        ClassificationDataset,
-        describe_classification,
-        load_classification,
-    )
+    from dwconv_jax.data.classification.dataset import ClassificationDataset, load_classification
+    from dwconv_jax.data.classification.info import describe_classification
     from dwconv_jax.data.detection.config import DetectionConfig
-    from dwconv_jax.data.detection.dataset import (
-        DetectionDataset,
-        describe_detection,
-        load_detection,
-    )
+    from dwconv_jax.data.detection.dataset import DetectionDataset, load_detection
+    from dwconv_jax.data.detection.info import describe_detection
     from dwconv_jax.data.multilabel.config import MultilabelConfig
     from dwconv_jax.data.multilabel.dataset import MultilabelDataset, load_multilabel
     from dwconv_jax.data.point_cloud.config import PointCloudConfig
@@ -33,11 +27,8 @@ with epy.lazy_api_imports(globals()):
         load_point_clouds,
     )
     from dwconv_jax.data.segmentation.config import SegmentationConfig
-    from dwconv_jax.data.segmentation.dataset import (
-        SegmentationDataset,
-        describe_segmentation,
-        load_segmentation,
-    )
+    from dwconv_jax.data.segmentation.dataset import SegmentationDataset, load_segmentation
+    from dwconv_jax.data.segmentation.info import describe_segmentation
 
 __all__ = [
     "ClassificationConfig",

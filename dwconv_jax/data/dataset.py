@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from dwconv_jax.data.config import DatasetConfig
 from dwconv_jax.data.image.content import UnreadableError
+from dwconv_jax.data.info import ArraySpec, Batch, DatasetInfo
 from dwconv_jax.data.stream import (
     Example,
     Source,
@@ -16,48 +17,34 @@ from dwconv_jax.data.stream import (
     plain_graphs,
     training_stream,
 )
-from dwconv_jax.data.unreadable import Batch, load_entries, reason, stand_in
+from dwconv_jax.data.unreadable import load_entries, reason, stand_in
 from dwconv_jax.errors import UserError
 
 _log = logging.getLogger("dwconv_jax")
 
 
-class Dataset(abc.ABC):
+class Dataset(DatasetInfo):
     """The training and evaluation split of a data set, as batches.
 
     Attributes:
-      class_names: the classes, in the order of the labels.
-      num_classes: how many there are.
-      channels: channels of the images as stored, 1 (gray) or 3.
-      num_train: number of training examples.
       num_eval: number of evaluation examples.
     """
 
     def __init__(self, config: DatasetConfig, source: Source, *, max_unreadable: int = 0) -> None:
-        self._train_split_name = config.train_split
+        super().__init__(config, source.class_names, source.channels, source.train.num_examples)
         self._max_unreadable = max_unreadable
         self._source = source
-        self.class_names = source.class_names
-        self.num_classes = len(source.class_names)
-        self.channels = source.channels
-        self.num_train = source.train.num_examples
         self.num_eval = source.eval.num_examples
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in the training split; UserError if there is none."""
-        if batch_size > self.num_train:
-            raise UserError(
-                f"batch_size={batch_size} exceeds the {self.num_train} examples of "
-                f"config.dataset.train_split={self._train_split_name!r}"
-            )
-        return self.num_train // batch_size
-
     @plain_graphs
-    def train_spec(self) -> dict[str, tf.TensorSpec]:
-        """Shapes and dtypes of one example's entries in a training batch."""
+    def train_spec(self) -> dict[str, ArraySpec]:
+        """See `DatasetInfo`; those of the pipeline."""
         split, seed = self._source.train, tf.zeros([2], tf.int64)
         entries = split.examples.map(lambda example: self._train_entry(split, example, seed))
-        return entries.element_spec
+        return {
+            name: ArraySpec(tuple(spec.shape), spec.dtype.as_numpy_dtype)
+            for name, spec in entries.element_spec.items()
+        }
 
     def train_batches(
         self,

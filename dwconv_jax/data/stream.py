@@ -13,7 +13,6 @@ from dwconv_jax.errors import UserError
 tf.config.set_visible_devices([], "GPU")
 
 Example = dict[str, tf.Tensor]
-Batch = dict[str, np.ndarray]
 
 # Decorates functions that make data sets. AutoGraph would look for control flow to rewrite in every
 # function they pass on, which takes seconds at each start; there is none.

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from dwconv_jax.data.image.content import UnreadableError
-from dwconv_jax.data.stream import Batch, Example, Split
+from dwconv_jax.data.info import Batch
+from dwconv_jax.data.stream import Example, Split
 from dwconv_jax.errors import UserError
 
 _INTERNALS = re.compile(r"\{\{.*?\}\}\s*|\s*\[Op:.*", re.DOTALL)

@@ -1,16 +1,21 @@
 """The model card: what is known exactly, as the hub's `README.md`."""
 
 import dataclasses
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
+from dwconv_jax.errors import MissingPackageError
 from dwconv_jax.models.registry import find_variant
+from dwconv_jax.tasks.summary import class_table
 from dwconv_jax.version import __version__
 
+PICTURE_NAME = "confusion_matrix.png"
 _TASKS = {
     "Classifier": "image-classification",
     "UPerNet": "image-segmentation",
@@ -27,6 +32,9 @@ class CardInfo:
       dataset: what the model was trained on.
       training_command: that trained it.
       metrics: of the evaluation, by name.
+      classes: of each class its 'name' and its scores, such as 'precision' and 'recall', as in a
+        run's `evaluation.json`.
+      confusion_matrix: int `[K, K]`, counts by class (row) and prediction (column) of `classes`.
       base_model: whose weights training started from.
     """
 
@@ -34,12 +42,34 @@ class CardInfo:
     dataset: str | None = None
     training_command: str | None = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    classes: Sequence[Mapping[str, Any]] = ()
+    confusion_matrix: Sequence[Sequence[int]] | None = None
     base_model: str | None = None
 
 
 def card_text(model: Any, info: CardInfo) -> str:
     """The card of a model that `create_model` built, in Markdown."""
     return "\n".join([*_metadata(model, info), "", *_body(model, info)]) + "\n"
+
+
+def confusion_picture(info: CardInfo) -> bytes | None:
+    """The confusion matrix as a PNG file, if there is one.
+
+    Raises:
+      MissingPackageError: if matplotlib is not installed.
+    """
+    if info.confusion_matrix is None:
+        return None
+    try:
+        from dwconv_jax.visualize import confusion_matrix
+    except ImportError as error:
+        raise MissingPackageError(
+            "drawing a confusion matrix takes pip install 'dwconv_jax[visualize]'"
+        ) from error
+    names = [scores["name"] for scores in info.classes]
+    file = io.BytesIO()
+    confusion_matrix(np.asarray(info.confusion_matrix), names).savefig(file, dpi=150)
+    return file.getvalue()
 
 
 def _metadata(model: Any, info: CardInfo) -> list[str]:
@@ -65,12 +95,24 @@ def _body(model: Any, info: CardInfo) -> list[str]:
         rows["input size"] = "x".join(map(str, model.preprocessing.image_size))
         rows["mean, std"] = f"{model.preprocessing.mean}, {model.preprocessing.std}"
     rows |= {label: str(value) for label, value in (("trained on", info.dataset),) if value}
-    rows |= {metric: f"{value:.4g}" for metric, value in info.metrics.items()}
-    table = ["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows.items())]
-    lines = [f"# {name}", "", *table, "", "```python", *_usage(model), "```"]
+    if model.thresholds is not None:
+        rows["labels of an image"] = "any number: a sigmoid and a threshold for each class"
+    rows |= {name.replace("_", " "): f"{value:.4g}" for name, value in info.metrics.items()}
+    facts = _table([("", ""), *rows.items()])
+    lines = [f"# {name}", "", *facts, "", "```python", *_usage(model), "```"]
+    if info.classes:
+        lines += ["", "## Classes", "", *_table(class_table(info.classes))]
+    if info.confusion_matrix is not None:
+        lines += ["", f"![Confusion matrix: rows are the true classes]({PICTURE_NAME})"]
     if info.training_command is not None:
         lines += ["", "Trained by", "", "```sh", info.training_command, "```"]
     return [*lines, "", f"Written by dwconv_jax {__version__}."]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[cell.replace("|", "&#124;") for cell in row] for row in rows]
+    header, *body = (f"| {' | '.join(row)} |" for row in cells)
+    return [header, "|" + "---|" * len(rows[0]), *body]
 
 
 def _usage(model: Any) -> list[str]:

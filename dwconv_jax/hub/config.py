@@ -42,6 +42,8 @@ class PretrainedConfig:
       arguments: of `create_model`.
       preprocessing: None if the file has none, as for tasks other than classification.
       class_names: None if the file has none.
+      thresholds: of a multi-label model, the probability from which on each class counts as
+        present; None for one label an image.
       sha256: of the weights; None if the file has none, as timm's have not.
     """
 
@@ -49,6 +51,7 @@ class PretrainedConfig:
     arguments: Mapping[str, Any]
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...] | None
+    thresholds: tuple[float, ...] | None
     sha256: str | None
 
 
@@ -87,6 +90,7 @@ def config_fields(model: Any) -> dict[str, Any]:
         "arguments": model.recipe.to_json(),
         "pretrained_cfg": _preprocessing_fields(model.preprocessing),
         "label_names": model.class_names,
+        "thresholds": model.thresholds,
     }
 
 
@@ -118,6 +122,7 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
         arguments={name: with_tuples(value) for name, value in arguments.items()},
         preprocessing=_preprocessing(details) if size else None,
         class_names=None if names is None else tuple(map(str, names)),
+        thresholds=_thresholds(fields.get("thresholds"), num_classes),
         sha256=fields.get("sha256"),
     )
 
@@ -141,6 +146,17 @@ def _timm_arguments(architecture: str, arguments: dict[str, Any]) -> dict[str, A
         for name, ours in _TIMM_ARGUMENTS.items()
         if ours and name in arguments
     }
+
+
+def _thresholds(numbers: Any, num_classes: Any) -> tuple[float, ...] | None:
+    if numbers is None:
+        return None
+    if len(numbers) != num_classes or not all(0 <= number <= 1 for number in numbers):
+        raise UserError(
+            f"thresholds must be {num_classes} numbers from 0 to 1, one for each class, got "
+            f"{numbers}"
+        )
+    return tuple(map(float, numbers))
 
 
 def _preprocessing(details: Mapping[str, Any]) -> Preprocessing:

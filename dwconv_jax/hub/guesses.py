@@ -13,6 +13,8 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.hub.inputs import preprocess
 from dwconv_jax.models.classifier import Classifier
 
+_MOST_GUESSES = 5
+
 
 class Guess(NamedTuple):
     """A class and its probability."""
@@ -22,15 +24,17 @@ class Guess(NamedTuple):
 
 
 @overload
-def predict(model: Classifier, pictures: list[Any], top: int = ...) -> list[list[Guess]]: ...
+def predict(model: Classifier, pictures: list[Any], top: int | None = ...) -> list[list[Guess]]: ...
 
 
 @overload
-def predict(model: Classifier, pictures: Any, top: int = ...) -> list[Guess]: ...
+def predict(model: Classifier, pictures: Any, top: int | None = ...) -> list[Guess]: ...
 
 
-def predict(model: Classifier, pictures: Any, top: int = 5) -> Any:
+def predict(model: Classifier, pictures: Any, top: int | None = None) -> Any:
     """Returns the most probable classes of one picture, or of each in a list.
+
+    The probabilities of a multi-label model, one with `thresholds`, are independent of each other.
 
         model = create_model("hf-hub:timm/convnext_tiny.fb_in1k")
         predict(model, "photo.jpg", top=3)  # [Guess(name="Egyptian cat", probability=0.83), ...]
@@ -39,7 +43,8 @@ def predict(model: Classifier, pictures: Any, top: int = 5) -> Any:
       model: a classifier that knows its preprocessing and class names. One of 1,000 classes without
         names is taken for ImageNet's.
       pictures: a path, an image of PIL, or uint8 `[H, W]` or `[H, W, C]`; or a list of them.
-      top: how many classes to return, most probable first.
+      top: how many classes to return, most probable first. None for 5, or for a multi-label model
+        all classes whose probability reaches their threshold.
 
     Raises:
       UserError: if the model lacks class names or preprocessing, or for what is not a picture.
@@ -50,12 +55,20 @@ def predict(model: Classifier, pictures: Any, top: int = 5) -> Any:
     inputs = preprocess(model)(pictures)
     graph, state = nnx.split(model)
     probabilities = np.asarray(_probabilities(graph, state, inputs))
-    order = np.argsort(-probabilities, axis=-1)[:, :top]
     guesses = [
-        [Guess(names[k], float(row[k])) for k in best]
-        for row, best in zip(probabilities, order, strict=True)
+        [Guess(names[k], float(row[k])) for k in _best(row, top, model.thresholds)]
+        for row in probabilities
     ]
     return guesses if isinstance(pictures, list | tuple) else guesses[0]
+
+
+def _best(
+    probabilities: np.ndarray, top: int | None, thresholds: Sequence[float] | None
+) -> np.ndarray:
+    order = np.argsort(-probabilities)
+    if top is None and thresholds is not None:
+        return order[(probabilities >= thresholds)[order]]
+    return order[: _MOST_GUESSES if top is None else top]
 
 
 def class_names(model: Classifier) -> Sequence[str]:
@@ -83,4 +96,6 @@ def imagenet_classes() -> tuple[str, ...]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _probabilities(graph: Any, state: Any, inputs: jax.Array) -> jax.Array:
-    return jax.nn.softmax(nnx.merge(graph, state)(inputs, train=False))
+    model = nnx.merge(graph, state)
+    logits = model(inputs, train=False)
+    return jax.nn.softmax(logits) if model.thresholds is None else jax.nn.sigmoid(logits)

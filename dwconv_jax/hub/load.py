@@ -53,6 +53,8 @@ def create_pretrained(
             model.preprocessing = config.preprocessing
         if strict and config.class_names is not None:
             model.class_names = config.class_names
+        if strict and config.thresholds is not None:
+            model.thresholds = config.thresholds
     return model
 
 

@@ -14,10 +14,11 @@ from dwconv_jax.convert.torch_files import write_state_dict
 from dwconv_jax.convert.variables import variables
 from dwconv_jax.errors import MissingPackageError
 from dwconv_jax.files import write_atomically
-from dwconv_jax.hub.card import CardInfo, card_text
+from dwconv_jax.hub.card import PICTURE_NAME, CardInfo, card_text, confusion_picture
 from dwconv_jax.hub.config import NAME as CONFIG_NAME
 from dwconv_jax.hub.config import config_fields
 from dwconv_jax.hub.source import WEIGHTS_NAME
+from dwconv_jax.models.lora import check_merged
 
 
 def save_pretrained(
@@ -26,7 +27,7 @@ def save_pretrained(
     """Writes `config.json`, `model.safetensors` and `README.md`, the model card.
 
     `create_model(pretrained=folder)` builds the same model with the same weights. Files of these
-    names are replaced.
+    names are replaced. A card with a confusion matrix shows it as `confusion_matrix.png`.
 
     Args:
       model: that `create_model` built.
@@ -35,10 +36,14 @@ def save_pretrained(
 
     Raises:
       UserError: if `create_model` did not build the model, or had an argument that a file cannot
-        hold.
-      MissingPackageError: if safetensors is not installed.
+        hold, or has low-rank products that `merge_lora` has not merged.
+      MissingPackageError: if safetensors is not installed, or matplotlib, which draws the confusion
+        matrix.
     """
-    fields, card = config_fields(model), card_text(model, info or CardInfo())
+    info = info or CardInfo()
+    fields, card = config_fields(model), card_text(model, info)
+    check_merged(model, "save_pretrained")
+    picture = confusion_picture(info)
     path = epath.Path(folder).expanduser()
     path.mkdir(parents=True, exist_ok=True)
     weights = Path(path / WEIGHTS_NAME)
@@ -46,6 +51,8 @@ def save_pretrained(
     fields["sha256"] = checksum(path / WEIGHTS_NAME)
     write_atomically(path / CONFIG_NAME, json.dumps(fields, indent=2) + "\n")
     write_atomically(path / "README.md", card)
+    if picture is not None:
+        write_atomically(path / PICTURE_NAME, picture)
 
 
 def push_to_hub(

@@ -20,7 +20,8 @@ FORMATS: tuple[str, ...] = get_args(Format)
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 _LATENCY_BATCHES = (1, 32)
 _OUTPUTS = {
-    "classification": "logits, float32 [batch, classes]",
+    "classification": "logits, float32 [batch, classes]; their softmax are the probabilities",
+    "multilabel": "logits, float32 [batch, classes]; their sigmoids are the probabilities",
     "segmentation": "logits, float32 [batch, height, width, classes]",
 }
 
@@ -68,6 +69,8 @@ def export_run(
         output=_OUTPUTS[trained.config.task],
         classes=list(trained.class_names),
     )
+    if trained.task.thresholds is not None:
+        about["thresholds"] = list(trained.task.thresholds)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(about_path, json.dumps(about, indent=1) + "\n")
     try:
@@ -87,9 +90,9 @@ def export_run(
 def _image_shape(trained: TrainedModel) -> tuple[int, int, int]:
     task, dataset = trained.config.task, trained.config.dataset
     if task not in _OUTPUTS:
-        legal = " and ".join(map(repr, _OUTPUTS))
+        legal = ", ".join(map(repr, _OUTPUTS))
         raise UserError(f"config.task={task!r} cannot be exported; {legal} can")
-    size = dataset.image_size if task == "classification" else dataset.crop_size
+    size = dataset.crop_size if task == "segmentation" else dataset.image_size
     return size, size, trained.task.description.channels
 
 

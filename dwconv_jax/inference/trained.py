@@ -19,10 +19,10 @@ from dwconv_jax.hub.save import save_pretrained
 from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.tasks.registry import create_task, restore_task
+from dwconv_jax.tasks.summary import Summary
 from dwconv_jax.tasks.task import Task
-from dwconv_jax.training.description import config_of_run, read_data_description
+from dwconv_jax.training.description import config_of_run, read_data_description, read_evaluation
 from dwconv_jax.training.restore import restore_model
-from dwconv_jax.training.writers import read_jsonl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,25 +56,34 @@ class TrainedModel:
         """
         return self.task.read_picture(absolute_path(path, "path"))
 
+    @functools.cached_property
+    def evaluation(self) -> Summary:
+        """What the run's evaluation of this checkpoint said; see `read_evaluation`."""
+        return read_evaluation(self.workdir, self.step)
+
+    def card_info(self, **fields: Any) -> CardInfo:
+        """What a model card tells: the data set, and the evaluation of this checkpoint.
+
+        Args:
+          **fields: of `CardInfo`, such as `license="mit"`, in place of what the run says.
+        """
+        summary = self.evaluation
+        known = dict(
+            dataset=self.config.dataset.name,
+            metrics=summary.metrics,
+            classes=summary.classes,
+            confusion_matrix=summary.confusion_matrix,
+        )
+        return CardInfo(**(known | fields))
+
     def save_pretrained(self, folder: str | os.PathLike[str], info: CardInfo | None = None) -> None:
         """Writes the model for the Hugging Face hub; see `hub.save_pretrained`.
 
         Args:
           folder: to write to; created.
-          info: what the card tells; None for the data set and the last evaluation of the run.
+          info: what the card tells; None for `card_info()`.
         """
-        if info is None:
-            info = CardInfo(dataset=self.config.dataset.name, metrics=self._evaluation())
-        save_pretrained(self.model, folder, info)
-
-    def _evaluation(self) -> dict[str, float]:
-        entries = [
-            entry
-            for entry in read_jsonl(self.workdir)
-            if entry["split"] == "eval" and entry["step"] == self.step
-        ]
-        measured = entries[-1] if entries else {}
-        return {name: value for name, value in measured.items() if name not in ("step", "split")}
+        save_pretrained(self.model, folder, info or self.card_info())
 
     def predict(self, batch: Batch) -> Any:
         """Returns what `Task.predict` does: for classification, logits `[B, classes]`."""
@@ -114,7 +123,11 @@ def load_trained(
     model.class_names = task.class_names
     if isinstance(model, Classifier):
         model.preprocessing = _preprocessing(config.dataset, model.in_channels)
-    return TrainedModel(config, task, model, step, path)
+    trained = TrainedModel(config, task, model, step, path)
+    task.use_evaluation(trained.evaluation)
+    if task.thresholds is not None:
+        model.thresholds = task.thresholds
+    return trained
 
 
 def _preprocessing(dataset: ConfigDict, channels: int) -> Preprocessing:

@@ -66,6 +66,21 @@ def merge_lora(model: ModelT) -> ModelT:
     return model
 
 
+def check_merged(model: nnx.Module, use: str) -> None:
+    """Raises a UserError if a model has products of `add_lora`, for uses that would lose them.
+
+    Args:
+      model: to check.
+      use: what needs plain layers, for the error.
+    """
+    if adapted := _find(model, nnx.LoRALinear):
+        raise UserError(
+            f"{use} needs plain linear layers, but {len(adapted)} layers such as "
+            f"{_name(next(iter(adapted)))!r} have low-rank products; merge_lora(model) adds these "
+            "to the kernels"
+        )
+
+
 def _find(model: nnx.Module, kind: type) -> dict[tuple[Any, ...], Any]:
     return {path: module for path, module in nnx.iter_modules(model) if type(module) is kind}
 

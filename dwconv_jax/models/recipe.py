@@ -70,11 +70,14 @@ class Recreatable:
       recipe: None if `create_model` did not build it.
       preprocessing: how pictures become inputs; None if that is not known.
       class_names: in the order of the outputs; None if they are not known.
+      thresholds: of a multi-label classifier, the probability from which on each class counts as
+        present; None for a model that gives an image one class.
     """
 
     recipe: Recipe | None = None
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], info: "CardInfo | None" = None

@@ -18,8 +18,8 @@ from dwconv_jax.study.grid import cell_config
 from dwconv_jax.tasks.registry import create_task
 from dwconv_jax.training import loop
 from dwconv_jax.training.description import check_same_config
+from dwconv_jax.training.jsonl import read_jsonl
 from dwconv_jax.training.logs import log
-from dwconv_jax.training.writers import read_jsonl
 
 Result = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dwconv_jax.data.dataset import Dataset
+from dwconv_jax.data.info import DatasetInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,9 @@ class DataDescription:
         return len(self.class_names)
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "DataDescription":
-        """Describes an open data set."""
-        categories = getattr(dataset, "categories", None)
-        ids = None if categories is None else tuple(map(int, categories))
+    def of(cls, dataset: DatasetInfo) -> "DataDescription":
+        """Describes a data set."""
+        ids = None if dataset.categories is None else tuple(map(int, dataset.categories))
         return cls(tuple(dataset.class_names), dataset.channels, ids)
 
     @classmethod

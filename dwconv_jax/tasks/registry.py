@@ -1,22 +1,20 @@
-"""The tasks that `config.task` can name."""
+"""The tasks that `config.task` can name, each imported when it is named."""
+
+import importlib
 
 from ml_collections import ConfigDict
 
 from dwconv_jax.ops.checks import check_choice
-from dwconv_jax.tasks.classification.task import Classification
 from dwconv_jax.tasks.description import DataDescription
-from dwconv_jax.tasks.detection.task import Detection
-from dwconv_jax.tasks.multilabel.task import Multilabel
-from dwconv_jax.tasks.point_cloud.task import PointCloudClassification
-from dwconv_jax.tasks.segmentation.task import Segmentation
 from dwconv_jax.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {
-    "classification": Classification,
-    "detection": Detection,
-    "multilabel": Multilabel,
-    "point_cloud": PointCloudClassification,
-    "segmentation": Segmentation,
+# Classes of `dwconv_jax.tasks.<name>.task`.
+_CLASSES = {
+    "classification": "Classification",
+    "detection": "Detection",
+    "multilabel": "Multilabel",
+    "point_cloud": "PointCloudClassification",
+    "segmentation": "Segmentation",
 }
 
 
@@ -45,5 +43,7 @@ def restore_task(config: ConfigDict, description: DataDescription) -> Task:
 
 
 def _task_class(config: ConfigDict) -> type[Task]:
-    check_choice("config.task", config.task, tuple(TASKS))
-    return TASKS[config.task]
+    check_choice("config.task", config.task, tuple(_CLASSES))
+    module = importlib.import_module(f"dwconv_jax.tasks.{config.task}.task")
+    task: type[Task] = getattr(module, _CLASSES[config.task])
+    return task

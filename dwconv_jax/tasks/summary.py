@@ -1,12 +1,13 @@
 """What an evaluation says: numbers to log, the scores of each class, and what is confused."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 Scores = dict[str, Any]
+_COUNTS = ("support", "pixels", "objects")  # other scores are shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,24 @@ def class_scores(
         {"name": name, **{key: column[k] for key, column in columns.items()}}
         for k, name in enumerate(names)
     ]
+
+
+def class_table(classes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The scores of classes as rows of text, the header first: shares in percent, counts as such.
+
+    Args:
+      classes: of each class its 'name' and its scores, at least one class.
+    """
+    scores = [score for score in classes[0] if score != "name"]
+    units = (s if s in _COUNTS else f"{s.replace('_', ' ')} %" for s in scores)
+    rows = [(c["name"], *(_cell(score, c[score]) for score in scores)) for c in classes]
+    return [("class", *units), *rows]
+
+
+def _cell(score: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if score in _COUNTS else f"{100 * value:.1f}"
 
 
 def ratios(parts: np.ndarray, wholes: np.ndarray) -> list[float | None]:

@@ -2,8 +2,8 @@
 
 import abc
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Self, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import jax
 import numpy as np
@@ -12,12 +12,15 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.image.pixels import to_pixels
+from dwconv_jax.data.info import Batch, DatasetInfo
 from dwconv_jax.drawing import tile
 from dwconv_jax.models import create_model
 from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.tasks.summary import Summary
+
+if TYPE_CHECKING:  # it imports TensorFlow, without which tasks are described
+    from dwconv_jax.data.dataset import Dataset
 
 # Training examples on a contact sheet.
 SHEET_SIZE = 64
@@ -66,23 +69,22 @@ class Task(abc.ABC):
 
     Attributes:
       best_metric: the metric that decides which checkpoint is the best; higher is better.
-      load_data: opens the data set of `config.dataset`.
-      describe_data: describes that data set without reading it.
       description: classes and channels of the data.
       num_classes: the number of classes.
       class_names: their names, in the order of the labels.
+      thresholds: the probability from which on a prediction counts each class as present, for tasks
+        with any number of labels an image; None for others.
     """
 
+    thresholds: tuple[float, ...] | None = None
     best_metric: str
-    load_data: Callable[[Any], Dataset]
-    describe_data: Callable[[Any], Dataset]
 
     def __init__(
-        self, config: ConfigDict, description: DataDescription, dataset: Dataset | None = None
+        self, config: ConfigDict, description: DataDescription, dataset: DatasetInfo | None = None
     ):
         """Creates a task; without `dataset` it only predicts."""
         self._config = config
-        self._dataset = dataset
+        self._dataset: Any = dataset
         self.description = description
         self.num_classes = description.num_classes
         self.class_names = description.class_names
@@ -108,8 +110,18 @@ class Task(abc.ABC):
         cls.check_config(config)
         return cls._on(config, cls.describe_data(config.dataset))
 
+    @staticmethod
+    @abc.abstractmethod
+    def load_data(dataset: ConfigDict) -> "Dataset":
+        """Opens the data set of `config.dataset`."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def describe_data(dataset: ConfigDict) -> DatasetInfo:
+        """Describes that data set without reading it."""
+
     @classmethod
-    def _on(cls, config: ConfigDict, dataset: Dataset) -> Self:
+    def _on(cls, config: ConfigDict, dataset: DatasetInfo) -> Self:
         dataset.steps_per_epoch(config.batch_size)  # raises if the data does not fill a batch
         return cls(config, DataDescription.of(dataset), dataset)
 
@@ -118,8 +130,8 @@ class Task(abc.ABC):
         """Raises a UserError for a config that this task cannot train with."""
 
     @property
-    def dataset(self) -> Dataset:
-        """The data set of a task that trains or evaluates."""
+    def dataset(self) -> "Dataset":
+        """The data set of a task that trains or evaluates; of `describe`, a `DatasetInfo`."""
         assert self._dataset is not None, "this task only predicts"
         return self._dataset
 
@@ -154,9 +166,7 @@ class Task(abc.ABC):
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a global training batch."""
         return {
-            name: jax.ShapeDtypeStruct(
-                (self._config.batch_size, *spec.shape), spec.dtype.as_numpy_dtype
-            )
+            name: jax.ShapeDtypeStruct((self._config.batch_size, *spec.shape), spec.dtype)
             for name, spec in self.dataset.train_spec().items()
         }
 
@@ -208,6 +218,13 @@ class Task(abc.ABC):
     def summarize(self, metrics: Metrics) -> Summary:
         """Returns what the merged metrics of a whole split say."""
         return Summary({name: float(value) for name, value in metrics.compute().items()})
+
+    def use_evaluation(self, summary: Summary) -> None:  # noqa: B027 (most tasks need nothing)
+        """Takes over what predictions need of an evaluation of their model.
+
+        Args:
+          summary: of the evaluation; without classes if it is not known.
+        """
 
     def draw_training(self, batch: Batch) -> np.ndarray:
         """Draws training images as the network sees them: a contact sheet, uint8 `[H, W, 3]`."""

@@ -13,6 +13,7 @@ from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.tasks.summary import Summary
 from dwconv_jax.training.checkpoint import has_checkpoint
 from dwconv_jax.training.config import base_config, differences, validate
+from dwconv_jax.training.jsonl import read_jsonl
 
 _CONFIG, _DATA, _EVALUATION = "config.json", "data.json", "evaluation.json"
 
@@ -64,6 +65,26 @@ def write_evaluation(workdir: epath.Path, step: int, summary: Summary) -> None:
     if workdir.exists():  # not where an evaluation takes its weights from `config.init_from`
         fields = {"step": step, **dataclasses.asdict(summary)}
         write_atomically(workdir / _EVALUATION, json.dumps(fields) + "\n")
+
+
+def read_evaluation(workdir: epath.Path, step: int) -> Summary:
+    """Reads what the evaluation of a step said: if it is not the newest one, its metrics alone.
+
+    A step that was never evaluated has no metrics either.
+
+    Raises:
+      UserError: if the file of the newest evaluation is damaged.
+    """
+    path = workdir / _EVALUATION
+    if path.exists():
+        fields = read_json(path, "evaluate the run again, which writes it anew")
+        if fields.pop("step", None) == step:
+            return Summary(**fields)
+    found = {}
+    for entry in read_jsonl(workdir):
+        if (entry["step"], entry["split"]) == (step, "eval"):
+            found = entry
+    return Summary({name: found[name] for name in found if name not in ("step", "split")})
 
 
 def config_of_run(workdir: epath.Path, config: ConfigDict | None = None) -> ConfigDict:

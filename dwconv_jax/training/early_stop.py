@@ -2,8 +2,8 @@
 
 import math
 
+from dwconv_jax.training.jsonl import read_jsonl
 from dwconv_jax.training.run import Run
-from dwconv_jax.training.writers import read_jsonl
 
 
 class EarlyStop:

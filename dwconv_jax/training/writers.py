@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,9 +12,7 @@ from etils import epath
 
 from dwconv_jax.data.unreadable import reason
 from dwconv_jax.files import write_atomically
-from dwconv_jax.training.logs import log
-
-_JSONL = "metrics.jsonl"
+from dwconv_jax.training.jsonl import JSONL, read_jsonl
 
 
 class MetricLog:
@@ -42,7 +39,7 @@ class MetricLog:
         if not self._active:
             return
         self._workdir = workdir
-        self._path = workdir / _JSONL
+        self._path = workdir / JSONL
         kept = [entry for entry in read_jsonl(workdir) if entry["step"] <= first_step]
         write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
         with self._naming_what_failed():
@@ -91,36 +88,3 @@ class MetricLog:
             raise OSError(
                 f"cannot write the TensorBoard file of {self._workdir}: {reason(error)}"
             ) from error
-
-
-def read_jsonl(workdir: epath.Path) -> list[dict[str, Any]]:
-    """Reads the entries of a run's `metrics.jsonl`.
-
-    A last line that a kill cut short is left out; other lines that are not entries are left out
-    with a warning that names them.
-    """
-    path = workdir / _JSONL
-    if not path.exists():
-        return []
-    *lines, unfinished = path.read_bytes().split(b"\n")
-    entries = [_entry(line) for line in lines]
-    broken = [i for i, entry in enumerate(entries, start=1) if entry is None]
-    if broken:
-        log.warning(
-            f"skipping {len(broken)} damaged line(s) of {path}, the first one is line {broken[0]}"
-        )
-    return [entry for entry in [*entries, _entry(unfinished)] if entry is not None]
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """Parses a line; None if it is not an entry of `MetricLog.write`."""
-    try:
-        entry = json.loads(line)
-    except ValueError:  # not UTF-8, or not JSON
-        return None
-    valid = (
-        isinstance(entry, dict)
-        and isinstance(entry.get("step"), int)
-        and isinstance(entry.get("split"), str)
-    )
-    return entry if valid else None

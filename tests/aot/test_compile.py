@@ -1,6 +1,8 @@
 """`--mode=compile`: the step of a config, compiled for devices that are not there."""
 
 import importlib.util
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -83,6 +85,31 @@ def test_mistakes_in_a_config_are_named(config, changes, message):
     config.update(changes)
     with pytest.raises(ValueError, match=message):
         compile_step(config, "cpu:8")
+
+
+_WITHOUT_TENSORFLOW = """
+import sys
+from dwconv_jax.cli.compile import main
+from dwconv_jax.training.run import Run
+
+def as_far_as_here(run):
+    print(run.task.batch_shapes()["image"].shape[1:], "tensorflow" in sys.modules)
+    sys.exit()
+
+Run.train_step = as_far_as_here
+for name in ("imagenet", "ade20k", "coco"):
+    try:
+        main([f"--config={name}:dwnet_tiny", "--topology=cpu:8"])
+    except SystemExit as end:
+        assert end.code is None, end.code
+"""
+
+
+def test_tensorflow_is_not_imported():
+    command = [sys.executable, "-c", _WITHOUT_TENSORFLOW]
+    result = subprocess.run(command, capture_output=True, text=True)
+    shapes = ((224, 224, 3), (512, 512, 3), (1344, 1344, 3))
+    assert result.stdout.splitlines() == [f"{shape} False" for shape in shapes], result.stderr
 
 
 @pytest.mark.slow

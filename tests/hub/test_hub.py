@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 import dwconv_jax
 from dwconv_jax import hub
 from dwconv_jax.convert.torch_files import write_state_dict
 from dwconv_jax.errors import MissingPackageError, UserError
+from dwconv_jax.models import add_lora, merge_lora
 
 REPOSITORY = "timm/convnext_tiny.test"
 
@@ -135,6 +137,16 @@ def test_arguments_that_a_file_cannot_hold_are_named_before_anything_is_written(
     assert not (tmp_path / "saved").exists()
 
 
+def test_low_rank_products_are_merged_first(model, tmp_path):
+    add_lora(model, 2, rngs=nnx.Rngs(0))
+    for give_away in (model.save_pretrained, lambda _: dwconv_jax.convert.to_torch(model)):
+        with pytest.raises(UserError, match=r"layers such as 'stages/0/.*'.*; merge_lora\(model\)"):
+            give_away(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    merge_lora(model).save_pretrained(tmp_path / "saved")
+    assert dwconv_jax.convert.to_torch(model)
+
+
 def test_damaged_weights_are_named(saved):
     weights = saved / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -159,6 +171,8 @@ def test_truncated_weights_of_timm_are_named(timm_folder, tmp_path):
         (dict(architecture="resnet50"), "config.json: unknown model 'resnet50'"),
         (dict(arguments=dict(embd_dim=8)), "unknown override 'embd_dim'"),
         (dict(label_names=["cat"]), "label_names has 1 names for 3 classes"),
+        (dict(thresholds=[0.5]), r"thresholds must be 3 numbers from 0 to 1, .* got \[0.5\]"),
+        (dict(thresholds=[0.5, 0.1, 7]), "thresholds must be 3 numbers from 0 to 1"),
         (dict(pretrained_cfg=dict(input_size=7)), "does not describe a model"),
     ],
 )
@@ -216,18 +230,27 @@ def test_drawing_weights_needs_keys():
 
 
 def test_the_card_tells_what_is_known(model, tmp_path):
+    pytest.importorskip("matplotlib")
     info = hub.CardInfo(
         license="mit",
         dataset="pets",
         metrics={"accuracy": 0.9125},
-        training_command="python main.py",
+        training_command="dwconv-jax train",
+        classes=[
+            {"name": "cat|lynx", "recall": 0.5, "support": 2},
+            {"name": "dog", "recall": None, "support": 0},
+        ],
+        confusion_matrix=[[1, 1], [0, 0]],
     )
     model.save_pretrained(tmp_path, info)
     card = (tmp_path / "README.md").read_text()
+    with Image.open(tmp_path / "confusion_matrix.png") as picture:
+        assert "](confusion_matrix.png)" in card and picture.format == "PNG"
     count = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
     for line in (
-        "license: mit", "| trained on | pets |", "| accuracy | 0.9125 |", "python main.py",
-        f"| parameters | {count:,} |",
+        "license: mit", "| trained on | pets |", "| accuracy | 0.9125 |", "dwconv-jax train",
+        f"| parameters | {count:,} |", "| class | recall % | support |\n|---|---|---|",
+        "| cat&#124;lynx | 50.0 | 2 |\n| dog |  | 0 |",
     ):  # fmt: skip
         assert line in card
 

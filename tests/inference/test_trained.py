@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 from PIL import Image
 
@@ -15,6 +16,8 @@ from dwconv_jax.inference.export import export_run
 from dwconv_jax.inference.predict import predict
 from dwconv_jax.inference.trained import load_trained
 from dwconv_jax.tasks.registry import Task
+from dwconv_jax.tasks.summary import Summary
+from dwconv_jax.training.description import read_evaluation
 
 pytest.importorskip("matplotlib")
 
@@ -126,7 +129,7 @@ def test_what_is_no_run_is_named(tmp_path):
 def test_a_saved_run_names_pictures_as_the_run_does(trained_run, tmp_path):
     """Through the model card's two lines, for a picture of another size than the digits."""
     trained = dwconv_jax.load(str(trained_run[1]))
-    trained.save_pretrained(tmp_path / "saved")
+    trained.save_pretrained(tmp_path / "saved", trained.card_info(license="mit"))
     model = dwconv_jax.create_model(pretrained=tmp_path / "saved")
     assert model.class_names == trained.class_names
     pixels = np.arange(20 * 30, dtype=np.uint32).reshape(20, 30) * 7919 % 256
@@ -137,4 +140,14 @@ def test_a_saved_run_names_pictures_as_the_run_does(trained_run, tmp_path):
     assert dict(guesses) == pytest.approx(expected, abs=5e-3)  # PIL rounds pixels after resizing
     card = (tmp_path / "saved" / "README.md").read_text()
     assert "| trained on | digits |" in card
-    assert "| accuracy | 0." in card
+    assert "| accuracy | 0." in card and "license: mit" in card
+    assert "| class | precision % | recall % | f1 % | support |" in card
+    assert (tmp_path / "saved" / "confusion_matrix.png").exists()
+
+
+def test_an_earlier_checkpoint_has_its_metrics_alone(trained_run):
+    workdir = epath.Path(trained_run[1])
+    newest, earlier, never = (read_evaluation(workdir, step) for step in (12, 6, 7))
+    assert len(newest.classes) == len(newest.confusion_matrix) == 10
+    assert earlier.metrics.keys() == newest.metrics.keys() and not earlier.classes
+    assert earlier.metrics != newest.metrics and never == Summary({})

@@ -7,7 +7,8 @@ import sys
 import pytest
 from etils import epath
 
-from dwconv_jax.training.writers import MetricLog, read_jsonl
+from dwconv_jax.training.jsonl import read_jsonl
+from dwconv_jax.training.writers import MetricLog
 
 ENTRIES = [{"step": step, "split": "train", "loss": 1 / step} for step in (1, 2, 3)]
 LINES = [json.dumps(entry).encode() for entry in ENTRIES]

@@ -1,17 +1,15 @@
 """The fields of `config.dataset` for classification."""
 
 import dataclasses
-from collections.abc import Iterable
 
 from dwconv_jax.data.config import StreamedConfig
-from dwconv_jax.data.settings import NAME, POSITIVE, Choice, Legal, is_positive, number_in, setting
+from dwconv_jax.data.settings import NAME, POSITIVE, Legal, is_positive, number_in, one_of, setting
 from dwconv_jax.errors import UserError
 
-
-def _augmentations() -> Iterable[str]:
-    from dwconv_jax.data.classification.augment import RECIPES  # imports TensorFlow
-
-    return RECIPES
+# Those of `augment.RECIPES`.
+AUGMENTATIONS = ("none", "pad_crop", "pad_crop_flip", "inception")
+# Names that are no tfds names, but stand for files of the user's.
+LISTED = ("folder", "csv")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class ClassificationConfig(StreamedConfig):
         NAME,
     )
     image_size: int = setting(32, "Height and width of the images in a batch.", POSITIVE)
-    augment: str = setting("none", "How training crops and flips.", Choice(_augmentations))
+    augment: str = setting("none", "How training crops and flips.", one_of(*AUGMENTATIONS))
     rand_augment_magnitude: float | None = setting(
         None, "Mean magnitude of RandAugment's operations; None turns it off.", number_in(0, 10)
     )

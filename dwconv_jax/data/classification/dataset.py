@@ -9,13 +9,14 @@ from ml_collections import ConfigDict
 
 from dwconv_jax.data.classification import augment
 from dwconv_jax.data.classification.config import ClassificationConfig
+from dwconv_jax.data.classification.info import ClassificationInfo
 from dwconv_jax.data.classification.preprocess import eval_image
-from dwconv_jax.data.classification.sources import describe_source, open_source
+from dwconv_jax.data.classification.sources import open_source
 from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.image.color_jitter import color_jitter
 from dwconv_jax.data.image.content import admit
 from dwconv_jax.data.image.decode import open_image
-from dwconv_jax.data.image.pixels import normalize
+from dwconv_jax.data.image.normalize import normalize
 from dwconv_jax.data.image.rand_augment import rand_augment
 from dwconv_jax.data.image.random_erasing import random_erasing
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, padded_batches
@@ -38,23 +39,7 @@ def load_classification(config: ClassificationConfig | ConfigDict) -> "Classific
     return ClassificationDataset(config, open_source(config))
 
 
-def describe_classification(config: ClassificationConfig | ConfigDict) -> "ClassificationDataset":
-    """A data set without its examples: it knows its classes, size and the shapes of its batches.
-
-    A tfds data set need not be prepared. The classes of a folder are its folders, which must exist.
-
-    Args:
-      config: the fields of `ClassificationConfig`.
-
-    Raises:
-      UserError: as for `load_classification`, or `num_train` is needed.
-      FileNotFoundError: there is no such folder.
-    """
-    config = ClassificationConfig.from_config(config)
-    return ClassificationDataset(config, describe_source(config))
-
-
-class ClassificationDataset(Dataset):
+class ClassificationDataset(ClassificationInfo, Dataset):
     """Images with one label each.
 
     A training batch is {'image': float32 `[b, S, S, channels]`, normalized; 'label': int32 `[b]`}.

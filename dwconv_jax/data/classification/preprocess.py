@@ -5,7 +5,7 @@ import tensorflow as tf
 from dwconv_jax.data.classification import augment
 from dwconv_jax.data.classification.config import ClassificationConfig
 from dwconv_jax.data.image.content import checked
-from dwconv_jax.data.image.pixels import normalize
+from dwconv_jax.data.image.normalize import normalize
 from dwconv_jax.data.stream import Example
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from dwconv_jax.data.config import LONGEST_AND_SHORTEST, DatasetConfig, color_mean, color_std
 from dwconv_jax.data.settings import NAME, POSITIVE, Legal, is_pair, is_positive, setting
 
+CHANNELS = 3  # every picture becomes RGB
 # The sides of a canvas are multiples of the network's largest stride.
 _CANVAS_MULTIPLE = 32
 

@@ -1,6 +1,5 @@
 """Object detection: a configured data set as iterators of NumPy batches."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,9 +7,8 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch, Dataset
-from dwconv_jax.data.detection.config import DetectionConfig
+from dwconv_jax.data.detection.config import CHANNELS, DetectionConfig
 from dwconv_jax.data.detection.geometry import (
-    PAIR,
     Array,
     Views,
     evaluation_views,
@@ -21,20 +19,18 @@ from dwconv_jax.data.detection.geometry import (
     transform_boxes,
     visible_pixels,
 )
+from dwconv_jax.data.detection.info import BITS, DetectionInfo
 from dwconv_jax.data.detection.masks import Json
 from dwconv_jax.data.detection.preprocess import (
-    CHANNELS,
     evaluation_entry,
     onto_canvas,
     resize,
 )
-from dwconv_jax.data.detection.sources import DetectionSplit, describe_split, open_detection
+from dwconv_jax.data.detection.sources import DetectionSplit, open_detection
 from dwconv_jax.data.image.content import admit
 from dwconv_jax.data.image.decode import decode, open_image
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, own_share
 from dwconv_jax.errors import UserError
-
-_BITS = 8
 
 
 def load_detection(config: DetectionConfig | ConfigDict) -> "DetectionDataset":
@@ -56,21 +52,7 @@ def load_detection(config: DetectionConfig | ConfigDict) -> "DetectionDataset":
     return dataset
 
 
-def describe_detection(config: DetectionConfig | ConfigDict) -> "DetectionDataset":
-    """A data set without its images: it knows its classes, size and the shapes of its batches.
-
-    Args:
-      config: the fields of `DetectionConfig`.
-
-    Raises:
-      UserError: as for `load_detection`, or `num_train` or `num_classes` is needed.
-    """
-    config = DetectionConfig.from_config(config)
-    split = describe_split(config)
-    return DetectionDataset(config, split, split)
-
-
-class DetectionDataset(Dataset):
+class DetectionDataset(DetectionInfo, Dataset):
     """Images with boxes, classes and masks of objects.
 
     A training batch is {
@@ -113,26 +95,6 @@ class DetectionDataset(Dataset):
             )
         smallest_canvas(largest_training_size(self._train.sizes, config), config.canvases)
         smallest_canvas(self._eval_views.size, config.canvases)
-
-    def train_spec(self) -> dict[str, tf.TensorSpec]:
-        """Shapes and dtypes of one image's entries in a training batch on the largest canvas."""
-        height, width = max(self._config.canvases, key=math.prod)
-        count = self._config.max_objects
-        return {
-            "image": tf.TensorSpec([height, width, CHANNELS], tf.float32),
-            "size": tf.TensorSpec([2], tf.int32),
-            "boxes": tf.TensorSpec([count, 4], tf.float32),
-            "classes": tf.TensorSpec([count], tf.int32),
-            "masks": tf.TensorSpec([count, height, width // _BITS], tf.uint8),
-        }
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches in the training split; UserError if there is none or a half pair."""
-        if batch_size % PAIR:
-            raise UserError(
-                f"batch_size={batch_size} must be even: losses are normalized over pairs of images"
-            )
-        return super().steps_per_epoch(batch_size)
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1
@@ -240,7 +202,7 @@ class DetectionDataset(Dataset):
         height, width = canvas
         boxes = np.zeros((self._config.max_objects, 4), np.float32)
         classes = np.full(self._config.max_objects, -1, np.int32)
-        masks = np.zeros((self._config.max_objects, height, width // _BITS), np.uint8)
+        masks = np.zeros((self._config.max_objects, height, width // BITS), np.uint8)
         seen, kept = transform_boxes(objects.boxes, np.array(objects.size), view)
         boxes[: len(kept)] = seen
         classes[: len(kept)] = objects.classes[kept]

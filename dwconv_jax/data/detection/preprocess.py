@@ -3,14 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from dwconv_jax.data.detection.config import DetectionConfig
+from dwconv_jax.data.detection.config import CHANNELS, DetectionConfig
 from dwconv_jax.data.detection.geometry import evaluation_views, smallest_canvas
 from dwconv_jax.data.image.decode import open_image
-from dwconv_jax.data.image.pixels import normalize
+from dwconv_jax.data.image.normalize import normalize
 from dwconv_jax.data.segmentation import augment
 from dwconv_jax.data.stream import Example
-
-CHANNELS = 3  # every picture becomes RGB
 
 
 def resize(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -8,16 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from dwconv_jax.data.catalog import find_builder, prepare_builder
 from dwconv_jax.data.detection.coco import Annotations, parse_annotations, read_annotations
 from dwconv_jax.data.detection.config import DetectionConfig
+from dwconv_jax.data.detection.info import check_num_classes, class_names_of
 from dwconv_jax.data.detection.masks import encode_mask
 from dwconv_jax.data.files import all_names
-from dwconv_jax.data.prepared import (
-    count_training_examples,
-    find_builder,
-    prepare_builder,
-    read_split,
-)
+from dwconv_jax.data.prepared import read_split
 from dwconv_jax.data.stream import Split
 from dwconv_jax.errors import UserError
 
@@ -68,7 +65,7 @@ def open_detection(config: DetectionConfig) -> tuple[DetectionSplit, DetectionSp
     """
     opened = _open_folder if config.name == "folder" else _open_prepared
     train, evaluation = (opened(config, field) for field in ("train_split", "eval_split"))
-    _check_num_classes(config, len(train.annotations.categories))
+    check_num_classes(config, len(train.annotations.categories))
     if train.annotations.categories != evaluation.annotations.categories:
         raise UserError(
             f"config.dataset.train_split={config.train_split!r} and "
@@ -87,38 +84,6 @@ def _without_empty(split: DetectionSplit) -> DetectionSplit:
         read=lambda index: split.read({"index": tf.gather(kept, index)}),
         describe=lambda index: split.describe({"index": tf.constant(kept[index])}),
     )
-
-
-def describe_split(config: DetectionConfig) -> DetectionSplit:
-    """A training split without images or files.
-
-    Raises:
-      UserError: as `open_detection`, or `num_train` or `num_classes` is needed.
-    """
-    if config.name == "folder":
-        num_train, num_classes = config.num_train, config.num_classes
-        if num_train is None or num_classes is None:
-            raise UserError(
-                f"config.dataset.num_train={num_train}, num_classes={num_classes}: of a folder "
-                "that is not opened both must be given"
-            )
-        names = list(map(str, range(num_classes)))
-    else:
-        builder = find_builder(config)
-        names = _class_names(config, builder)
-        _check_num_classes(config, len(names))
-        num_train = count_training_examples(config, prepare_builder(config, builder))
-    annotations = Annotations([], np.zeros((0, 2), np.int32), dict(enumerate(names)), [])
-    nothing = _make_split(annotations, read=tf.strings.as_string, describe=str)
-    return dataclasses.replace(nothing, num_examples=num_train)
-
-
-def _check_num_classes(config: DetectionConfig, count: int) -> None:
-    if config.num_classes not in (None, count):
-        raise UserError(
-            f"config.dataset.num_classes={config.num_classes}: {config.name!r} has {count} "
-            "classes; legal are that and None"
-        )
 
 
 def _listed(split: DetectionSplit) -> str:
@@ -166,7 +131,7 @@ def _check_files(paths: list[str], source: str) -> None:
 def _open_prepared(config: DetectionConfig, field: str) -> DetectionSplit:
     """A split of tfds, held in memory with its images encoded and its masks as RLEs."""
     builder = find_builder(config)
-    names = _class_names(config, builder)
+    names = class_names_of(config, builder)
     builder = prepare_builder(config, builder)
     images: list[bytes] = []
     content: dict[str, list] = {
@@ -186,28 +151,6 @@ def _open_prepared(config: DetectionConfig, field: str) -> DetectionSplit:
         ),
         describe=annotations.file_names.__getitem__,
     )
-
-
-def _class_names(config: DetectionConfig, builder: tfds.core.DatasetBuilder) -> list[str]:
-    features = dict(builder.info.features)
-    objects = features.get("objects")
-    of_each = objects.feature if isinstance(objects, tfds.features.Sequence) else {}
-    label = dict(of_each).get("label")
-    if not isinstance(label, tfds.features.ClassLabel) or not isinstance(
-        features.get("instances"), tfds.features.Image
-    ):
-        advice = (
-            "; tfds's COCO has boxes but no masks, which the mask heads learn from: use "
-            "dataset.name='folder' and COCO's own annotations"
-            if builder.name == "coco"
-            else ""
-        )
-        raise UserError(
-            f"config.dataset.name={config.name!r} has no instance masks: it needs the features "
-            "'image', 'instances' (an image: 0, or i + 1 where the i-th object is seen) and "
-            f"'objects' with 'bbox' and 'label', and has {', '.join(features)}{advice}"
-        )
-    return label.names
 
 
 def _append(content: dict[str, list], example: dict, name: str) -> None:

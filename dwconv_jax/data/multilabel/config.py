@@ -12,15 +12,18 @@ class MultilabelConfig(ClassificationConfig):
 
     name: str = setting(
         "csv",
-        "`csv` for the lists `<data_dir>/<split>.csv` with the columns `file` and `label`.",
+        "`csv` for the lists `<data_dir>/<split>.csv` with the columns `file` and `label`, or "
+        "`file` and for each class a column of 0 and 1.",
         one_of("csv"),
     )
     label_separator: str = setting(
         ";", "Stands between the labels of an image; an image without labels has none.", NAME
     )
-    threshold: float = setting(
-        0.5,
-        "The probability from which on a prediction or a score counts a class as present.",
+    threshold: float | None = setting(
+        None,
+        "The probability from which on a class counts as present. None: 0.5 in evaluations, and in "
+        "predictions the threshold of each class that had the largest F1 in the evaluation of the "
+        "checkpoint.",
         Legal("in (0, 1)", lambda value: is_number(value) and 0 < value < 1),
         operational=True,
     )

@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 
 from dwconv_jax.data.classification.csv_list import open_csv
 from dwconv_jax.data.classification.dataset import ClassificationDataset
-from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.image.decode import open_image
+from dwconv_jax.data.info import ArraySpec, Batch
 from dwconv_jax.data.multilabel.config import MultilabelConfig
 from dwconv_jax.data.stream import Example, Split
 
@@ -31,6 +31,10 @@ class MultilabelDataset(ClassificationDataset):
     As `ClassificationDataset`, but 'label' is int32 `[b, num_classes]`, 1 for the labels of an
     image and 0 for others.
     """
+
+    def train_spec(self) -> dict[str, ArraySpec]:
+        """See `DatasetInfo`."""
+        return super().train_spec() | {"label": ArraySpec((self.num_classes,), np.int32)}
 
     def count_labels(self) -> np.ndarray:
         """The number of training examples with each label, int64 `[num_classes]`."""

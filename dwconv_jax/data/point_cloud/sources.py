@@ -6,14 +6,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from dwconv_jax.data.catalog import count_training_examples, find_builder, prepare_builder
 from dwconv_jax.data.point_cloud.config import PointCloudConfig
 from dwconv_jax.data.point_cloud.h5 import class_names_of, open_h5
-from dwconv_jax.data.prepared import (
-    count_training_examples,
-    find_builder,
-    open_split,
-    prepare_builder,
-)
+from dwconv_jax.data.prepared import open_split
 from dwconv_jax.data.stream import Example, Source, Split, described_split
 from dwconv_jax.errors import UserError
 

@@ -6,6 +6,7 @@ from dwconv_jax.data.config import LONGEST_AND_SHORTEST, StreamedConfig, color_m
 from dwconv_jax.data.settings import NAME, POSITIVE, Legal, is_number, is_positive, numbers, setting
 from dwconv_jax.errors import UserError
 
+CHANNELS = 3  # every picture becomes RGB
 # Label maps are uint8, and 255 stands for pixels of no class.
 _MOST_CLASSES = 254
 

@@ -8,12 +8,13 @@ from ml_collections import ConfigDict
 from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.image.content import admit, image_size
 from dwconv_jax.data.image.decode import decode, open_image
-from dwconv_jax.data.image.pixels import normalize
+from dwconv_jax.data.image.normalize import normalize
 from dwconv_jax.data.segmentation import augment
-from dwconv_jax.data.segmentation.config import SegmentationConfig
+from dwconv_jax.data.segmentation.config import CHANNELS, SegmentationConfig
+from dwconv_jax.data.segmentation.info import SegmentationInfo
 from dwconv_jax.data.segmentation.label_map import IGNORED, decode_label_map, read_label_map
-from dwconv_jax.data.segmentation.preprocess import CHANNELS, eval_shapes, evaluation_pair
-from dwconv_jax.data.segmentation.sources import describe_source, open_segmentation
+from dwconv_jax.data.segmentation.preprocess import eval_shapes, evaluation_pair
+from dwconv_jax.data.segmentation.sources import open_segmentation
 from dwconv_jax.data.stream import Example, Source, Split, local_batch_size
 
 
@@ -33,20 +34,7 @@ def load_segmentation(config: SegmentationConfig | ConfigDict) -> "SegmentationD
     return SegmentationDataset(config, open_segmentation(config))
 
 
-def describe_segmentation(config: SegmentationConfig | ConfigDict) -> "SegmentationDataset":
-    """A data set without its examples: it knows its classes, size and the shapes of its batches.
-
-    Args:
-      config: the fields of `SegmentationConfig`.
-
-    Raises:
-      UserError: as for `load_segmentation`, or `num_train` is needed.
-    """
-    config = SegmentationConfig.from_config(config)
-    return SegmentationDataset(config, describe_source(config))
-
-
-class SegmentationDataset(Dataset):
+class SegmentationDataset(SegmentationInfo, Dataset):
     """Images with a label map each.
 
     A training batch is {'image': float32 `[b, S, S, 3]`, normalized; 'label': int32 `[b, S, S]`,

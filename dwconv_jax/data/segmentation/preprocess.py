@@ -3,13 +3,11 @@
 import tensorflow as tf
 
 from dwconv_jax.data.image.decode import open_image
-from dwconv_jax.data.image.pixels import normalize
+from dwconv_jax.data.image.normalize import normalize
 from dwconv_jax.data.segmentation import augment
-from dwconv_jax.data.segmentation.config import SegmentationConfig
+from dwconv_jax.data.segmentation.config import CHANNELS, SegmentationConfig
 from dwconv_jax.data.segmentation.label_map import IGNORED
 from dwconv_jax.data.stream import Example
-
-CHANNELS = 3  # every picture becomes RGB
 
 # Label maps are padded to a multiple of this times `size_multiple`, so that few shapes compile.
 _LABEL_MULTIPLE = 8

@@ -5,18 +5,13 @@ import os
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
+from dwconv_jax.data.catalog import prepare_builder
 from dwconv_jax.data.files import counted, list_images, list_names, warn_left_out
-from dwconv_jax.data.prepared import (
-    count_training_examples,
-    find_builder,
-    open_split,
-    prepare_builder,
-)
-from dwconv_jax.data.segmentation.config import SegmentationConfig
-from dwconv_jax.data.segmentation.preprocess import CHANNELS
-from dwconv_jax.data.stream import Source, Split, described_split
+from dwconv_jax.data.prepared import open_split
+from dwconv_jax.data.segmentation.config import CHANNELS, SegmentationConfig
+from dwconv_jax.data.segmentation.info import find_segmentation, name_classes
+from dwconv_jax.data.stream import Source, Split
 from dwconv_jax.errors import UserError
 
 _LABELS = ".png"
@@ -35,51 +30,8 @@ def open_segmentation(config: SegmentationConfig) -> Source:
     return _open_folder(config) if config.name == "folder" else _open_prepared(config)
 
 
-def describe_source(config: SegmentationConfig) -> Source:
-    """The source that `open_segmentation` would open, without examples or files.
-
-    Raises:
-      UserError: as `open_segmentation`, or `num_train` is needed.
-    """
-    if config.name == "folder":
-        class_names, num_train = _class_names(config, None), config.num_train
-        if num_train is None:
-            raise UserError(
-                "config.dataset.num_train=None: a folder that is not opened needs the number of "
-                "training examples"
-            )
-    else:
-        builder, class_names = _find_segmentation(config)
-        num_train = count_training_examples(config, prepare_builder(config, builder))
-    split = described_split(
-        num_train,
-        lambda e: (e["image"], e["annotation"]),
-        image=tf.string,
-        annotation=tf.string,
-    )
-    return Source(split, split, class_names, CHANNELS)
-
-
-def _find_segmentation(
-    config: SegmentationConfig,
-) -> tuple[tfds.core.DatasetBuilder, tuple[str, ...]]:
-    """The builder, and the names of the classes."""
-    builder = find_builder(config)
-    features = dict(builder.info.features)
-    annotation = features.get("annotation")
-    if not isinstance(features.get("image"), tfds.features.Image) or not isinstance(
-        annotation, tfds.features.Image
-    ):
-        raise UserError(
-            f"config.dataset.name={config.name!r} is no segmentation: it needs the images 'image' "
-            f"and 'annotation', and has {', '.join(features)}"
-        )
-    known = annotation.names if isinstance(annotation, tfds.features.LabeledImage) else None
-    return builder, _class_names(config, known)
-
-
 def _open_prepared(config: SegmentationConfig) -> Source:
-    builder, class_names = _find_segmentation(config)
+    builder, class_names = find_segmentation(config)
     builder = prepare_builder(config, builder)
 
     def split(field: str) -> Split:
@@ -94,38 +46,13 @@ def _open_folder(config: SegmentationConfig) -> Source:
         raise UserError(
             "config.dataset.data_dir=None: with dataset.name='folder' it must be the root folder"
         )
-    class_names = _class_names(config, None)
+    class_names = name_classes(config, None)
     return Source(
         _folder_split(config, "train_split"),
         _folder_split(config, "eval_split"),
         class_names,
         CHANNELS,
     )
-
-
-def _class_names(config: SegmentationConfig, known: list[str] | None) -> tuple[str, ...]:
-    """The names in `config`, or those the data set knows, or numbers."""
-    count, given = config.num_classes, tuple(config.class_names)
-    if known is None:
-        if given:
-            return given
-        if count is None:
-            raise UserError(
-                f"config.dataset.num_classes=None: {config.name!r} does not say how many classes "
-                "it has; give num_classes or class_names"
-            )
-        return tuple(map(str, range(count)))
-    if count not in (None, len(known)):
-        raise UserError(
-            f"config.dataset.num_classes={count}: {config.name!r} has {len(known)} classes; legal "
-            "are that and None"
-        )
-    if given and len(given) != len(known):
-        raise UserError(
-            f"config.dataset.class_names has {len(given)} names, but {config.name!r} has "
-            f"{len(known)} classes"
-        )
-    return given or tuple(known)
 
 
 def _folder_split(config: SegmentationConfig, field: str) -> Split:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from dwconv_jax.data.classification.dataset import ClassificationDataset
+from dwconv_jax.data.classification.info import ClassificationInfo
 from dwconv_jax.errors import UserError
 
 
 def class_weights(
-    setting: str | tuple[float, ...] | None, dataset: ClassificationDataset
+    setting: str | tuple[float, ...] | None, dataset: ClassificationInfo
 ) -> np.ndarray | None:
     """The weights that `config.class_weights` asks for.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,9 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.data.classification.dataset import ClassificationDataset
-from dwconv_jax.data.classification.preprocess import picture
-from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.classification.info import ClassificationInfo
 from dwconv_jax.data.image.pixels import to_pixels
-from dwconv_jax.data.picture import read_picture
+from dwconv_jax.data.info import Batch, DatasetInfo
 from dwconv_jax.tasks.classification.class_weights import class_weights
 from dwconv_jax.tasks.classification.metrics import ClassificationMetrics
 from dwconv_jax.tasks.classification.mixing import mix
@@ -33,6 +32,9 @@ from dwconv_jax.tasks.task import (
     Task,
 )
 
+if TYPE_CHECKING:
+    from dwconv_jax.data.classification.dataset import ClassificationDataset
+
 _MOST_GUESSES = 5
 
 
@@ -41,22 +43,33 @@ class Classification(Task):
 
     best_metric = "accuracy"
     _class_weights: np.ndarray | None = None
-    load_data = staticmethod(data.load_classification)
-    describe_data = staticmethod(data.describe_classification)
 
     def __init__(
         self,
         config: ConfigDict,
         description: DataDescription,
-        dataset: ClassificationDataset | None = None,
+        dataset: ClassificationInfo | None = None,
     ):
         """See `Task`; raises a UserError if `config.class_weights` does not fit the data."""
         super().__init__(config, description, dataset)
         if dataset is not None:
             self._class_weights = class_weights(config.class_weights, dataset)
 
+    @staticmethod
+    def load_data(dataset: ConfigDict) -> "ClassificationDataset":
+        """See `Task`."""
+        return data.load_classification(dataset)
+
+    @staticmethod
+    def describe_data(dataset: ConfigDict) -> DatasetInfo:
+        """See `Task`."""
+        return data.describe_classification(dataset)
+
     def read_picture(self, path: epath.Path) -> Batch:
         """Reads a file as `image[1, S, S, C]`, resized and cropped as for evaluation."""
+        from dwconv_jax.data.classification.preprocess import picture
+        from dwconv_jax.data.picture import read_picture
+
         config, channels = self._config.dataset, self.description.channels
         return read_picture(path, lambda encoded: picture(encoded, config, channels))
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,11 +12,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch
-from dwconv_jax.data.detection.dataset import DetectionDataset
-from dwconv_jax.data.detection.preprocess import picture
 from dwconv_jax.data.image.pixels import to_pixels
-from dwconv_jax.data.picture import read_picture
+from dwconv_jax.data.info import Batch, DatasetInfo
 from dwconv_jax.errors import UserError
 from dwconv_jax.models import CascadeMaskRCNN
 from dwconv_jax.tasks.detection.losses import Objects, detection_loss
@@ -24,13 +22,24 @@ from dwconv_jax.tasks.detection.pictures import draw_annotations, write_detectio
 from dwconv_jax.tasks.summary import Summary
 from dwconv_jax.tasks.task import DeviceBatch, LossAndMetrics, Metrics, Prediction, Task
 
+if TYPE_CHECKING:
+    from dwconv_jax.data.detection.dataset import DetectionDataset
+
 
 class Detection(Task):
     """The task that `config.task = "detection"` names."""
 
     best_metric = "mask_ap"
-    load_data = staticmethod(data.load_detection)
-    describe_data = staticmethod(data.describe_detection)
+
+    @staticmethod
+    def load_data(dataset: ConfigDict) -> "DetectionDataset":
+        """See `Task`."""
+        return data.load_detection(dataset)
+
+    @staticmethod
+    def describe_data(dataset: ConfigDict) -> DatasetInfo:
+        """See `Task`."""
+        return data.describe_detection(dataset)
 
     @staticmethod
     def check_config(config: ConfigDict) -> None:
@@ -43,11 +52,14 @@ class Detection(Task):
 
     @functools.cached_property
     def _truth(self) -> Truth:
-        assert isinstance(self.dataset, DetectionDataset)
-        return Truth(self.dataset.eval_annotations())
+        dataset: Any = self.dataset
+        return Truth(dataset.eval_annotations())
 
     def read_picture(self, path: epath.Path) -> Batch:
         """Reads a file as `image[1, H, W, 3]`, and as `size`, `scale`, `original_size[1, 2]`."""
+        from dwconv_jax.data.detection.preprocess import picture
+        from dwconv_jax.data.picture import read_picture
+
         return read_picture(path, lambda encoded: picture(encoded, self._config.dataset))
 
     def loss(self, model: CascadeMaskRCNN, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:

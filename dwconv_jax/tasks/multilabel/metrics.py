@@ -59,7 +59,10 @@ class MultilabelMetrics(clu_metrics.Metric):
 
 
 class BestThreshold(NamedTuple):
-    """The threshold with the largest F1, which it gives."""
+    """The threshold with the largest F1, which it gives.
+
+    It lies halfway between two probabilities, so that rounding does not decide.
+    """
 
     threshold: float
     f1: float
@@ -87,4 +90,5 @@ def best_threshold(label: np.ndarray, probability: np.ndarray) -> BestThreshold 
     precision, recall, thresholds = precision_recall_curve(label, probability)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f1[:-1].argmax())
-    return BestThreshold(float(thresholds[best]), float(f1[best]))
+    next_lower = thresholds[best - 1] if best else 0.0
+    return BestThreshold((float(thresholds[best]) + float(next_lower)) / 2, float(f1[best]))

@@ -1,18 +1,23 @@
 """Multi-label classification: binary cross-entropy, prediction and mean average precision."""
 
+import logging
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import nnx
+from ml_collections import ConfigDict
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.classification.info import ClassificationInfo
 from dwconv_jax.data.image.pixels import to_pixels
+from dwconv_jax.data.info import Batch, DatasetInfo
 from dwconv_jax.tasks.classification.mixing import mix
 from dwconv_jax.tasks.classification.task import Classification
+from dwconv_jax.tasks.description import DataDescription
 from dwconv_jax.tasks.multilabel.metrics import (
     MultilabelMetrics,
     Outputs,
@@ -23,15 +28,56 @@ from dwconv_jax.tasks.pictures import write_csv
 from dwconv_jax.tasks.summary import Summary, class_scores, mean_score
 from dwconv_jax.tasks.task import DeviceBatch, LossAndMetrics, Metrics, Mistake, Prediction
 
+if TYPE_CHECKING:
+    from dwconv_jax.data.multilabel.dataset import MultilabelDataset
+
 _BETWEEN_LABELS = ";"
+_EVEN = 0.5  # the threshold where no other is known
+_log = logging.getLogger("dwconv_jax")
 
 
 class Multilabel(Classification):
     """The task that `config.task = "multilabel"` names: a yes or no for each class."""
 
     best_metric = "mean_ap"
-    load_data = staticmethod(data.load_multilabel)
-    describe_data = staticmethod(data.load_multilabel)
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        description: DataDescription,
+        dataset: ClassificationInfo | None = None,
+    ):
+        """See `Classification`."""
+        super().__init__(config, description, dataset)
+        chosen = config.dataset.threshold
+        self._threshold = _EVEN if chosen is None else chosen
+        self.thresholds = (self._threshold,) * self.num_classes
+
+    @staticmethod
+    def load_data(dataset: ConfigDict) -> "MultilabelDataset":
+        """See `Task`."""
+        return data.load_multilabel(dataset)
+
+    @staticmethod
+    def describe_data(dataset: ConfigDict) -> DatasetInfo:
+        """See `Task`."""
+        return data.load_multilabel(dataset)
+
+    def use_evaluation(self, summary: Summary) -> None:
+        """Takes over the thresholds with the largest F1, unless `config.dataset.threshold` is set.
+
+        See `Task`.
+        """
+        if self._config.dataset.threshold is not None:
+            return
+        if not summary.classes:
+            _log.info(
+                f"this checkpoint was not the last to be evaluated: its thresholds are {_EVEN}; "
+                "evaluate it to find better ones"
+            )
+            return
+        found = [scores["best_threshold"] for scores in summary.classes]
+        self.thresholds = tuple(_EVEN if best is None else best for best in found)
 
     def loss(self, model: nnx.Module, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
         """Mean binary cross-entropy of `image[B, H, W, C]` against `label[B, classes]`, both mixed.
@@ -60,7 +106,7 @@ class Multilabel(Classification):
         """Returns mean AP, F1, and the scores of each class."""
         assert isinstance(metrics, MultilabelMetrics)
         loss, probability, label, _ = metrics.examples()
-        found = probability >= self._config.dataset.threshold
+        found = probability >= self._threshold
         correct, labeled, predicted = (found & (label > 0)).sum(0), label.sum(0), found.sum(0)
         classes = class_scores(self.class_names, correct, labeled, predicted)
         for k, scores in enumerate(classes):
@@ -80,7 +126,7 @@ class Multilabel(Classification):
     def find_mistakes(self, batch: Batch, predictions: np.ndarray) -> list[Mistake]:
         """Finds the examples with a class on the wrong side of the threshold."""
         probabilities, label = _sigmoid(predictions), batch["label"] > 0
-        found = probabilities >= self._config.dataset.threshold
+        found = probabilities >= self._threshold
         wrong = (found != label) & (batch["mask"] > 0)[:, None]
         scores = np.where(wrong, np.where(found, probabilities, 1 - probabilities), 0)
         return [
@@ -91,8 +137,8 @@ class Multilabel(Classification):
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
         """Writes `predictions.csv` and contact sheets, `sheet_001.png` and so on.
 
-        The table has a line for each picture: the classes from `config.dataset.threshold` on, most
-        probable first, and the probability of every class.
+        The table has a line for each picture: the classes that reach their threshold, most probable
+        first, and the probability of every class.
         """
         # Training does not need matplotlib.
         from dwconv_jax.tasks.classification.sheets import SheetWriter
@@ -102,7 +148,7 @@ class Multilabel(Classification):
         for name, _, _, batch, logits in predictions:
             probabilities = _sigmoid(logits)
             order = np.argsort(-probabilities)
-            present = order[probabilities[order] >= self._config.dataset.threshold]
+            present = order[(probabilities >= self.thresholds)[order]]
             labels = [self.class_names[k] for k in present]
             rows.append((name, _BETWEEN_LABELS.join(labels), *(f"{p:.4f}" for p in probabilities)))
             image = to_pixels(batch["image"][0], self._config.dataset)

@@ -10,9 +10,11 @@ import optax
 from clu import metrics as clu_metrics
 from etils import epath
 from flax import nnx
+from ml_collections import ConfigDict
 
 from dwconv_jax import data
 from dwconv_jax.data.dataset import Batch
+from dwconv_jax.data.point_cloud.dataset import PointCloudDataset
 from dwconv_jax.drawing import tile
 from dwconv_jax.errors import UserError
 from dwconv_jax.models.point_prompt import PointClassifier, create_point_classifier
@@ -54,8 +56,16 @@ class PointCloudClassification(Task):
     """The task that `config.task = "point_cloud"` names."""
 
     best_metric = "accuracy"
-    load_data = staticmethod(data.load_point_clouds)
-    describe_data = staticmethod(data.describe_point_clouds)
+
+    @staticmethod
+    def load_data(dataset: ConfigDict) -> PointCloudDataset:
+        """See `Task`."""
+        return data.load_point_clouds(dataset)
+
+    @staticmethod
+    def describe_data(dataset: ConfigDict) -> PointCloudDataset:
+        """See `Task`."""
+        return data.describe_point_clouds(dataset)
 
     def create_model(self, rngs: nnx.Rngs) -> PointClassifier:
         """Creates the classifier of `config.model` behind the prompt of `config.model.prompt`."""

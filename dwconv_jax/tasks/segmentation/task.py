@@ -1,6 +1,7 @@
 """Semantic segmentation: losses of both heads, prediction and mean IoU."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import flax
 import jax
@@ -9,13 +10,12 @@ import numpy as np
 from clu import metrics as clu_metrics
 from etils import epath
 from flax import nnx
+from ml_collections import ConfigDict
 from PIL import Image
 
 from dwconv_jax import data
-from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.image.pixels import to_pixels
-from dwconv_jax.data.picture import read_picture
-from dwconv_jax.data.segmentation.preprocess import picture
+from dwconv_jax.data.info import Batch, DatasetInfo
 from dwconv_jax.drawing import add_legend, label_overlay, make_palette, tile
 from dwconv_jax.models import UPerNet
 from dwconv_jax.tasks.pictures import read_upright, write_overlay, write_png
@@ -39,6 +39,9 @@ from dwconv_jax.tasks.task import (
     Task,
 )
 
+if TYPE_CHECKING:
+    from dwconv_jax.data.segmentation.dataset import SegmentationDataset
+
 # A class of this name is not tinted in pictures.
 _BACKGROUND = "background"
 
@@ -56,11 +59,22 @@ class Segmentation(Task):
     """The task that `config.task = "segmentation"` names."""
 
     best_metric = "mean_iou"
-    load_data = staticmethod(data.load_segmentation)
-    describe_data = staticmethod(data.describe_segmentation)
+
+    @staticmethod
+    def load_data(dataset: ConfigDict) -> "SegmentationDataset":
+        """See `Task`."""
+        return data.load_segmentation(dataset)
+
+    @staticmethod
+    def describe_data(dataset: ConfigDict) -> DatasetInfo:
+        """See `Task`."""
+        return data.describe_segmentation(dataset)
 
     def read_picture(self, path: epath.Path) -> Batch:
         """Reads a file as `views`, `label` (all `IGNORED`) and `size`; see `predict`."""
+        from dwconv_jax.data.picture import read_picture
+        from dwconv_jax.data.segmentation.preprocess import picture
+
         return read_picture(path, lambda encoded: picture(encoded, self._config.dataset))
 
     def loss(self, model: UPerNet, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:

@@ -27,8 +27,7 @@ def colors_dir(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def config(colors_dir):
+def small_config(colors_dir):
     config = base_config("multilabel")
     config.model.update(
         name="dwnet_tiny", patch_size=2, embed_dim=8, depths=(1,), window_size=3, drop_path_rate=0.0
@@ -40,3 +39,8 @@ def config(colors_dir):
     config.optimizer.update(learning_rate=3e-2, warmup_steps=5)
     config.log_every_steps = config.eval_every_steps = config.checkpoint_every_steps = 60
     return config
+
+
+@pytest.fixture
+def config(colors_dir):
+    return small_config(colors_dir)
