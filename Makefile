@@ -25,7 +25,8 @@ test-core: $(CORE)/.installed  ## the tests that need only JAX, Flax and safeten
 
 test-extras: $(EXTRAS)/.installed  ## the tests of ONNX export and of trackers, whose packages are many
 	$(EXTRAS)/bin/$(PYTEST) -m extras tests/inference/test_onnx.py \
-		tests/training/test_trackers.py tests/test_documents.py
+		tests/tasks/segmentation/test_task.py tests/training/test_trackers.py \
+		tests/test_documents.py
 
 test-slow: $(INSTALLED)  ## the wide sweeps that `make test` leaves out
 	$(BIN)/$(PYTEST) -m slow

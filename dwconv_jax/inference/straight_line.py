@@ -1,9 +1,11 @@
 """A function as a straight-line program of plain operations, for converters to other formats."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import export, lax
 from jax.extend import core
 
@@ -72,6 +74,8 @@ def _apply(equation: Any, inputs: list[Any]) -> list[Any]:
         return [_slice(inputs[0], inputs[1:], params["slice_sizes"])]
     if name == "pad" and _has_symbolic_shape(equation) and _grows(params["padding_config"]):
         return [_pad(inputs[0], inputs[1], params["padding_config"])]
+    if name == "reduce_window_max":
+        return [_max_pool(inputs[0], params)]
     return _bind(equation, inputs)
 
 
@@ -140,4 +144,18 @@ def _pad(array: Any, value: Any, config: Sequence[tuple[int, int, int]]) -> Any:
         borders = [lax.broadcast(value, (*before, n, *after)) for n in (low, high)]
         pieces = [*borders[:1][:low], array, *borders[1:][:high]]
         array = lax.concatenate(pieces, axis)
+    return array
+
+
+def _max_pool(array: Any, params: dict[str, Any]) -> Any:
+    """Pools by maxima of slices: jax2onnx pools over all axes, ONNX Runtime over three at most."""
+    lowest = jnp.array(-jnp.inf, array.dtype)
+    array = _pad(array, lowest, [(low, high, 0) for low, high in params["padding"]])
+    windows = zip(params["window_dimensions"], params["window_strides"], strict=True)
+    for axis, (size, stride) in enumerate(windows):
+        if size == stride == 1:
+            continue
+        end = array.shape[axis] - size + 1
+        slices = [lax.slice_in_dim(array, i, end + i, stride, axis) for i in range(size)]
+        array = functools.reduce(lax.max, slices)
     return array

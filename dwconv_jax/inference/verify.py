@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from dwconv_jax.inference.program import Program
 
-_WARM_UP, _RUNS = 3, 20
+_WARM_UP, _RUNS, _SECONDS = 3, 20, 10.0
 
 
 def random_pixels(image_shape: tuple[int, int, int], batch: int) -> np.ndarray:
@@ -30,11 +30,14 @@ def relative_difference(
 
 
 def latency_ms(program: Program, pixels: np.ndarray) -> float:
-    """Returns the median time of a call on the default device, without compilation and copies."""
+    """Returns the median time of a call on the default device, without compilation and copies.
+
+    Programs that take seconds are called for some 10 seconds, and at least twice.
+    """
     on_device = jax.device_put(pixels)
-    times = []
-    for _ in range(_WARM_UP + _RUNS):
+    times: list[float] = []
+    while len(times) < _WARM_UP + _RUNS and (len(times) < 2 or sum(times) < _SECONDS):
         started = time.perf_counter()
         jax.block_until_ready(program(on_device))
         times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times[_WARM_UP:])
+    return 1000 * statistics.median(times[min(_WARM_UP, len(times) - 1) :])

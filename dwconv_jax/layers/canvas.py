@@ -5,6 +5,7 @@ would be on a map that ends there; `WHOLE` is the canvas of maps that count enti
 nothing.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,9 @@ import numpy as np
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Connectivity, Pair, Size, Window
 from dwconv_jax.ops.dispatch import partition
+
+# `(places, length, axis)` to where the values at places along an axis of that length come from.
+Source = Callable[[jax.Array, jax.Array, int], jax.Array]
 
 
 class Canvas(NamedTuple):
@@ -57,26 +61,26 @@ class Canvas(NamedTuple):
         return connectivity if self.extent is None else connectivity.unrolled()
 
     def roll(self, x: jax.Array, connectivity: Connectivity) -> jax.Array:
-        """Rolls the part that counts up and left by the shift; whole maps roll by themselves."""
-        if self.extent is None:
-            return x
-        rows, cols = connectivity.shift
-        return roll_inside(x, (-rows, -cols), self.extent)
+        """Rolls the part that counts by the shift, or brings the blocks of a grid together.
+
+        Whole maps roll by themselves.
+        """
+        return self._moved(x, connectivity, connectivity.rolled_from)
 
     def unroll(self, x: jax.Array, connectivity: Connectivity) -> jax.Array:
         """The inverse of `roll`."""
-        return x if self.extent is None else roll_inside(x, connectivity.shift, self.extent)
+        return self._moved(x, connectivity, connectivity.rolled_to)
 
     def hidden(self, connectivity: Connectivity, map_size: Size) -> jax.Array | None:
         """Which keys do not count: bool `[B or 1, N, Q or 1, K]`, or None if all do."""
         connectivity = self.rolled(connectivity)
-        if self.extent is None or isinstance(connectivity, Window):
-            # Windows lie inside or outside of what counts, never across its border.
+        if self.extent is None or (isinstance(connectivity, Window) and connectivity.fixed_blocks):
+            # Such windows lie inside or outside of what counts, never across its border.
             hidden = connectivity.hidden(*map_size)
             return None if hidden is None else jnp.asarray(hidden)[None]
         valid = inside(self.extent, map_size).reshape(len(self.extent), -1)
-        neighbours = connectivity.neighbours(*map_size)
-        return jnp.asarray(neighbours < 0)[None] | ~valid[:, np.maximum(neighbours, 0)]
+        seen = connectivity.seen(*map_size)
+        return jnp.asarray(seen < 0)[None] | ~valid[:, np.maximum(seen, 0)]
 
     def across_seam(self, connectivity: Connectivity, map_size: Size) -> jax.Array | None:
         """Which queries and keys only the roll brought together: bool `[B or 1, N, Q, K]`."""
@@ -88,17 +92,27 @@ class Canvas(NamedTuple):
         region = self._regions(connectivity, map_size)
         return region[..., :, None] != region[..., None, :]
 
-    def check(self, connectivity: Connectivity) -> None:
-        """UserError for a connectivity that a canvas cannot have."""
+    def check(self, connectivity: Connectivity, fixed_size: bool) -> None:
+        """UserError for a layer that a canvas cannot have.
+
+        Args:
+          connectivity: of the layer.
+          fixed_size: whether the layer depends on the size of the map.
+        """
         if self.extent is None:
             return
         if connectivity.num_axes not in (None, 2):
             raise UserError(f"a canvas has two axes, got {connectivity}")
-        if not connectivity.size_independent:
+        if fixed_size or not self.rolled(connectivity).size_independent:
             raise UserError(
-                f"{connectivity} depends on the size of the map, so all images of a batch must "
-                "have one size"
+                f"a layer over {connectivity} depends on the size of the map, so all images of a "
+                "batch must have one size"
             )
+
+    def _moved(self, x: jax.Array, connectivity: Connectivity, source: Source) -> jax.Array:
+        if self.extent is None or connectivity.unrolled() == connectivity:
+            return x
+        return move_inside(x, source, self.extent)
 
     def _regions(self, connectivity: Connectivity, map_size: Size) -> jax.Array:
         """Labels of the parts that rolling brought together, int32 `[B, N, Q]`."""
@@ -121,14 +135,12 @@ def inside(extent: jax.Array, map_size: tuple[int, ...]) -> jax.Array:
     return rows[:, :, None, None] & cols[:, None, :, None]
 
 
-def roll_inside(x: jax.Array, shift: Size, extent: jax.Array) -> jax.Array:
-    """`jnp.roll` by `(rows, columns)` of the part of each map `[B, H, W, C]` within the extent."""
-    for axis in (1, 2):
-        if not shift[axis - 1]:
-            continue
-        n = extent[:, axis - 1, None]
-        place = jnp.arange(x.shape[axis])[None]
-        source = jnp.where(place < n, (place - shift[axis - 1]) % jnp.maximum(n, 1), place)
-        index = source[:, :, None, None] if axis == 1 else source[:, None, :, None]
-        x = jnp.take_along_axis(x, index, axis)
+def move_inside(x: jax.Array, source: Source, extent: jax.Array) -> jax.Array:
+    """Moves what lies within the extent, int `[B, 2]`, along both axes of maps `[B, H, W, C]`."""
+    for axis in (0, 1):
+        n = extent[:, axis, None]
+        place = jnp.arange(x.shape[axis + 1])[None]
+        index = jnp.where(place < n, source(place, jnp.maximum(n, 1), axis), place)
+        index = index[:, None, :, None] if axis else index[:, :, None, None]
+        x = jnp.take_along_axis(x, index, axis + 1)
     return x

@@ -219,7 +219,8 @@ class LocallyConnected(nnx.Module):
     def _check(self, x: jax.Array, canvas: Canvas) -> None:
         num_axes = self.connectivity.num_axes
         check_map(x, num_axes=num_axes if self.map_size is None else len(self.map_size))
-        canvas.check(self.connectivity)
+        whole_axes = self.traits.scaled_by_block and not self.connectivity.fixed_blocks
+        canvas.check(self.connectivity, whole_axes or self.map_size is not None)
         if x.shape[-1] != self.features or self.map_size not in (None, x.shape[1:-1]):
             axes = {1: "L", 2: "H, W", 3: "D, H, W"}[x.ndim - 2]
             size = axes if self.map_size is None else ", ".join(map(str, self.map_size))

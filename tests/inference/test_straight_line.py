@@ -21,7 +21,7 @@ def names(function, *arguments):
 
 
 def awkward(x):
-    """Calls, loops, a platform's choice, and a part that does not depend on `x`."""
+    """Calls, loops, a platform's choice, pooling, and a part that does not depend on `x`."""
     table = jnp.sin(jnp.arange(6.0)).reshape(3, 2)
 
     def step(total, row):
@@ -33,7 +33,8 @@ def awkward(x):
     _, backwards = lax.scan(step, total, rows, reverse=True)
     padded = jnp.pad(total, ((0, 0), (1, 2)))
     chosen = lax.platform_dependent(padded, cpu=lambda y: y + 0, default=lambda y: y * 1)
-    return jnp.concatenate([chosen, *seen, *backwards], axis=1)
+    pooled = nnx.max_pool(jnp.expand_dims(x, 2), (3,), (2,), ((1, 1),)).squeeze(2)
+    return jnp.concatenate([chosen, *seen, *backwards, pooled], axis=1)
 
 
 def test_an_awkward_function_becomes_a_plain_one(rng):

@@ -96,7 +96,10 @@ class AttentionWeights(nnx.Module):
         if lepe is not None:
             lepe = per_axis("lepe", lepe, 1, spec.num_axes)
         self.traits = dataclasses.replace(
-            self.traits, projection=output_projection, values_kernel_size=lepe
+            self.traits,
+            projection=output_projection,
+            values_kernel_size=lepe,
+            scaled_by_block=position_bias == "mlp" and pretrained_window is None,
         )
         self.connectivity, self.seams = spec.connectivity, _seams(spec, cyclic)
         self.num_heads, self.num_kv_heads, self.rotary = heads, kv_heads, rotary

@@ -21,6 +21,8 @@ class Traits:
       dynamic: whether each image has weights of its own.
       per_position: whether weights differ at every position, so that blocks cannot share them.
       any_block: whether it makes weights for blocks of any size, so that windows may shrink.
+      scaled_by_block: whether the weights depend on how large a block is, not only on what lies in
+        it.
       bias_init: initializes a bias for each channel behind the operator, given `K`; None for no
         bias.
       projection: whether a linear layer follows the operator.
@@ -31,6 +33,7 @@ class Traits:
     dynamic: bool = True
     per_position: bool = False
     any_block: bool = False
+    scaled_by_block: bool = False
     bias_init: Callable[[int], Initializer] | None = None
     projection: bool = False
     values_kernel_size: Size | None = None

@@ -28,8 +28,7 @@ class StripeAttention(nnx.Module):
     """Attention in stripes: the first half of the heads in upright ones, the second in level ones.
 
     With `width=None` all heads see the whole map. A depth-wise 3x3 convolution of the values inside
-    of each stripe is added to what attention returns (locally-enhanced position encoding). Stripes
-    go on over what does not count of a canvas.
+    of each stripe is added to what attention returns (locally-enhanced position encoding).
     """
 
     def __init__(
@@ -67,25 +66,26 @@ class StripeAttention(nnx.Module):
         self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
     ) -> jax.Array:
         """`[B, H, W, C]` to `[B, H, W, C]`."""
-        del train, canvas
-        qkv = jnp.split(self.qkv(x), 3, axis=-1)
+        del train
+        qkv = jnp.split(canvas.clear(self.qkv(x)), 3, axis=-1)
         parts = zip(*(jnp.split(y, len(self.stripes), axis=-1) for y in qkv), strict=True)
         mixed = [
-            self._attend(q, k, v, stripes) + in_blocks(lepe, v, stripes)
+            self._attend(q, k, v, stripes, canvas) + in_blocks(lepe, v, stripes)
             for (q, k, v), stripes, lepe in zip(parts, self.stripes, self.lepe, strict=True)
         ]
         return self.proj(jnp.concatenate(mixed, axis=-1))
 
-    def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array, stripes: Connectivity) -> jax.Array:
+    def _attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, stripes: Connectivity, canvas: Canvas
+    ) -> jax.Array:
         """Attention of `[B, H, W, C]` each."""
         size = q.shape[1:-1]
         heads = (*q.shape[:-1], self.num_heads, q.shape[-1] // self.num_heads)
         q, k = q.reshape(heads), k.reshape(heads)
         scores = logits(q * q.shape[-1] ** -0.5, k, stripes).astype(jnp.float32)
-        hidden = stripes.hidden(*size)
+        hidden = canvas.hidden(stripes, size)
         if hidden is not None:
-            least = jnp.finfo(jnp.float32).min
-            scores = jnp.where(jnp.asarray(hidden)[None, :, None], least, scores)
+            scores = jnp.where(hidden[:, :, None], jnp.finfo(jnp.float32).min, scores)
         weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
         return ops.locally_connected(v, jnp.moveaxis(weights, 2, -1), stripes)
 

@@ -238,6 +238,14 @@ VARIANTS = {
         (16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1),
         image_size=260, num_params=6_092_072, gmacs=0.89, accuracy=77.6,
     ),
+    "efficientnet_lite3": _lite(
+        (24, 32, 48, 96, 136, 232, 384), (1, 3, 3, 5, 5, 6, 1),
+        image_size=280, num_params=8_197_096, gmacs=1.43, accuracy=79.8,
+    ),
+    "efficientnet_lite4": _lite(
+        (24, 32, 56, 112, 160, 272, 448), (1, 4, 4, 6, 6, 8, 1),
+        image_size=300, num_params=13_006_568, gmacs=2.6, accuracy=81.5,
+    ),
 }  # fmt: skip
 
 ALIASES = {f"tf_{name}": name for name in VARIANTS}

@@ -174,6 +174,7 @@ def _variant(
     num_params: int,
     gmacs: float,
     accuracy: float | None = None,
+    source: str = "authors",
 ) -> Variant:
     """A size of the network for images of a size: windows and grids grow with them."""
     return Variant(
@@ -186,11 +187,13 @@ def _variant(
         num_params=num_params,
         gmacs=gmacs,
         accuracy=accuracy,
+        source=source,
     )
 
 
 _T, _S = (64, 64, (2, 2, 5, 2)), (64, 96, (2, 2, 5, 2))
 _B, _L = (64, 96, (2, 6, 14, 2)), (128, 128, (2, 6, 14, 2))
+_XL, _PRETRAINED = (192, 192, (2, 6, 14, 2)), "authors, from ImageNet-21K"
 
 VARIANTS = {
     "maxvit_tiny_tf_224": _variant(*_T, 224, 30_916_528, 5.59, 83.62),
@@ -205,6 +208,9 @@ VARIANTS = {
     "maxvit_large_tf_224": _variant(*_L, 224, 211_785_560, 43.57, 85.17),
     "maxvit_large_tf_384": _variant(*_L, 384, 212_033_240, 131.95, 86.40),
     "maxvit_large_tf_512": _variant(*_L, 512, 212_330_456, 242.78, 86.70),
+    "maxvit_xlarge_tf_224": _variant(*_XL, 224, 474_951_952, 97.34),
+    "maxvit_xlarge_tf_384": _variant(*_XL, 384, 475_323_472, 291.87, 88.51, _PRETRAINED),
+    "maxvit_xlarge_tf_512": _variant(*_XL, 512, 475_769_296, 531.19, 88.70, _PRETRAINED),
 }
 
 ALIASES: dict[str, str] = {}

@@ -119,10 +119,29 @@ VARIANTS = {
         num_params=87_768_224, gmacs=15.43, accuracy=83.5,
         upernet_params=121_279_716, cascade_mask_rcnn_params=144_977_002,
     ),
+    "swin_base_384": Variant(
+        family=FAMILY, mixer=_attention(4, 8, 16, 32), embed_dim=128, depths=(2, 2, 18, 2),
+        config=dict(window_size=12), image_size=384,
+        num_params=87_903_584, gmacs=47.08, accuracy=84.5,
+    ),
+    "swin_large": Variant(
+        family=FAMILY, mixer=_attention(6, 12, 24, 48), embed_dim=192, depths=(2, 2, 18, 2),
+        num_params=196_532_476, gmacs=34.48, accuracy=86.3,
+        source="authors, from ImageNet-22K",
+    ),
+    "swin_large_384": Variant(
+        family=FAMILY, mixer=_attention(6, 12, 24, 48), embed_dim=192, depths=(2, 2, 18, 2),
+        config=dict(window_size=12), image_size=384,
+        num_params=196_735_516, gmacs=103.92, accuracy=87.3,
+        source="authors, from ImageNet-22K",
+    ),
 }  # fmt: skip
 
 ALIASES = {
     "swin_tiny_patch4_window7_224": "swin_tiny",
     "swin_small_patch4_window7_224": "swin_small",
     "swin_base_patch4_window7_224": "swin_base",
+    "swin_base_patch4_window12_384": "swin_base_384",
+    "swin_large_patch4_window7_224": "swin_large",
+    "swin_large_patch4_window12_384": "swin_large_384",
 }

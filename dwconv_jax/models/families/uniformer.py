@@ -84,9 +84,9 @@ class GlobalBlock(TransformerBlock):
         return super().__call__(x + self.position(x), train, rngs, canvas)
 
     def mix(self, x: jax.Array, train: bool | None, canvas: Canvas) -> jax.Array:
-        """The layer; global attention sees what does not count of a canvas too."""
+        """The layer; nothing is padded around global attention."""
         if isinstance(self.mixer.connectivity, Global):
-            return self.mixer(x, train)
+            return self.mixer(x, train, canvas)
         return super().mix(x, train, canvas)
 
 
@@ -224,6 +224,7 @@ VARIANTS = {
     "uniformer_small_plus": _variant(
         (3, 5, 9, 3), 24_032_552, 4.2, 83.4, head_features=32, convolutions=True
     ),
+    "uniformer_small_plus_dim64": _variant((3, 5, 9, 3), 24_032_552, 4.2, 83.4, convolutions=True),
     "uniformer_base": _variant((5, 8, 20, 7), 49_776_552, 8.25, 83.8),
     "uniformer_base_ls": _variant((5, 8, 20, 7), 49_796_520, 8.25, 83.9, layer_scale=1e-6),
 }

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,8 @@ class Cut:
 
 class Blocks(Product, abc.ABC):
     """A map cut into blocks, all of whose positions see each other: `Q = K`."""
+
+    size_independent = True
 
     @abc.abstractmethod
     def cuts(self, *size: int) -> list[Cut]:
@@ -177,6 +180,21 @@ class Grid(Blocks):
             Cut(-(-n // length), length, length, strided=True)
             for n, length in zip(size, self.grid_size, strict=True)
         ]
+
+    def unrolled(self) -> Window:
+        """The windows that rolling brings each block together in."""
+        return Window(self.grid_size)
+
+    def rolled_from(self, places: Any, length: Any, axis: int) -> Any:
+        """Where the map has what lies at `places` once blocks lie side by side."""
+        size = self.grid_size[axis]
+        return places % size * -(-length // size) + places // size
+
+    def rolled_to(self, positions: Any, length: Any, axis: int) -> Any:
+        """The inverse of `rolled_from`."""
+        size = self.grid_size[axis]
+        apart = -(-length // size)
+        return positions % apart * size + positions // apart
 
 
 @dataclasses.dataclass(frozen=True)

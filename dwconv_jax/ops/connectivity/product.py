@@ -70,12 +70,11 @@ class Product(Connectivity, abc.ABC):
 
     def neighbours(self, *size: int) -> np.ndarray:
         """Flat input positions that each output sees, -1 where it sees none: int `[N, Q, K]`."""
-        return np.broadcast_to(self._seen(*size), self.block_shape(*size))
+        return np.broadcast_to(self.seen(*size), self.block_shape(*size))
 
-    def hidden(self, *size: int) -> np.ndarray | None:
-        """Which keys a query does not see: bool `[N, Q or 1, K]`, or None if it sees all."""
-        unseen = self._seen(*size) < 0
-        return unseen if unseen.any() else None
+    def seen(self, *size: int) -> np.ndarray:
+        """`neighbours`, or int `[N, 1, K]` where all outputs of a block see the same positions."""
+        return combine(self._spread_alike([axis.seen for axis in self.axes(*size)], *size), size)
 
     def num_relative_positions(self, *size: int) -> int:
         """One for each relative position of query and key."""
@@ -91,10 +90,6 @@ class Product(Connectivity, abc.ABC):
         """Where each relative position lies, in positions or taps: int `[R, num_axes]`."""
         along = [axis.offsets for axis in self.axis_shapes(*size)]
         return np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, len(along))
-
-    def _seen(self, *size: int) -> np.ndarray:
-        """`neighbours`, or `[N, 1, K]` where all outputs of a block see the same positions."""
-        return combine(self._spread_alike([axis.seen for axis in self.axes(*size)], *size), size)
 
     def _spread_alike(self, axes: list[np.ndarray], *size: int) -> list[np.ndarray]:
         """Index arrays `[n or 1, q or 1, k]`, spread over blocks and outputs if one of them is."""

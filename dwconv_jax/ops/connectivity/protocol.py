@@ -1,6 +1,6 @@
 """What a connectivity is."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -58,12 +58,27 @@ class Connectivity(Protocol):
             )
 
     def unrolled(self) -> "Connectivity":
-        """The same connectivity on a map that is already rolled by `-shift`."""
+        """The same connectivity on a map that is already rolled, by default by `-shift`."""
         return self
+
+    def rolled_from(self, places: Any, length: Any, axis: int) -> Any:
+        """Where the map has what lies at `places` after rolling an axis of that length.
+
+        Both may be traced: canvases roll each map by its own length.
+        """
+        return (places + self.shift[axis]) % length
+
+    def rolled_to(self, positions: Any, length: Any, axis: int) -> Any:
+        """The inverse of `rolled_from`."""
+        return (positions - self.shift[axis]) % length
+
+    def seen(self, *size: int) -> np.ndarray:
+        """`neighbours`, or int `[N, 1, K]` where all outputs of a block see the same positions."""
+        return self.neighbours(*size)
 
     def hidden(self, *size: int) -> np.ndarray | None:
         """Which keys a query does not see: bool `[N, Q or 1, K]`, or None if it sees all."""
-        unseen = self.neighbours(*size) < 0
+        unseen = self.seen(*size) < 0
         return unseen if unseen.any() else None
 
     def across_seam(self, *size: int) -> np.ndarray | None:

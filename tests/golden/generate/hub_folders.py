@@ -28,6 +28,7 @@ NAMES = (
     "convnextv2_atto",
     "convnextv2_tiny",
     "tf_efficientnet_lite0",
+    "tf_efficientnet_lite3",
     "halonet26t",
     "halonet50ts",
     "sehalonet33ts",
@@ -36,6 +37,7 @@ NAMES = (
     "pvt_v2_b0",
     "pvt_v2_b2_li",
     "swin_tiny_patch4_window7_224",
+    "swin_base_patch4_window12_384",
     "swinv2_tiny_window8_256",
     "swinv2_base_window12to16_192to256",
 )

@@ -1,8 +1,10 @@
 """The segmentation task: its loss, its evaluation, and a run of the training loop."""
 
 import json
+import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ade20k, scenes_segmentation
 from dwconv_jax.data.builders.scenes import Scenes
+from dwconv_jax.inference.export import export_run
+from dwconv_jax.inference.onnx import onnx_program
 from dwconv_jax.inference.predict import predict
 from dwconv_jax.models import create_model
 from dwconv_jax.tasks.segmentation.losses import pixel_cross_entropy
@@ -27,10 +31,15 @@ def data_dir(tmp_path_factory):
     return str(tmp_path_factory.mktemp("tfds"))
 
 
-@pytest.fixture
-def config(data_dir, monkeypatch):
-    monkeypatch.setattr(Scenes.BUILDER_CONFIGS[0], "num_train", 32)
-    monkeypatch.setattr(Scenes.BUILDER_CONFIGS[0], "num_test", 12)
+@pytest.fixture(scope="module", autouse=True)
+def few_scenes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scenes.BUILDER_CONFIGS[0], "num_train", 32)
+        patch.setattr(Scenes.BUILDER_CONFIGS[0], "num_test", 12)
+        yield
+
+
+def small_config(data_dir):
     config = scenes_segmentation.get_config()
     config.model.update(
         patch_size=4, embed_dim=8, depths=(1, 1, 1), head_features=8, auxiliary_features=8
@@ -45,6 +54,18 @@ def config(data_dir, monkeypatch):
     return config
 
 
+@pytest.fixture
+def config(data_dir):
+    return small_config(data_dir)
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, few_scenes, tmp_path_factory):
+    """The last metrics and the workdir of a run."""
+    workdir = tmp_path_factory.mktemp("run")
+    return loop.train(small_config(data_dir), str(workdir)), workdir
+
+
 def test_ignored_pixels_count_in_the_mean():
     logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.25, 0.75]]]]))
     loss = pixel_cross_entropy(logits, jnp.array([[[0, 1]]]))
@@ -53,15 +74,15 @@ def test_ignored_pixels_count_in_the_mean():
     assert loss == pytest.approx(-np.log(0.75) / 2)
 
 
-def test_a_run_is_seen_and_predicts(config, tmp_path):
-    metrics = loop.train(config, str(tmp_path))
+def test_a_run_is_seen_and_predicts(finished, tmp_path):
+    metrics, workdir = finished
     assert metrics.keys() == {"mean_iou", "mean_accuracy", "pixel_accuracy"}
     assert all(0 <= value <= 1 for value in metrics.values())
-    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
     assert evaluation["metrics"] == metrics and len(evaluation["confusion_matrix"]) == 11
     ious = [entry["iou"] for entry in evaluation["classes"] if entry["iou"] is not None]
     assert np.mean(ious) == pytest.approx(metrics["mean_iou"])
-    events = EventAccumulator(str(tmp_path)).Reload()
+    events = EventAccumulator(str(workdir)).Reload()
     (sheet,) = events.Tensors("training/0")
     assert sheet.step == 0
     (first, _) = events.Tensors("predictions/0")
@@ -73,7 +94,7 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     pictures.mkdir()
     for name, size in (("a.png", (64, 48)), ("b.jpg", (40, 40)), ("b.png", (40, 40))):
         Image.new("RGB", size, (9, 99, 9)).save(pictures / name)
-    predict(str(tmp_path), str(pictures), str(out), "best")
+    predict(str(workdir), str(pictures), str(out), "best")
     assert sorted(path.name for path in out.iterdir()) == [
         "a.png", "a_overlay.png",
         "b.jpg.png", "b.jpg_overlay.png", "b.png.png", "b.png_overlay.png",
@@ -85,7 +106,32 @@ def test_a_run_is_seen_and_predicts(config, tmp_path):
     spoilt.mkdir()
     (spoilt / "c.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"cannot read .*c\.png"):
-        predict(str(tmp_path), str(spoilt), str(out), "best")
+        predict(str(workdir), str(spoilt), str(out), "best")
+
+
+def test_a_run_becomes_a_program(finished, tmp_path):
+    out = tmp_path / "scenes.jaxexport"
+    check_export(finished[1], out, "jax", "for cpu, cuda, tpu")
+    program = jax.export.deserialize(bytearray(out.read_bytes()))
+    assert program.call(np.zeros((3, 32, 32, 3), np.uint8)).shape == (3, 32, 32, 11)
+
+
+@pytest.mark.extras
+def test_a_run_becomes_an_onnx_graph(finished, tmp_path):
+    out = tmp_path / "scenes.onnx"
+    check_export(finished[1], out, "onnx", "ONNX opset 21")
+    logits = onnx_program(out.read_bytes())(np.zeros((3, 32, 32, 3), np.uint8))
+    assert logits.shape == (3, 32, 32, 11)
+
+
+def check_export(workdir, out, format, runs_on):
+    message = export_run(str(workdir), str(out), format=format)
+    assert f"upernet_dwnet_tiny, step 4, {runs_on}" in message
+    assert re.search(r"ms for 1, \d+\.\d+ ms for 2 image", message)
+    about = json.loads(out.with_suffix(".json").read_text())
+    assert about["input"] == {"dtype": "uint8", "shape": ["batch", 32, 32, 3]}
+    assert about["output"] == "logits, float32 [batch, height, width, classes]"
+    assert len(about["classes"]) == 11
 
 
 def test_the_ground_keeps_its_colours_in_pictures(config, monkeypatch):
