@@ -13,6 +13,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dwconv_jax.data.dataset import Batch, Dataset
+from dwconv_jax.data.image.content import SUFFIXES
 from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.drawing import tile
 from dwconv_jax.models import create_model
@@ -28,12 +29,12 @@ Metrics: TypeAlias = clu_metrics.Collection | clu_metrics.Metric
 
 
 class Prediction(NamedTuple):
-    """What a model predicts for one picture.
+    """What a model predicts for one picture, or another input in a file.
 
     Attributes:
-      name: of the picture: its path below the folder of pictures, such as "cats/1.jpg".
-      output_name: begins the names of files about this picture alone, such as "cats/1".
-      path: of the picture.
+      name: of the input: its path below the folder of inputs, such as "cats/1.jpg".
+      output_name: begins the names of files about this input alone, such as "cats/1".
+      path: of the input.
       batch: what `Task.read_picture` returns.
       output: one row of what `Task.predict` returns.
     """
@@ -66,6 +67,8 @@ class Task(abc.ABC):
 
     Attributes:
       best_metric: the metric that decides which checkpoint is the best; higher is better.
+      input_kind: what a file for `read_picture` holds.
+      suffixes: of the names of such files, in lower case.
       load_data: opens the data set of `config.dataset`.
       describe_data: describes that data set without reading it.
       description: classes and channels of the data.
@@ -74,6 +77,8 @@ class Task(abc.ABC):
     """
 
     best_metric: str
+    input_kind = "picture"
+    suffixes: tuple[str, ...] = SUFFIXES
     load_data: Callable[[Any], Dataset]
     describe_data: Callable[[Any], Dataset]
 
@@ -180,10 +185,11 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def read_picture(self, path: epath.Path) -> Batch:
-        """Reads a JPEG or PNG file as a batch of one image, preprocessed as for evaluation.
+        """Reads a file as a batch of one picture, preprocessed as for evaluation.
 
         Raises:
-          UserError: if the file is not a picture; the message names it.
+          UserError: if the file holds no picture, or whatever `input_kind` says; the message names
+            it.
         """
 
     @abc.abstractmethod
