@@ -30,7 +30,7 @@ def main() -> None:
     margins = ((0, MARGIN), (0, MARGIN), (0, 0))
     framed = [np.pad(picture, margins, constant_values=255) for picture in pictures]
     top, bottom = (np.concatenate(pair, 1) for pair in (framed[:2], framed[2:]))
-    sheet = Image.fromarray(np.concatenate([top, bottom])[:-MARGIN, :-MARGIN]).quantize(64)
+    sheet = Image.fromarray(np.concatenate([top, bottom])[:-MARGIN, :-MARGIN]).quantize(256)
     sheet.save(Path(__file__).parent / "point_clouds.png", optimize=True)
 
 

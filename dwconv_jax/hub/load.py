@@ -13,8 +13,8 @@ from dwconv_jax.convert.pretrained import load_pretrained
 from dwconv_jax.errors import UserError
 from dwconv_jax.hub.config import PretrainedConfig, read_config
 from dwconv_jax.hub.source import find_source
-from dwconv_jax.models.point_prompt import PointClassifier, create_point_classifier
-from dwconv_jax.models.registry import VARIANTS, Model, build, find_variant
+from dwconv_jax.models.point_prompt import create_point_classifier
+from dwconv_jax.models.registry import VARIANTS, build, find_variant
 
 
 def create_pretrained(
@@ -22,7 +22,7 @@ def create_pretrained(
     pretrained: str | os.PathLike[str],
     arguments: Mapping[str, Any],
     rngs: nnx.Rngs | None,
-) -> Model | PointClassifier:
+) -> Any:
     """`create_model` with pretrained weights.
 
     Args:
@@ -63,7 +63,7 @@ def _build(
     file: Path,
     arguments: Mapping[str, Any],
     rngs: nnx.Rngs,
-) -> Model | PointClassifier:
+) -> Any:
     """Builds the model of a config; errors name its file where the mistake is not the caller's."""
     try:
         saved = _arguments_for(name, config)
@@ -74,8 +74,8 @@ def _build(
     return _create(name, saved | dict(arguments), rngs)
 
 
-def _create(name: str, arguments: Mapping[str, Any], rngs: nnx.Rngs) -> Model | PointClassifier:
-    """A named model, behind a prompt if the arguments have one."""
+def _create(name: str, arguments: Mapping[str, Any], rngs: nnx.Rngs) -> Any:
+    """The named model, or a `PointClassifier` on it if the arguments have a prompt."""
     if "prompt" in arguments:
         return create_point_classifier(name, rngs=rngs, **arguments)
     return build(name, arguments, rngs)
