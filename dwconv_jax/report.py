@@ -52,7 +52,7 @@ def write_report(workdir: str) -> epath.Path:
         value = evaluation.summary.metrics[best]
         summary += (
             f": {best.replace('_', ' ')} {value:.2%} on {evaluation.num_examples:,} evaluation "
-            "images."
+            "examples."
         )
         is_classifier = isinstance(trained.task, Classification)
         sections += results(trained, evaluation)

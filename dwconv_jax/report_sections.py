@@ -46,7 +46,7 @@ def results(trained: TrainedModel, evaluation: Evaluation) -> list[Section]:
         text = f"The {len(cards)} most confident, with the probability of what is wrong."
         sections.append(Section("Mistakes", text, cards=cards))
     if evaluation.pictures:
-        text = "Of the first images of the evaluation split; what is true comes first."
+        text = "Of the first examples of the evaluation split; what is true comes first."
         sections.append(Section("Predictions", text, figures=evaluation.pictures))
     return sections
 

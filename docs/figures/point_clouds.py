@@ -13,6 +13,7 @@ import dwconv_jax
 from dwconv_jax.tasks.registry import create_task
 
 SHOWN = ("chair", "lamp", "plant", "vehicle")
+MARGIN = 24
 
 
 def main() -> None:
@@ -26,9 +27,10 @@ def main() -> None:
     chosen = [names.index(name) for name in SHOWN]
     few = {name: array[chosen] for name, array in batch.items()}
     pictures = task.draw(few, {k: np.asarray(x) for k, x in trained.predict(few).items()})
-    gap = np.full((pictures[0].shape[0], 24, 3), 255, np.uint8)
-    rows = [np.concatenate([left, gap, right], 1) for left, right in (pictures[:2], pictures[2:])]
-    sheet = Image.fromarray(np.concatenate(rows)).quantize(64)
+    margins = ((0, MARGIN), (0, MARGIN), (0, 0))
+    framed = [np.pad(picture, margins, constant_values=255) for picture in pictures]
+    top, bottom = (np.concatenate(pair, 1) for pair in (framed[:2], framed[2:]))
+    sheet = Image.fromarray(np.concatenate([top, bottom])[:-MARGIN, :-MARGIN]).quantize(256)
     sheet.save(Path(__file__).parent / "point_clouds.png", optimize=True)
 
 

@@ -7,12 +7,17 @@ from dwconv_jax.command_line import shown_errors
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Predicts the pictures of a folder."""
+    """Predicts the pictures, or point clouds, in a folder."""
     parser = ConfigArgumentParser(
-        "dwconv-jax predict", "Predicts pictures with the model of a run."
+        "dwconv-jax predict", "Predicts pictures or point clouds with the model of a run."
     )
     parser.add_argument("--workdir", required=True, help="of the run: its --workdir in training")
-    parser.add_argument("--images", required=True, help="a folder of pictures, of any sizes")
+    parser.add_argument(
+        "--images",
+        "--clouds",
+        required=True,
+        help="a folder of pictures, of any sizes; or of point clouds, .npy and .obj files",
+    )
     parser.add_argument("--out", required=True, help="the folder to write to")
     add_checkpoint_flag(parser)
     flags = parser.parse_args(arguments)

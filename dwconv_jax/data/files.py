@@ -5,7 +5,7 @@ import os
 
 import tensorflow as tf
 
-from dwconv_jax.data.image.content import SUFFIXES
+from dwconv_jax.data.image.formats import SUFFIXES
 from dwconv_jax.errors import UserError
 
 _log = logging.getLogger("dwconv_jax")

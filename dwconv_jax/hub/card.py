@@ -11,6 +11,8 @@ import numpy as np
 from flax import nnx
 
 from dwconv_jax.errors import MissingPackageError
+from dwconv_jax.models.point_prompt import CloudPreprocessing
+from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.models.registry import find_variant
 from dwconv_jax.tasks.summary import class_table
 from dwconv_jax.version import __version__
@@ -21,6 +23,8 @@ _TASKS = {
     "UPerNet": "image-segmentation",
     "CascadeMaskRCNN": "object-detection",
 }
+# What `predict` takes.
+_EXAMPLES = {"Classifier": "photo.jpg", "PointClassifier": "chair.obj"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ def _metadata(model: Any, info: CardInfo) -> list[str]:
     fields = {
         "license": info.license,
         "library_name": "dwconv_jax",
-        "pipeline_tag": _TASKS[type(model).__name__],
+        "pipeline_tag": _TASKS.get(type(model).__name__),  # the hub has none for point clouds
         "base_model": info.base_model,
     }
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
@@ -91,9 +95,12 @@ def _body(model: Any, info: CardInfo) -> list[str]:
     if not model.recipe.arguments and type(model).__name__ == "Classifier":
         size = variant.image_size
         rows["multiply-adds"] = f"{variant.gmacs} G at {size}x{size} (convolutions and products)"
-    if model.preprocessing is not None:
-        rows["input size"] = "x".join(map(str, model.preprocessing.image_size))
-        rows["mean, std"] = f"{model.preprocessing.mean}, {model.preprocessing.std}"
+    match model.preprocessing:
+        case Preprocessing() as how:
+            rows["input size"] = "x".join(map(str, how.image_size))
+            rows["mean, std"] = f"{how.mean}, {how.std}"
+        case CloudPreprocessing() as how:
+            rows["points, views"] = f"{how.num_points:,}, {how.num_views}"
     rows |= {label: str(value) for label, value in (("trained on", info.dataset),) if value}
     if model.thresholds is not None:
         rows["labels of an image"] = "any number: a sigmoid and a threshold for each class"
@@ -116,7 +123,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _usage(model: Any) -> list[str]:
-    if type(model).__name__ != "Classifier":
+    if type(model).__name__ not in _EXAMPLES:
         return [
             "from dwconv_jax import create_model",
             "",
@@ -126,5 +133,5 @@ def _usage(model: Any) -> list[str]:
         "from dwconv_jax import create_model, predict",
         "",
         'model = create_model(pretrained="OWNER/NAME")',
-        'predict(model, "photo.jpg", top=5)',
+        f'predict(model, "{_EXAMPLES[type(model).__name__]}", top=5)',
     ]

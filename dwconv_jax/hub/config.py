@@ -8,6 +8,7 @@ from typing import Any
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.files import read_json, with_tuples
+from dwconv_jax.models.point_prompt import CloudPreprocessing
 from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.version import __version__
 
@@ -49,7 +50,7 @@ class PretrainedConfig:
 
     architecture: str
     arguments: Mapping[str, Any]
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessing | CloudPreprocessing | None
     class_names: tuple[str, ...] | None
     thresholds: tuple[float, ...] | None
     sha256: str | None
@@ -120,7 +121,7 @@ def _parse(fields: dict[str, Any], ours: bool) -> PretrainedConfig:
     return PretrainedConfig(
         architecture=architecture if ours else architecture.partition(".")[0],
         arguments={name: with_tuples(value) for name, value in arguments.items()},
-        preprocessing=_preprocessing(details) if size else None,
+        preprocessing=_preprocessing(details),
         class_names=None if names is None else tuple(map(str, names)),
         thresholds=_thresholds(fields.get("thresholds"), num_classes),
         sha256=fields.get("sha256"),
@@ -159,7 +160,11 @@ def _thresholds(numbers: Any, num_classes: Any) -> tuple[float, ...] | None:
     return tuple(map(float, numbers))
 
 
-def _preprocessing(details: Mapping[str, Any]) -> Preprocessing:
+def _preprocessing(details: Mapping[str, Any]) -> Preprocessing | CloudPreprocessing | None:
+    if "cloud_size" in details:
+        return CloudPreprocessing(**details)
+    if not details.get("input_size"):
+        return None
     default = Preprocessing()
     return Preprocessing(
         image_size=tuple(details["input_size"][1:]),
@@ -171,8 +176,12 @@ def _preprocessing(details: Mapping[str, Any]) -> Preprocessing:
     )
 
 
-def _preprocessing_fields(preprocessing: Preprocessing | None) -> dict[str, Any] | None:
+def _preprocessing_fields(
+    preprocessing: Preprocessing | CloudPreprocessing | None,
+) -> dict[str, Any] | None:
     if preprocessing is None:
         return None
     fields = dataclasses.asdict(preprocessing)
+    if isinstance(preprocessing, CloudPreprocessing):
+        return fields
     return {"input_size": (len(preprocessing.mean), *fields.pop("image_size")), **fields}

@@ -1,4 +1,4 @@
-"""Names what is on pictures."""
+"""Names what is on pictures, and point clouds."""
 
 import functools
 from collections.abc import Sequence
@@ -12,6 +12,9 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.hub.inputs import preprocess
 from dwconv_jax.models.classifier import Classifier
+from dwconv_jax.models.point_prompt import PointClassifier
+
+AnyClassifier = Classifier | PointClassifier
 
 _MOST_GUESSES = 5
 
@@ -24,15 +27,17 @@ class Guess(NamedTuple):
 
 
 @overload
-def predict(model: Classifier, pictures: list[Any], top: int | None = ...) -> list[list[Guess]]: ...
+def predict(
+    model: AnyClassifier, pictures: list[Any], top: int | None = ...
+) -> list[list[Guess]]: ...
 
 
 @overload
-def predict(model: Classifier, pictures: Any, top: int | None = ...) -> list[Guess]: ...
+def predict(model: AnyClassifier, pictures: Any, top: int | None = ...) -> list[Guess]: ...
 
 
-def predict(model: Classifier, pictures: Any, top: int | None = None) -> Any:
-    """Returns the most probable classes of one picture, or of each in a list.
+def predict(model: AnyClassifier, pictures: Any, top: int | None = None) -> Any:
+    """Returns the most probable classes of one picture or point cloud, or of each in a list.
 
     The probabilities of a multi-label model, one with `thresholds`, are independent of each other.
 
@@ -42,14 +47,17 @@ def predict(model: Classifier, pictures: Any, top: int | None = None) -> Any:
     Args:
       model: a classifier that knows its preprocessing and class names. One of 1,000 classes without
         names is taken for ImageNet's.
-      pictures: a path, an image of PIL, or uint8 `[H, W]` or `[H, W, C]`; or a list of them.
+      pictures: a path, an image of PIL, or uint8 `[H, W]` or `[H, W, C]`; or a list of them. A
+        `PointClassifier` takes clouds: numbers `[n, 3]` whose second axis points up, or paths of
+        `.npy` or `.obj` files; it looks at them from `model.preprocessing.num_views` places.
       top: how many classes to return, most probable first. None for 5, or for a multi-label model
         all classes whose probability reaches their threshold.
 
     Raises:
-      UserError: if the model lacks class names or preprocessing, or for what is not a picture.
+      UserError: if the model lacks class names or preprocessing, or for what is no picture or
+        cloud.
     """
-    if not isinstance(model, Classifier):
+    if not isinstance(model, AnyClassifier):
         raise UserError(f"predict takes a classifier, got {type(model).__name__}")
     names = class_names(model)
     inputs = preprocess(model)(pictures)
@@ -71,7 +79,7 @@ def _best(
     return order[: _MOST_GUESSES if top is None else top]
 
 
-def class_names(model: Classifier) -> Sequence[str]:
+def class_names(model: AnyClassifier) -> Sequence[str]:
     """The model's own class names, or ImageNet's.
 
     Raises:
@@ -97,5 +105,8 @@ def imagenet_classes() -> tuple[str, ...]:
 @functools.partial(jax.jit, static_argnums=0)
 def _probabilities(graph: Any, state: Any, inputs: jax.Array) -> jax.Array:
     model = nnx.merge(graph, state)
+    if isinstance(model, PointClassifier):
+        of_views, _ = model.predict(inputs)
+        return jax.nn.softmax(of_views.mean(1))
     logits = model(inputs, train=False)
     return jax.nn.softmax(logits) if model.thresholds is None else jax.nn.sigmoid(logits)

@@ -1,13 +1,15 @@
-"""Pictures to the inputs of a model, as timm's evaluation transform has them."""
+"""Pictures and point clouds to the inputs of a model."""
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dwconv_jax.data.point_cloud.files import read_cloud
 from dwconv_jax.errors import MissingPackageError, UserError
+from dwconv_jax.models.point_prompt import CloudPreprocessing
 from dwconv_jax.models.recipe import Preprocessing, Recreatable
 
 if TYPE_CHECKING:
@@ -18,33 +20,48 @@ Picture = Any
 _CHANNELS = ((), (1,), (3,), (4,))
 
 
-def preprocess(model: Recreatable) -> Callable[[Picture | Sequence[Picture]], np.ndarray]:
-    """Returns the function from pictures to the inputs of a classifier.
+def preprocess(model: Recreatable) -> Callable[[Any], np.ndarray]:
+    """Returns the function from pictures, or point clouds, to the inputs of a classifier.
 
-    It takes one picture or a list: paths, pictures of PIL, or uint8 arrays `[H, W]` or `[H, W, C]`;
-    and returns float32 `[B, H, W, C]`. Files are turned upright by their EXIF orientation; pictures
-    and arrays are taken as they are.
+    It takes one or a list, and returns float32 `[B, ...]`:
+
+    - pictures: paths, pictures of PIL, or uint8 arrays `[H, W]` or `[H, W, C]`, to `[B, H, W, C]`,
+      as timm's evaluation transform. Files are turned upright by their EXIF orientation; pictures
+      and arrays are taken as they are.
+    - clouds: numbers `[n, 3]`, n at least 2, whose second axis points up, or paths of `.npy` files
+      that hold them or of `.obj` meshes, to `[B, cloud_size, 3]`.
 
     Args:
       model: a classifier with `preprocessing`.
 
     Raises:
-      UserError: if the model has none; the function raises it for what is not a picture.
-      MissingPackageError: if Pillow is not installed.
+      UserError: if the model has none; the function raises it for what is no picture or no cloud.
+      MissingPackageError: if Pillow is not installed; likewise trimesh for meshes.
     """
     how = model.preprocessing
     if how is None:
         raise UserError(f"{type(model).__name__} has no preprocessing; set model.preprocessing")
-    mean, std = (np.asarray(numbers, np.float32) for numbers in (how.mean, how.std))
+    to_input = _of_cloud(how) if isinstance(how, CloudPreprocessing) else _of_picture(how)
 
-    def to_inputs(pictures: Picture | Sequence[Picture]) -> np.ndarray:
-        several = isinstance(pictures, list | tuple)
-        images = [_open(p, len(how.mean)) for p in (pictures if several else [pictures])]
-        pixels = [np.asarray(_fit(image, how), np.float32) / 255 for image in images]
-        inputs = np.stack(pixels).reshape(len(pixels), *how.image_size, -1)
-        return (inputs - mean) / std
+    def to_inputs(sources: Any) -> np.ndarray:
+        several = isinstance(sources, list | tuple)
+        return np.stack([to_input(source) for source in (sources if several else [sources])])
 
     return to_inputs
+
+
+def _of_cloud(how: CloudPreprocessing) -> Callable[[Any], np.ndarray]:
+    return lambda cloud: how(read_cloud(cloud, how.cloud_size))
+
+
+def _of_picture(how: Preprocessing) -> Callable[[Picture], np.ndarray]:
+    mean, std = (np.asarray(numbers, np.float32) for numbers in (how.mean, how.std))
+
+    def to_input(picture: Picture) -> np.ndarray:
+        pixels = np.asarray(_fit(_open(picture, len(how.mean)), how), np.float32) / 255
+        return (pixels.reshape(*how.image_size, -1) - mean) / std
+
+    return to_input
 
 
 def _open(picture: Picture, channels: int) -> "Image":

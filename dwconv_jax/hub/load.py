@@ -13,7 +13,8 @@ from dwconv_jax.convert.pretrained import load_pretrained
 from dwconv_jax.errors import UserError
 from dwconv_jax.hub.config import PretrainedConfig, read_config
 from dwconv_jax.hub.source import find_source
-from dwconv_jax.models.registry import VARIANTS, Model, build, find_variant
+from dwconv_jax.models.point_prompt import create_point_classifier
+from dwconv_jax.models.registry import VARIANTS, build, find_variant
 
 
 def create_pretrained(
@@ -21,7 +22,7 @@ def create_pretrained(
     pretrained: str | os.PathLike[str],
     arguments: Mapping[str, Any],
     rngs: nnx.Rngs | None,
-) -> Model:
+) -> Any:
     """`create_model` with pretrained weights.
 
     Args:
@@ -64,15 +65,22 @@ def _build(
     file: Path,
     arguments: Mapping[str, Any],
     rngs: nnx.Rngs,
-) -> Model:
+) -> Any:
     """Builds the model of a config; errors name its file where the mistake is not the caller's."""
     try:
         saved = _arguments_for(name, config)
         if not arguments:
-            return build(name, saved, rngs)
+            return _create(name, saved, rngs)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    return build(name, saved | dict(arguments), rngs)
+    return _create(name, saved | dict(arguments), rngs)
+
+
+def _create(name: str, arguments: Mapping[str, Any], rngs: nnx.Rngs) -> Any:
+    """The named model, or a `PointClassifier` on it if the arguments have a prompt."""
+    if "prompt" in arguments:
+        return create_point_classifier(name, rngs=rngs, **arguments)
+    return build(name, arguments, rngs)
 
 
 def _arguments_for(name: str, config: PretrainedConfig) -> dict[str, Any]:
@@ -80,6 +88,8 @@ def _arguments_for(name: str, config: PretrainedConfig) -> dict[str, Any]:
     saved, wanted = find_variant(config.architecture), find_variant(name)
     if saved == wanted:
         return dict(config.arguments)
+    if "prompt" in config.arguments:
+        raise UserError(f"it holds a classifier of point clouds, not {name!r}")
     if saved[0] is not wanted[0] or config.architecture not in VARIANTS:
         raise UserError(f"its architecture is {config.architecture!r}, not {name!r}")
     return {key: value for key, value in config.arguments.items() if key != "num_classes"}

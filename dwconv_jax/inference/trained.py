@@ -49,10 +49,10 @@ class TrainedModel:
         return self.task.class_names
 
     def read_picture(self, path: str | os.PathLike[str]) -> Batch:
-        """Reads a picture as a batch of one image, preprocessed as for evaluation.
+        """Reads a picture, or a point cloud, as a batch of one, preprocessed as for evaluation.
 
         Raises:
-          UserError: if the file is not a picture.
+          UserError: if the file does not hold what the model takes.
         """
         return self.task.read_picture(absolute_path(path, "path"))
 

@@ -11,7 +11,10 @@ from dwconv_jax.errors import UserError
 
 if TYPE_CHECKING:
     from dwconv_jax.hub.card import CardInfo
+    from dwconv_jax.models.point_prompt.preprocessing import CloudPreprocessing
 
+# Arguments that are mappings, which `Recipe` holds as pairs.
+_MAPPINGS = ("mixer", "prompt")
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -68,14 +71,14 @@ class Recreatable:
 
     Attributes:
       recipe: None if `create_model` did not build it.
-      preprocessing: how pictures become inputs; None if that is not known.
+      preprocessing: how pictures or clouds become inputs; None if that is not known.
       class_names: in the order of the outputs; None if they are not known.
       thresholds: of a multi-label classifier, the probability from which on each class counts as
         present; None for a model that gives an image one class.
     """
 
     recipe: Recipe | None = None
-    preprocessing: Preprocessing | None = None
+    preprocessing: "Preprocessing | CloudPreprocessing | None" = None
     class_names: tuple[str, ...] | None = None
     thresholds: tuple[float, ...] | None = None
 
@@ -107,8 +110,8 @@ def _jsonable(value: Any, name: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
-        if name == "mixer":
-            return {flag: _jsonable(entry, f"mixer[{flag!r}]") for flag, entry in value}
+        if name in _MAPPINGS:
+            return {key: _jsonable(entry, f"{name}[{key!r}]") for key, entry in value}
         return [_jsonable(entry, name) for entry in value]
     try:
         return np.dtype(value).name

@@ -12,6 +12,7 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
+from dwconv_jax.data.image.formats import SUFFIXES
 from dwconv_jax.data.image.pixels import to_pixels
 from dwconv_jax.data.info import Batch, DatasetInfo
 from dwconv_jax.drawing import tile
@@ -31,12 +32,12 @@ Metrics: TypeAlias = clu_metrics.Collection | clu_metrics.Metric
 
 
 class Prediction(NamedTuple):
-    """What a model predicts for one picture.
+    """What a model predicts for one picture, or another input in a file.
 
     Attributes:
-      name: of the picture: its path below the folder of pictures, such as "cats/1.jpg".
-      output_name: begins the names of files about this picture alone, such as "cats/1".
-      path: of the picture.
+      name: of the input: its path below the folder of inputs, such as "cats/1.jpg".
+      output_name: begins the names of files about this input alone, such as "cats/1".
+      path: of the input.
       batch: what `Task.read_picture` returns.
       output: one row of what `Task.predict` returns.
     """
@@ -69,6 +70,8 @@ class Task(abc.ABC):
 
     Attributes:
       best_metric: the metric that decides which checkpoint is the best; higher is better.
+      input_kind: what a file for `read_picture` holds.
+      suffixes: of the names of such files, in lower case.
       description: classes and channels of the data.
       num_classes: the number of classes.
       class_names: their names, in the order of the labels.
@@ -78,6 +81,8 @@ class Task(abc.ABC):
 
     thresholds: tuple[float, ...] | None = None
     best_metric: str
+    input_kind = "picture"
+    suffixes: tuple[str, ...] = SUFFIXES
 
     def __init__(
         self, config: ConfigDict, description: DataDescription, dataset: DatasetInfo | None = None
@@ -190,10 +195,11 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def read_picture(self, path: epath.Path) -> Batch:
-        """Reads a JPEG or PNG file as a batch of one image, preprocessed as for evaluation.
+        """Reads a file as a batch of one picture, preprocessed as for evaluation.
 
         Raises:
-          UserError: if the file is not a picture; the message names it.
+          UserError: if the file holds no picture, or whatever `input_kind` says; the message names
+            it.
         """
 
     @abc.abstractmethod

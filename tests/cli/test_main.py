@@ -48,7 +48,7 @@ def test_a_missing_package_is_named_and_a_missing_module_a_bug(monkeypatch):
     [
         (["train"], "--config, --workdir"),
         (["eval"], "--workdir"),
-        (["predict", "--workdir=x"], "--images, --out"),
+        (["predict", "--workdir=x"], "--images/--clouds, --out"),
         (["compile", "--config=digits"], "--topology"),
         (["export"], "--workdir, --out"),
     ],

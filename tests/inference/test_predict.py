@@ -75,6 +75,11 @@ def test_a_broken_file_does_not_discard_the_others(trained_run, tmp_path, caplog
         assert [path.name for path in out.glob("*.png")] == ["sheet_001.png"]
 
 
+def test_a_folder_without_pictures_is_named(trained_run, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no pictures; legal file names end in \.jpg"):
+        predict(str(trained_run[1]), str(tmp_path), str(tmp_path / "out"))
+
+
 def test_the_folder_of_pictures_is_not_written_to(trained_run, tmp_path):
     Image.new("L", (8, 8), 99).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"--out=.* must not be the folder of --images"):

@@ -1,7 +1,6 @@
 """The furniture catalogues of Sweet Home 3D: what is in them, of which class, and its surface."""
 
 import dataclasses
-import io
 import pathlib
 import re
 import zipfile
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dwconv_jax.data.point_cloud.files import sample_mesh
 from dwconv_jax.errors import UserError
 
 # Each class: what its items' category and name match, and what their names must not. The first
@@ -142,19 +142,13 @@ def sample_points(item: Item, count: int) -> np.ndarray:
     Raises:
       UserError: the archive has no such model, or it has no surface.
     """
-    # Only preparing needs trimesh, not reading.
-    import trimesh
-
     with zipfile.ZipFile(item.file) as archive:
         try:
             content = archive.read(item.model)
         except KeyError as error:
             raise UserError(f"{item.file} lacks {item.model}, the model of {item.id}") from error
-    mesh = trimesh.load_mesh(io.BytesIO(content), file_type="obj", skip_materials=True)
-    if not mesh.area > 0:
-        raise UserError(f"{item.model} in {item.file} has no surface")
-    seed = zlib.crc32(item.id.encode())
-    points, _ = trimesh.sample.sample_surface(mesh, count, seed=seed)
+    name, seed = f"{item.model} in {item.file}", zlib.crc32(item.id.encode())
+    points = sample_mesh(content, name, count, seed)
     return normalize(points @ item.rotation.T)
 
 

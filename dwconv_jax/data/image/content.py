@@ -14,9 +14,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
-# What is read; endings of file names only decide which files of a folder are listed.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+from dwconv_jax.data.image.formats import FORMATS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _NATIVE = (b"\xff\xd8\xff", PNG)  # how files begin that TensorFlow decodes by itself

@@ -18,9 +18,12 @@ from dwconv_jax.models.classifier import Classifier
 from dwconv_jax.models.config import check_int
 from dwconv_jax.models.head import Head
 from dwconv_jax.models.point_prompt.config import PromptConfig
+from dwconv_jax.models.point_prompt.preprocessing import CloudPreprocessing
 from dwconv_jax.models.point_prompt.prompt import PointPrompt
-from dwconv_jax.models.point_prompt.views import turn
-from dwconv_jax.models.registry import check_names, create_model, find_variant
+from dwconv_jax.models.point_prompt.sampling import farthest_points, take_points
+from dwconv_jax.models.point_prompt.views import evaluation_rotations, turn
+from dwconv_jax.models.recipe import Recipe, Recreatable
+from dwconv_jax.models.registry import ALIASES, check_names, create_model, find_variant
 from dwconv_jax.models.torch_layout import Layout, norm, prefixed
 from dwconv_jax.models.torch_layout import linear as linear_layout
 
@@ -56,7 +59,7 @@ class MlpHead(nnx.Module):
         yield from linear_layout(self.logits, f"mlp_head.{4 * len(self.layers)}")
 
 
-class PointClassifier(nnx.Module):
+class PointClassifier(Recreatable, nnx.Module):
     """A prompt before a classifier of images.
 
     Attributes:
@@ -64,7 +67,10 @@ class PointClassifier(nnx.Module):
       backbone: the classifier, whose head is the only one if `head` is None.
       head: an MLP on the backbone's features.
       normalization: mean and standard deviation of the pictures that the backbone knows.
+      preprocessing: how clouds become inputs, and how `predict` looks at them.
     """
+
+    preprocessing: CloudPreprocessing = CloudPreprocessing()
 
     HEAD = Head(
         names=re.compile(r"(base_model\.|backbone/)?(head|head\.fc|fc|classifier)[./]"),
@@ -143,6 +149,20 @@ class PointClassifier(nnx.Module):
         logits, pictures = jax.lax.map(view, rotations)
         return logits.swapaxes(0, 1), pictures.swapaxes(0, 1)
 
+    def predict(self, clouds: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Looks at clouds as `preprocessing` says.
+
+        Args:
+          clouds: `[B, N, 3]`, what `preprocessing` returns.
+
+        Returns:
+          As `view_logits`. The logits of a cloud are the mean over its views.
+        """
+        how = self.preprocessing
+        if how.num_points < clouds.shape[1]:
+            clouds = take_points(clouds, farthest_points(clouds, how.num_points))
+        return self.view_logits(clouds, evaluation_rotations(how.num_views))
+
     def torch_layout(self, image_size: int | None = None, layout: str | None = None) -> Layout:
         """The entries of the reference's checkpoints."""
         yield from self.prompt.torch_layout()
@@ -193,7 +213,7 @@ def create_point_classifier(
     else:
         head = MlpHead(backbone.head.in_features, num_classes, rngs=rngs, **dtypes)
         backbone.head = nnx.data(None)
-    return PointClassifier(
+    model = PointClassifier(
         PointPrompt(config, rngs=rngs, **dtypes),
         backbone,
         head,
@@ -201,3 +221,6 @@ def create_point_classifier(
         mean=mean,
         std=std,
     )
+    arguments = dict(prompt=prompt or {}, mean=mean, std=std, **overrides)
+    model.recipe = Recipe.of(ALIASES.get(name, name), arguments)
+    return model

@@ -20,7 +20,7 @@ from dwconv_jax.tasks.classification.class_weights import class_weights
 from dwconv_jax.tasks.classification.metrics import ClassificationMetrics
 from dwconv_jax.tasks.classification.mixing import mix
 from dwconv_jax.tasks.description import DataDescription
-from dwconv_jax.tasks.pictures import write_csv
+from dwconv_jax.tasks.guesses import GuessTable
 from dwconv_jax.tasks.summary import Summary, class_scores, mean_score
 from dwconv_jax.tasks.task import (
     SHEET_SIZE,
@@ -150,15 +150,9 @@ class Classification(Task):
         # Training does not need matplotlib.
         from dwconv_jax.tasks.classification.sheets import SheetWriter
 
-        ranks = range(1, min(_MOST_GUESSES, self.num_classes) + 1)
-        columns = (name for k in ranks for name in (f"class_{k}", f"probability_{k}"))
-        rows, sheets = [["picture", *columns]], SheetWriter(out)
+        table, sheets = GuessTable("picture", self.class_names), SheetWriter(out)
         for name, _, _, batch, logits in predictions:
-            probabilities = np.asarray(jax.nn.softmax(logits))
-            best = np.argsort(-probabilities)[: len(ranks)]
-            guesses = [(self.class_names[k], probabilities[k]) for k in best]
-            rows.append([name, *(x for guess, p in guesses for x in (guess, f"{p:.4f}"))])
             image = to_pixels(batch["image"][0], self._config.dataset)
-            sheets.add(image, "{}\n{} {:.0%}".format(name, *guesses[0]))
+            sheets.add(image, f"{name}\n{table.add(name, logits)}")
         sheets.flush()
-        write_csv(out / "predictions.csv", rows)
+        table.write(out)

@@ -38,7 +38,7 @@ def draw_views(
     return np.asarray(sheet)
 
 
-def draw_cloud(seen: np.ndarray, side: int = 64) -> np.ndarray:
+def draw_cloud(seen: np.ndarray, side: int = 112) -> np.ndarray:
     """Draws points, dark where they are near, as the prompt projects them.
 
     Args:

@@ -15,9 +15,13 @@ from ml_collections import ConfigDict
 from dwconv_jax import data
 from dwconv_jax.data.dataset import Batch
 from dwconv_jax.data.point_cloud.dataset import PointCloudDataset
+from dwconv_jax.data.point_cloud.files import SUFFIXES, read_cloud
 from dwconv_jax.drawing import tile
-from dwconv_jax.errors import UserError
-from dwconv_jax.models.point_prompt import PointClassifier, create_point_classifier
+from dwconv_jax.models.point_prompt import (
+    CloudPreprocessing,
+    PointClassifier,
+    create_point_classifier,
+)
 from dwconv_jax.models.point_prompt.sampling import farthest_points, take_points
 from dwconv_jax.models.point_prompt.views import (
     evaluation_rotations,
@@ -26,6 +30,8 @@ from dwconv_jax.models.point_prompt.views import (
     turn,
 )
 from dwconv_jax.tasks.classification.metrics import BalancedAccuracy
+from dwconv_jax.tasks.guesses import GuessTable, caption
+from dwconv_jax.tasks.pictures import write_png
 from dwconv_jax.tasks.point_cloud.losses import smoothed_cross_entropy
 from dwconv_jax.tasks.point_cloud.pictures import draw_cloud, draw_views
 from dwconv_jax.tasks.summary import Summary, class_scores
@@ -56,6 +62,8 @@ class PointCloudClassification(Task):
     """The task that `config.task = "point_cloud"` names."""
 
     best_metric = "accuracy"
+    input_kind = "cloud"
+    suffixes = SUFFIXES
 
     @staticmethod
     def load_data(dataset: ConfigDict) -> PointCloudDataset:
@@ -70,7 +78,7 @@ class PointCloudClassification(Task):
     def create_model(self, rngs: nnx.Rngs) -> PointClassifier:
         """Creates the classifier of `config.model` behind the prompt of `config.model.prompt`."""
         arguments = self._config.model.to_dict()
-        return create_point_classifier(
+        model = create_point_classifier(
             arguments.pop("name"),
             num_classes=self.num_classes,
             mean=self._config.dataset.mean,
@@ -78,10 +86,23 @@ class PointCloudClassification(Task):
             rngs=rngs,
             **arguments,
         )
+        model.preprocessing = self._preprocessing
+        return model
+
+    @property
+    def _preprocessing(self) -> CloudPreprocessing:
+        dataset = self._config.dataset
+        return CloudPreprocessing(
+            unit_sphere=dataset.unit_sphere,
+            cloud_size=dataset.cloud_size,
+            num_points=dataset.num_points,
+            num_views=dataset.eval_views,
+        )
 
     def read_picture(self, path: epath.Path) -> Batch:
-        """Raises a UserError: what this task classifies is no picture."""
-        raise UserError(f"cannot read {path}: a model of point clouds classifies no pictures")
+        """Reads a file as `points[1, cloud_size, 3]`; see `read_cloud`."""
+        points = read_cloud(path, self._config.dataset.cloud_size)
+        return {"points": self._preprocessing(points)[None]}
 
     def loss(self, model: PointClassifier, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:
         """Mean cross-entropy of `points[B, N, 3]`, each from a random place, against `label[B]`."""
@@ -109,11 +130,7 @@ class PointCloudClassification(Task):
         Returns:
           `logits`, float32 `[B, views, classes]`, and `pictures`, uint8 `[B, views, S, S, 3]`.
         """
-        points, dataset = batch["points"], self._config.dataset
-        if dataset.num_points < points.shape[1]:
-            points = take_points(points, farthest_points(points, dataset.num_points))
-        rotations = evaluation_rotations(dataset.eval_views)
-        logits, pictures = model.view_logits(points, rotations)
+        logits, pictures = model.predict(batch["points"])
         return {"logits": logits, "pictures": (255 * pictures).round().astype(jnp.uint8)}
 
     def evaluate(
@@ -154,8 +171,9 @@ class PointCloudClassification(Task):
         """Draws each cloud from a few places, and below it the pictures that the prompt paints."""
         logits, pictures = predictions["logits"].mean(1), predictions["pictures"]
         rows = zip(batch["points"], pictures, batch["label"], logits, strict=True)
+        names = self.class_names
         return [
-            draw_views(points, self._rotations, painted, self._caption(label, row))
+            draw_views(points, self._rotations, painted, f"{names[label]}: {caption(names, row)}")
             for points, painted, label, row in rows
         ]
 
@@ -163,12 +181,15 @@ class PointCloudClassification(Task):
     def _rotations(self) -> np.ndarray:
         return np.asarray(evaluation_rotations(self._config.dataset.eval_views))
 
-    def _caption(self, label: int, logits: np.ndarray) -> str:
-        probabilities = np.exp(logits - logits.max())
-        guess = int(logits.argmax())
-        share = probabilities[guess] / probabilities.sum()
-        return f"{self.class_names[label]}: {self.class_names[guess]} {share:.0%}"
-
     def write_predictions(self, predictions: Iterable[Prediction], out: epath.Path) -> None:
-        """Never called, since `read_picture` reads nothing."""
-        raise NotImplementedError
+        """Writes `predictions.csv`, and for each cloud `NAME.png` with its views.
+
+        The table has a line for each cloud with the most probable classes, best first.
+        """
+        table = GuessTable("cloud", self.class_names)
+        for name, output_name, _, batch, output in predictions:
+            guess = table.add(name, output["logits"].mean(0))
+            (points,) = batch["points"]
+            views = draw_views(points, self._rotations, output["pictures"], f"{name}: {guess}")
+            write_png(out / f"{output_name}.png", views)
+        table.write(out)

@@ -1,0 +1,45 @@
+"""The most probable classes of what a model saw, as captions and a table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from dwconv_jax.tasks.pictures import write_csv
+
+_MOST_GUESSES = 5
+
+
+class GuessTable:
+    """`predictions.csv`: a line for each input with its most probable classes, best first."""
+
+    def __init__(self, kind: str, class_names: Sequence[str]):
+        self._class_names = class_names
+        ranks = range(1, min(_MOST_GUESSES, len(class_names)) + 1)
+        columns = (name for k in ranks for name in (f"class_{k}", f"probability_{k}"))
+        self._rows: list[Sequence[str]] = [(kind, *columns)]
+
+    def add(self, name: str, logits: np.ndarray) -> str:
+        """Adds the line of an input, given logits `[classes]`; returns its `caption`."""
+        best = np.argsort(-logits)[:_MOST_GUESSES]
+        pairs = zip(best, softmax(logits)[best], strict=True)
+        self._rows.append(
+            (name, *(x for k, p in pairs for x in (self._class_names[k], f"{p:.4f}")))
+        )
+        return caption(self._class_names, logits)
+
+    def write(self, folder: epath.Path) -> None:
+        """Writes the table into a folder."""
+        write_csv(folder / "predictions.csv", self._rows)
+
+
+def caption(class_names: Sequence[str], logits: np.ndarray) -> str:
+    """The most probable class with its probability, such as "chair 83%"."""
+    best = int(logits.argmax())
+    return f"{class_names[best]} {softmax(logits)[best]:.0%}"
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities `[classes]`."""
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
