@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -155,8 +155,8 @@ def attend(
     Raises UserError where a `lowering` other than "auto" has no kernel.
     """
     check_choice("lowering", lowering, LOWERINGS)
-    how = dict(connectivity=connectivity, scale=scale)
-    compute = functools.partial(tiles.attend, **how)
+    how: dict[str, Any] = dict(connectivity=connectivity, scale=scale)
+    compute: Callable[..., Any] = functools.partial(tiles.attend, **how)
     if lowering != "auto":
         if lowering != "cuda" or not cuda_attention.covers(connectivity):
             raise UserError(

@@ -25,9 +25,8 @@ _ONE_ROW = Neighborhood(kernel_size=1, dilation=1, before=0, clamp=False)
 
 def covers(connectivity: Sliding) -> bool:
     """Whether there are kernels for the connectivity."""
-    return connectivity.num_axes <= 2 and all(
-        axis.stride == 1 and axis.border != "wrap" for axis in connectivity.along
-    )
+    along = connectivity.along
+    return len(along) <= 2 and all(axis.stride == 1 and axis.border != "wrap" for axis in along)
 
 
 def attend(
