@@ -17,9 +17,7 @@ from benchmarks.stages import STAGES
 from dwconv_jax.ops.lowerings.gpu.attention_kernels import (
     AttentionCase,
     Neighborhood,
-    attention,
-    key_gradient,
-    query_gradient,
+    plans,
 )
 from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
 from dwconv_jax.ops.lowerings.gpu.plan import Case, Plan
@@ -102,7 +100,7 @@ def attentions() -> Iterator[AttentionCase]:
     yield case(STAGES[2], k=13)
 
 
-def plans() -> Iterator[tuple[str, str, Plan]]:
+def kernels() -> Iterator[tuple[str, str, Plan]]:
     """Every kernel to assemble, after its map and its taps in words."""
     for conv in convolutions():
         _, height, width, channels = conv.shape
@@ -115,9 +113,8 @@ def plans() -> Iterator[tuple[str, str, Plan]]:
         _, height, width, heads, depth = case.shape
         kind = ("bf16" if case.bfloat16 else "f32") + (", bias" if case.bias else "")
         taps = f"{case.rows.kernel_size}x{case.columns.kernel_size}"
-        for make in (attention, query_gradient, key_gradient):
-            if (plan := make(case)) is not None:
-                yield f"{height}x{width}, {heads} heads of {depth} {kind}", taps, plan
+        for plan in plans(case):
+            yield f"{height}x{width}, {heads} heads of {depth} {kind}", taps, plan
 
 
 def main() -> None:
@@ -127,7 +124,7 @@ def main() -> None:
     print_header(
         "map", "taps", "kernel", "grid", "threads", "registers", "spilled", "shared", "blocks"
     )
-    for place, taps, plan in plans():
+    for place, taps, plan in kernels():
         print_cells(
             place,
             taps,

@@ -13,8 +13,12 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Sliding
 from dwconv_jax.ops.connectivity.sliding import SlidingAxis
 from dwconv_jax.ops.lowerings.bilinear import equally_varying, merge_batches
-from dwconv_jax.ops.lowerings.gpu import attention_kernels
-from dwconv_jax.ops.lowerings.gpu.attention_kernels import AttentionCase, Neighborhood
+from dwconv_jax.ops.lowerings.gpu.attention_kernels import (
+    AttentionCase,
+    Neighborhood,
+    Plans,
+    plans,
+)
 from dwconv_jax.ops.lowerings.gpu.plan import Plan
 from dwconv_jax.ops.lowerings.gpu.platform import Launch, is_bfloat16
 from dwconv_jax.ops.lowerings.split_images import split_images
@@ -88,8 +92,7 @@ def _attend(
 
     def local(query: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, ...]:
         lse = jax.ShapeDtypeStruct(query.shape[:-1], jnp.float32)
-        plan = _plan(attention_kernels.attention, case, query)
-        return _run(launch, plan, [_type_of(query), lse], query, *arrays)
+        return _run(launch, _plans(case, query).attention, [_type_of(query), lse], query, *arrays)
 
     out, lse = _over_images(local, query, key, value, *bias, maps=3)
     return out, lse
@@ -110,12 +113,11 @@ def _backward(
 
     def local(query: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, ...]:
         like, (batch, _, _, heads, _) = _type_of(query), query.shape
-        plan = _plan(attention_kernels.query_gradient, case, query)
-        shape = batch, plan.partials, heads, *case.bias_shape
+        _, of_queries, of_keys = _plans(case, query)
+        shape = batch, of_queries.partials, heads, *case.bias_shape
         parts = [jax.ShapeDtypeStruct(shape, jnp.float32)] * case.bias
-        in_query, *in_bias = _run(launch, plan, [like, *parts], query, *arrays)
-        plan = _plan(attention_kernels.key_gradient, case, query)
-        in_keys = _run(launch, plan, [like, like], query, *arrays)
+        in_query, *in_bias = _run(launch, of_queries, [like, *parts], query, *arrays)
+        in_keys = _run(launch, of_keys, [like, like], query, *arrays)
         return in_query, *in_keys, *(parts.sum(1) for parts in in_bias)
 
     in_query, in_key, in_value, *in_bias = _over_images(
@@ -127,17 +129,9 @@ def _backward(
 _attend.defvjp(_forward, _backward)
 
 
-def _plan(
-    make: Callable[[AttentionCase], Plan | None], case: AttentionCase, query: jax.Array
-) -> Plan:
-    """The plan of a kernel for the images of a device, or UserError."""
-    plan = make(case._replace(shape=(len(query), *case.shape[1:])))
-    if plan is None:
-        raise UserError(
-            f"lowering='cuda' has no kernel for {case.columns.kernel_size} columns of keys in "
-            f"heads of {case.shape[-1]} channels; use lowering='auto'"
-        )
-    return plan
+def _plans(case: AttentionCase, query: jax.Array) -> Plans:
+    """The plans for the images of a device."""
+    return plans(case._replace(shape=(len(query), *case.shape[1:])))
 
 
 def _run(

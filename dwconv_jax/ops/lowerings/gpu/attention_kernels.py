@@ -1,16 +1,15 @@
-"""Plans for the kernels of neighborhood attention.
-
-Each is None for neighborhoods that are too wide.
-"""
+"""Plans for the kernels of neighborhood attention."""
 
 import math
 from typing import NamedTuple
 
+from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Pair
 from dwconv_jax.ops.lowerings.gpu.plan import MOST_SHARED_BYTES, Plan, ceil_div
 
 _POSITIONS = 16  # of a warp: the rows of a product on the matrix unit
 _MOST_WARPS = 8  # of a block
+_WIDEST = 96  # neighbors in a row: registers must hold their products
 
 
 class Neighborhood(NamedTuple):
@@ -75,22 +74,33 @@ class _Tiling(NamedTuple):
     blocks: int
 
 
-def attention(case: AttentionCase) -> Plan | None:
-    """The attention, and the log-sum-exp of its logits."""
-    return _plan(case, "neighborhood", _tiling(case, keys=False))
+class Plans(NamedTuple):
+    """The kernels of an attention.
+
+    Attributes:
+      attention: writes the attention, and the log-sum-exp of its logits.
+      query_gradient: writes the gradients in queries and, for each block, in biases.
+      key_gradient: writes the gradients in keys and values.
+    """
+
+    attention: Plan
+    query_gradient: Plan
+    key_gradient: Plan
 
 
-def query_gradient(case: AttentionCase) -> Plan | None:
-    """The gradients in queries and, for each block, in biases."""
-    tiling = _tiling(case, keys=False)
-    of_warp = 4 * _POSITIONS * tiling.neighbors[1] + case.bias_bytes if case.bias else 0
-    return _plan(case, "neighborhood_query_gradient", tiling, fixed=tiling.warps * of_warp)
+def plans(case: AttentionCase) -> Plans:
+    """The plans for the attention and its gradients.
 
-
-def key_gradient(case: AttentionCase) -> Plan | None:
-    """The gradients in keys and values."""
-    tiling = _tiling(case, keys=True)
-    return _plan(case, "neighborhood_key_gradient", tiling, of_neighbor=2 * 4, resident=2)
+    Raises:
+      UserError: if the neighborhoods are too wide.
+    """
+    of_queries, of_keys = (_tiling(case, keys) for keys in (False, True))
+    of_warp = 4 * _POSITIONS * of_queries.neighbors[1] + case.bias_bytes if case.bias else 0
+    return Plans(
+        _plan(case, "neighborhood", of_queries),
+        _plan(case, "neighborhood_query_gradient", of_queries, fixed=of_queries.warps * of_warp),
+        _plan(case, "neighborhood_key_gradient", of_keys, of_neighbor=2 * 4, resident=2),
+    )
 
 
 def _plan(
@@ -101,8 +111,8 @@ def _plan(
     fixed: int = 0,
     of_neighbor: int = 0,
     resident: int = 3,
-) -> Plan | None:
-    """Plans a kernel; None where a row of neighbors does not fit shared memory.
+) -> Plan:
+    """Plans a kernel, or raises UserError where its registers or shared memory do not suffice.
 
     Args:
       case: what to compute.
@@ -119,8 +129,11 @@ def _plan(
     fixed += case.bias_bytes
     of_row = span * (2 * 2 * parts * (depth + 8) + of_neighbor)
     at_once = (MOST_SHARED_BYTES - fixed) // of_row
-    if at_once < 1:
-        return None
+    if at_once < 1 or span > _WIDEST:
+        raise UserError(
+            f"lowering='cuda' has no kernel for {case.columns.kernel_size} columns of keys in "
+            f"heads of {depth} channels; use lowering='auto'"
+        )
     chunk = ceil_div(rows, ceil_div(rows, at_once))
     shared = fixed + chunk * of_row
     macros = _macros(case) | dict(WARPS=tiling.warps, TR=tiling.rows, SPAN=span, CHUNK=chunk)

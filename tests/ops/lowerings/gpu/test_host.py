@@ -14,19 +14,13 @@ from flax import nnx
 import dwconv_jax
 from dwconv_jax import ops
 from dwconv_jax.ops.lowerings.gpu import nvrtc, ptx_call
-from dwconv_jax.ops.lowerings.gpu.attention_kernels import (
-    AttentionCase,
-    Neighborhood,
-    attention,
-    key_gradient,
-    query_gradient,
-)
+from dwconv_jax.ops.lowerings.gpu.attention_kernels import AttentionCase, Neighborhood
+from dwconv_jax.ops.lowerings.gpu.attention_kernels import plans as attention_plans
 from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
 from dwconv_jax.ops.lowerings.gpu.plan import MOST_SHARED_BYTES, Case
 from tests.numerics import assert_close
 
 STAGES = [(128, 56, 56, 96), (128, 28, 28, 192), (128, 14, 14, 384), (128, 7, 7, 768)]
-ATTENTION = (attention, query_gradient, key_gradient)
 mix = functools.partial(ops.locally_connected, connectivity=ops.Sliding(3), lowering="cuda")
 
 
@@ -68,18 +62,17 @@ def test_launches_of_attention_respect_the_limits_of_gpus(depth, k, bfloat16, bi
     for size in (k, 56, 57):
         along = Neighborhood(k, dilation=1, before=k // 2, clamp=True)
         case = AttentionCase((2, size, size, 3, depth), along, along, 0.5, bfloat16, bias)
-        for make in ATTENTION:
-            plan = make(case)
+        for plan in attention_plans(case):
             macros = dict(plan.macros)
             assert plan.grid == (2 * plan.partials * 3, 1, 1) and plan.block[0] <= 256
             assert plan.shared_bytes <= MOST_SHARED_BYTES
             assert macros["SPAN"] % 16 == 0 and macros["SPAN"] >= min(size, 8 + k - 1)
 
 
-def test_neighborhoods_too_wide_for_shared_memory_have_no_plan():
-    row, wide = Neighborhood(1, 1, 0, False), Neighborhood(801, 1, 400, False)
-    case = AttentionCase((1, 1, 2000, 1, 64), row, wide, 0.5)
-    assert all(make(case) is None for make in ATTENTION)
+def test_neighborhoods_too_wide_for_shared_memory_are_refused(with_nvrtc):
+    x = jnp.ones((1, 500, 1, 128))
+    with pytest.raises(ValueError, match="no kernel for 201 columns of keys in heads of 128 chan"):
+        ops.neighborhood_attention(x, x, x, 201, border="zero", lowering="cuda")
 
 
 def test_few_images_are_split_into_bands():
@@ -125,10 +118,8 @@ def test_programs_for_gpus_carry_the_kernels_of_attention(with_nvrtc):
 
     program = jax.jit(gradients).trace(x).lower(lowering_platforms=("cuda",))
     text = program.as_text()
-    assert all(
-        f"name = \\22{make}\\22" in text
-        for make in ("neighborhood", "neighborhood_query_gradient", "neighborhood_key_gradient")
-    )
+    kernels = ("neighborhood", "neighborhood_query_gradient", "neighborhood_key_gradient")
+    assert all(f"name = \\22{kernel}\\22" in text for kernel in kernels)
 
 
 def test_without_nvrtc_it_is_the_lowering_of_xla(monkeypatch):
@@ -227,7 +218,7 @@ def test_nvrtc_compiles_every_kernel(k):
 def test_nvrtc_compiles_every_kernel_of_attention(bfloat16):
     along = Neighborhood(7, dilation=1, before=3, clamp=True)
     case = AttentionCase((2, 14, 14, 2, 32), along, along, 0.5, bfloat16, bias=True)
-    for plan in (make(case) for make in ATTENTION):
+    for plan in attention_plans(case):
         assert f".entry {plan.kernel}(" in ptx_call.compile_plan(plan)
 
 
