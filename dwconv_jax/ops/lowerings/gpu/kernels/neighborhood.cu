@@ -22,8 +22,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     neighborhood(const Element* __restrict__ query, const Element* __restrict__ key,
                  const Element* __restrict__ value, WITH_BIAS(const float* __restrict__ bias, )
                  Element* __restrict__ out, float* __restrict__ lse) {
-  Half* keys = (Half*)shared;
-  Half* values = keys + PARTS * PART;
+  Bf16* keys = (Bf16*)shared;
+  Bf16* values = keys + PARTS * PART;
   float* biases = (float*)(values + PARTS * PART);
   const Tile t = locate();
   WITH_BIAS(read_biases(biases, bias, t);)

@@ -4,9 +4,7 @@
 // A block has a head of an image and WARPS warps below each other. A warp has 16 positions, TR rows
 // of them: the rows of its matrix products. It walks down the map and multiplies them with their
 // neighbors, SPAN in a row of the map; what a position does not see gets no weight. Positions are
-// queries and neighbors are keys, or the reverse where KEYS. Probabilities never leave registers.
-//
-// float32 is the sum of three bfloat16, and a product of it is the sum of six.
+// queries and neighbors are keys, or the reverse where KEYS. Logits never leave registers.
 //
 // Macros:
 //   H W HEADS D BF16  of the maps; D is a multiple of 16
@@ -20,15 +18,7 @@
 //   SHARED BLOCKS     bytes of dynamic shared memory; blocks of a multiprocessor, at least
 //   KEYS              set by the kernel
 #pragma once
-#include "bf16.cuh"
-#include "mma.cuh"
-
-#if BF16
-typedef unsigned short Element;
-#else
-typedef float Element;
-#endif
-typedef unsigned short Half;  // bfloat16, in shared memory
+#include "parts.cuh"
 
 #if BIAS
 #define WITH_BIAS(...) __VA_ARGS__
@@ -36,7 +26,7 @@ typedef unsigned short Half;  // bfloat16, in shared memory
 #define WITH_BIAS(...)
 #endif
 
-constexpr int THREADS = 32 * WARPS, PARTS = BF16 ? 1 : 3;
+constexpr int THREADS = 32 * WARPS;
 constexpr int TC = 16 / TR;                                       // columns of a warp's positions
 constexpr int TILES_DOWN = ((H + DH - 1) / DH + WARPS * TR - 1) / (WARPS * TR);
 constexpr int TILES_ACROSS = ((W + DW - 1) / DW + TC - 1) / TC;
@@ -130,19 +120,6 @@ __device__ inline Position position_of(const Tile& t, int half) {
   return p;
 }
 
-// Two numbers as sums of PARTS pairs of bfloat16.
-__device__ inline void split(float low, float high, unsigned (&parts)[PARTS]) {
-#pragma unroll
-  for (int p = 0; p < PARTS; ++p) {
-    parts[p] = pack_bf16(low, high);
-    low -= low_half(parts[p]);
-    high -= high_half(parts[p]);
-  }
-}
-
-// The left side of products: 16 rows, as the matrix unit takes them.
-typedef unsigned Left[PARTS][2][2];  // [part][columns 0-7 or 8-15][rows 0-7 or 8-15]
-
 // The vectors of the positions.
 __device__ inline void read_positions(Left (&to)[STEPS], const Element* from,
                                       const Position (&positions)[2]) {
@@ -152,14 +129,7 @@ __device__ inline void read_positions(Left (&to)[STEPS], const Element* from,
 #pragma unroll
     for (int e = 0; e < EIGHTHS; ++e) {
       unsigned parts[PARTS] = {};
-      if (positions[half].inside) {
-#if BF16
-        parts[0] = *(const unsigned*)(vector + 8 * e);
-#else
-        const float2 pair = *(const float2*)(vector + 8 * e);
-        split(pair.x, pair.y, parts);
-#endif
-      }
+      if (positions[half].inside) read_pair(parts, vector + 8 * e);
 #pragma unroll
       for (int p = 0; p < PARTS; ++p) to[e / 2][p][e % 2][half] = parts[p];
     }
@@ -174,37 +144,15 @@ __device__ inline void write_positions(Element* to, const float (&sums)[EIGHTHS]
     if (!positions[half].inside) continue;
     Element* vector = to + positions[half].vector * D + threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int e = 0; e < EIGHTHS; ++e) {
-      const float low = sums[e][2 * half] * factors[half];
-      const float high = sums[e][2 * half + 1] * factors[half];
-#if BF16
-      *(unsigned*)(vector + 8 * e) = pack_bf16(low, high);
-#else
-      *(float2*)(vector + 8 * e) = make_float2(low, high);
-#endif
-    }
+    for (int e = 0; e < EIGHTHS; ++e)
+      write_pair(vector + 8 * e, sums[e][2 * half] * factors[half],
+                 sums[e][2 * half + 1] * factors[half]);
   }
-}
-
-// Eight numbers as sums of PARTS vectors of bfloat16.
-__device__ inline void read_eight(Eight (&parts)[PARTS], const Element* from) {
-#if BF16
-  parts[0] = *(const Eight*)from;
-#else
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) {
-    const float2 numbers = ((const float2*)from)[pair];
-    unsigned of_pair[PARTS];
-    split(numbers.x, numbers.y, of_pair);
-#pragma unroll
-    for (int p = 0; p < PARTS; ++p) parts[p].w[pair] = of_pair[p];
-  }
-#endif
 }
 
 // The next CHUNK rows of neighbors to shared memory as [part][row][column][PITCH], zeros around them:
 // a warp reads a row at a time.
-__device__ inline void read_neighbors(Half* to, const Element* from, const Tile& t, int first_row) {
+__device__ inline void read_neighbors(Bf16* to, const Element* from, const Tile& t, int first_row) {
   from += (t.origin + t.columns.first * COLUMN) * D;
   for (int row = threadIdx.x / 32; row < CHUNK; row += WARPS) {
     const Element* vectors = from + (long long)(first_row + row) * (ROW * D);
@@ -221,18 +169,9 @@ __device__ inline void read_neighbors(Half* to, const Element* from, const Tile&
   }
 }
 
-// sums += left right, of which the parts count whose product is not below float32; small ones first.
-__device__ inline void multiply_parts(float (&sums)[4], const Left& left,
-                                      const unsigned (&right)[PARTS][2]) {
-#pragma unroll
-  for (int order = PARTS - 1; order >= 0; --order)
-#pragma unroll
-    for (int p = 0; p <= order; ++p) multiply(sums, left[p][0], left[p][1], right[order - p]);
-}
-
 // Products of the positions with a row of neighbors: 16 x D by D x SPAN.
 __device__ inline void compare(float (&products)[SPAN / 8][4], const Left (&positions)[STEPS],
-                               const Half* row) {
+                               const Bf16* row) {
 #pragma unroll
   for (int n = 0; n < SPAN / 8; ++n) {
 #pragma unroll
@@ -252,7 +191,7 @@ __device__ inline void compare(float (&products)[SPAN / 8][4], const Left (&posi
 
 // sums += weights of the positions times a row of neighbors: 16 x SPAN by SPAN x D.
 __device__ inline void mix(float (&sums)[EIGHTHS][4], const float (&weights)[SPAN / 8][4],
-                           const Half* row) {
+                           const Bf16* row) {
 #pragma unroll
   for (int s = 0; s < SPAN / 16; ++s) {
     Left left;
@@ -272,7 +211,14 @@ __device__ inline void mix(float (&sums)[EIGHTHS][4], const float (&weights)[SPA
         load_half<true>(right[p], threadIdx.x % 32, [&](int m) {
           return row + p * PART + (16 * s + m) * PITCH + 8 * e;
         });
-      multiply_parts(sums[e], left, right);
+      if (BF16) {
+        multiply_parts(sums[e], left, right);
+      } else {  // over many rows, the matrix unit, which truncates sums, would lose digits
+        float of_step[4] = {};
+        multiply_parts(of_step, left, right);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[e][i] += of_step[i];
+      }
     }
   }
 }

@@ -15,8 +15,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         const float* __restrict__ lse, const float* __restrict__ delta,
         WITH_BIAS(const float* __restrict__ bias, ) Element* __restrict__ key_gradient,
         Element* __restrict__ value_gradient) {
-  Half* queries = (Half*)shared;
-  Half* cotangents = queries + PARTS * PART;
+  Bf16* queries = (Bf16*)shared;
+  Bf16* cotangents = queries + PARTS * PART;
   float2* of_queries = (float2*)(cotangents + PARTS * PART);  // log-sum-exp, delta
   float* biases = (float*)(of_queries + CHUNK * SPAN);
   const Tile t = locate();

@@ -39,8 +39,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         const float* __restrict__ lse, const float* __restrict__ delta,
         WITH_BIAS(const float* __restrict__ bias, ) Element* __restrict__ query_gradient
         WITH_BIAS(, float* __restrict__ bias_gradients)) {
-  Half* keys = (Half*)shared;
-  Half* values = keys + PARTS * PART;
+  Bf16* keys = (Bf16*)shared;
+  Bf16* values = keys + PARTS * PART;
   float* biases = (float*)(values + PARTS * PART);
   const Tile t = locate();
 #if BIAS
