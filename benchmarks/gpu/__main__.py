@@ -61,8 +61,8 @@ def _sliding(dynamic: str, lowering: Lowering = "auto") -> Operator:
     return _mixing(weights, ops.Sliding(KERNEL), lowering)
 
 
-def _neighborhood(size: int, channels: int) -> Operator:
-    attend = functools.partial(ops.neighborhood_attention, kernel_size=KERNEL)
+def _neighborhood(size: int, channels: int, lowering: Lowering = "auto") -> Operator:
+    attend = functools.partial(ops.neighborhood_attention, kernel_size=KERNEL, lowering=lowering)
     return Operator(attend, ((BATCH, size, size, channels // HEAD_SIZE, HEAD_SIZE),) * 3)
 
 
@@ -80,7 +80,9 @@ OPERATORS = {
     "centre": _sliding("centre"),
     "windows": _mixing((BATCH, 4, TAPS, TAPS, CHANNELS // HEAD_SIZE), ops.Window(KERNEL)),
     "neighborhood attention": _neighborhood(SIZE, CHANNELS),
+    "neighborhood attention, lowering='cuda'": _neighborhood(SIZE, CHANNELS, "cuda"),
     "neighborhood attention 56x56": _neighborhood(*STAGES[0]),
+    "neighborhood attention 56x56, lowering='cuda'": _neighborhood(*STAGES[0], "cuda"),
     "short convolution of 8 x 4096 x 2048": _short_convolution(8, 4096, 2048),
 }
 # Prefixes of XLA:GPU's custom calls, the first match counts.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dwconv_jax import ops
+from dwconv_jax.ops.connectivity import Border
 from dwconv_jax.ops.lowerings.cpu.shifted_sums import shifted_kernel_gradient, shifted_sum
 from dwconv_jax.ops.lowerings.native_conv import native_conv
 from dwconv_jax.ops.lowerings.selection import LOWERINGS
@@ -20,6 +21,7 @@ SHIFTED = "shifted sums"  # the name of that candidate
 _MOST_SHIFTS = 7  # in a row; one fusion of more spills its registers
 
 Mix = Callable[[jax.Array, jax.Array], jax.Array]
+Attend = Callable[..., jax.Array]
 
 
 def by_choice(connectivity: ops.Connectivity) -> dict[str, Mix]:
@@ -40,6 +42,21 @@ def depthwise(kernel: int, dilation: int = 1) -> dict[str, Mix]:
     if kernel <= _MOST_SHIFTS:
         found[SHIFTED] = functools.partial(square, _shifted)
     return found
+
+
+def neighborhood_attention(kernel: int, border: Border = "clamp") -> dict[str, Attend]:
+    """Attention to neighborhoods, of queries, keys, values `[B, H, W, heads, D]`, and a bias."""
+
+    def by(name: Any) -> Attend:
+        def attend(
+            query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None
+        ) -> jax.Array:
+            how: dict[str, Any] = dict(border=border, bias=bias, lowering=name)
+            return ops.neighborhood_attention(query, key, value, kernel, **how)
+
+        return attend
+
+    return {f"lowering={name}": by(name) for name in CHOICES}
 
 
 def window_attention(window: int) -> Callable[..., jax.Array]:

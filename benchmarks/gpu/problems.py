@@ -1,15 +1,20 @@
 """Small problems of odd sizes, with every way to solve them and their definitions."""
 
-import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu.candidates import by_choice, depthwise, window_attention
+from benchmarks.gpu.candidates import (
+    by_choice,
+    depthwise,
+    neighborhood_attention,
+    window_attention,
+)
 from dwconv_jax import ops
+from dwconv_jax.ops.connectivity import Border
 
 Shape = tuple[int, ...]
 
@@ -36,7 +41,7 @@ def problems(dry_run: bool) -> dict[str, Problem]:
         f"pooled {k}x{k}, 3x9x14x40": _convolution((3, 9, 14, 40), k, per_image=True),
         f"centre {k}x{k}, 2x9x14x12": _mixing((2, 9, 14, 12), ops.Sliding(k), 4),
         f"windows {k}x{k}, 2x13x20x12": _mixing((2, 13, 20, 12), ops.Window(k, k // 2), 3),
-        f"neighborhoods {k}x{k}, 2x9x14x2x16": _neighborhoods((2, 9, 14, 2, 16), k, "clamp"),
+        f"neighborhoods {k}x{k}, 2x9x14x2x16": _neighborhoods((2, 9, 14, 2, 16), k, biased=True),
         f"window attention {k}x{k}, 2 heads": _window_attention(k),
         "short convolution 4, 3x37x24": _short_convolution((3, 37, 24), 4),
     }
@@ -52,6 +57,8 @@ def problems(dry_run: bool) -> dict[str, Problem]:
         "pooled 3x3, 3x7x7x64": _convolution((3, 7, 7, 64), 3, per_image=True),
         "pooled 13x13, 2x15x14x32": _convolution((2, 15, 14, 32), 13, per_image=True),
         "windows 7x7, 2x14x21x12": _mixing((2, 14, 21, 12), ops.Window(7), 3),
+        "neighborhoods 7x7, 2x28x20x3x32": _neighborhoods((2, 28, 20, 3, 32), 7),
+        "neighborhoods 13x13, 1x30x14x1x64": _neighborhoods((1, 30, 14, 1, 64), 13),
         "sliding attention 5x5, 2x9x7x2x16": _neighborhoods((2, 9, 7, 2, 16), 5, "zero"),
     }
 
@@ -73,31 +80,45 @@ def _defined(connectivity: ops.Connectivity) -> Callable[..., jax.Array]:
 
 
 def _attention(
-    shape: Shape, connectivity: ops.Connectivity, attend: Callable[..., jax.Array]
+    shape: Shape,
+    connectivity: ops.Connectivity,
+    candidates: dict[str, Callable[..., jax.Array]],
+    bias: Shape | None = None,
 ) -> Problem:
     *_, heads, width = shape
 
-    def definition(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    def definition(
+        query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None
+    ) -> jax.Array:
         size = shape[1:-2]
         seen, outputs = connectivity.neighbours(*size), connectivity.outputs(*size)
         queries, keys = (x.reshape(shape[0], -1, heads, width) for x in (query, key))
         logits = jnp.einsum("bnqhd,bnqkhd->bnqkh", queries[:, outputs], keys[:, seen])
-        logits = jnp.where((seen >= 0)[None, ..., None], logits * width**-0.5, -jnp.inf)
+        logits = logits * width**-0.5
+        if bias is not None:
+            relative = connectivity.relative_positions(*size)
+            logits += jnp.moveaxis(bias.reshape(heads, -1)[:, relative], 0, -1)[None]
+        logits = jnp.where((seen >= 0)[None, ..., None], logits, -jnp.inf)
         weights = jax.nn.softmax(logits, axis=3)
         flat = value.reshape(*shape[:-2], heads * width)
         return ops.definition.locally_connected(flat, weights, connectivity).reshape(shape)
 
-    return Problem((shape,) * 3, definition, {"ops": attend})
+    shapes = (shape,) * 3 + (() if bias is None else (bias,))
+    return Problem(shapes, definition, candidates)
 
 
-def _neighborhoods(shape: Shape, kernel: int, border: Literal["clamp", "zero"]) -> Problem:
-    attend = functools.partial(ops.neighborhood_attention, kernel_size=kernel, border=border)
-    return _attention(shape, ops.Sliding(kernel, border=border), attend)
+def _neighborhoods(
+    shape: Shape, kernel: int, border: Border = "clamp", biased: bool = False
+) -> Problem:
+    side = 2 * kernel - 1
+    bias = (shape[-2], side, side) if biased else None
+    found = neighborhood_attention(kernel, border)
+    return _attention(shape, ops.Sliding(kernel, border=border), found, bias)
 
 
 def _window_attention(window: int) -> Problem:
     shape = (2, 2 * window, 3 * window, 2, 16)
-    return _attention(shape, ops.Window(window), window_attention(window))
+    return _attention(shape, ops.Window(window), {"ops": window_attention(window)})
 
 
 def _short_convolution(shape: Shape, taps: int) -> Problem:

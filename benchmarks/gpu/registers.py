@@ -14,6 +14,11 @@ from collections.abc import Iterator
 
 from benchmarks.output import print_cells, print_header
 from benchmarks.stages import STAGES
+from dwconv_jax.ops.lowerings.gpu.attention_kernels import (
+    AttentionCase,
+    Neighborhood,
+    plans,
+)
 from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
 from dwconv_jax.ops.lowerings.gpu.plan import Case, Plan
 from dwconv_jax.ops.lowerings.gpu.ptx_call import compile_plan
@@ -69,7 +74,7 @@ def parse(report: str, plan: Plan) -> Resources:
     return Resources(registers, number(r"(\d+) bytes spill stores"), shared, blocks)
 
 
-def cases() -> Iterator[Case]:
+def convolutions() -> Iterator[Case]:
     """What to assemble: the maps of the tiny models, static and per-image kernels, both dtypes."""
     for (size, channels), k in itertools.product(STAGES, KERNELS):
         yield Case((BATCH, size, size, channels), (k, k))
@@ -79,6 +84,39 @@ def cases() -> Iterator[Case]:
     yield Case((BATCH, size, size, channels), (7, 7), (2, 2))
 
 
+def attentions() -> Iterator[AttentionCase]:
+    """Neighborhood attention on the same maps, with and without biases, both dtypes."""
+
+    def case(place: tuple[int, int], k: int = 7, depth: int = 32, **kind: bool) -> AttentionCase:
+        size, channels = place
+        along = Neighborhood(k, dilation=1, before=k // 2, clamp=True)
+        shape = (BATCH, size, size, channels // depth, depth)
+        return AttentionCase(shape, along, along, depth**-0.5, **kind)
+
+    yield from map(case, STAGES)
+    yield case(STAGES[2], bias=True)
+    yield case(STAGES[2], bfloat16=False)
+    yield case(STAGES[2], depth=64)
+    yield case(STAGES[2], k=13)
+
+
+def kernels() -> Iterator[tuple[str, str, Plan]]:
+    """Every kernel to assemble, after its map and its taps in words."""
+    for conv in convolutions():
+        _, height, width, channels = conv.shape
+        kind = ("bf16" if conv.bfloat16 else "f32") + (", per image" if conv.per_image else "")
+        dilation = "" if conv.dilation == (1, 1) else f", dilation {conv.dilation[0]}"
+        for plan in (*forward_plans(conv), *gradient_plans(conv)):
+            taps = "x".join(map(str, conv.kernel_size))
+            yield f"{height}x{width}x{channels} {kind}{dilation}", taps, plan
+    for case in attentions():
+        _, height, width, heads, depth = case.shape
+        kind = ("bf16" if case.bfloat16 else "f32") + (", bias" if case.bias else "")
+        taps = f"{case.rows.kernel_size}x{case.columns.kernel_size}"
+        for plan in plans(case):
+            yield f"{height}x{width}, {heads} heads of {depth} {kind}", taps, plan
+
+
 def main() -> None:
     """Prints one line for each kernel of each case."""
     argparse.ArgumentParser(description=__doc__).parse_args()
@@ -86,20 +124,15 @@ def main() -> None:
     print_header(
         "map", "taps", "kernel", "grid", "threads", "registers", "spilled", "shared", "blocks"
     )
-    for case in cases():
-        _, height, width, channels = case.shape
-        kind = ("bf16" if case.bfloat16 else "f32") + (", per image" if case.per_image else "")
-        dilation = "" if case.dilation == (1, 1) else f", dilation {case.dilation[0]}"
-        for plan in (*forward_plans(case), *gradient_plans(case)):
-            found = assemble(plan)
-            print_cells(
-                f"{height}x{width}x{channels} {kind}{dilation}",
-                "x".join(map(str, case.kernel_size)),
-                plan.kernel,
-                "x".join(map(str, plan.grid)),
-                str(plan.block[0] * plan.block[1]),
-                *map(str, dataclasses.astuple(found)),
-            )
+    for place, taps, plan in kernels():
+        print_cells(
+            place,
+            taps,
+            plan.kernel,
+            "x".join(map(str, plan.grid)),
+            str(plan.block[0] * plan.block[1]),
+            *map(str, dataclasses.astuple(assemble(plan))),
+        )
 
 
 if __name__ == "__main__":

@@ -13,14 +13,16 @@ import numpy as np
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops import dispatch
-from dwconv_jax.ops.checks import check_map
+from dwconv_jax.ops.checks import check_attention
 from dwconv_jax.ops.connectivity import Border, Size, Sliding
+from dwconv_jax.ops.lowerings.selection import Lowering
 
 
 @functools.partial(
     jax.jit,
     static_argnames=(
-        "kernel_size", "dilation", "stride", "is_causal", "border", "scale", "return_lse"
+        "kernel_size", "dilation", "stride", "is_causal", "border", "scale", "return_lse",
+        "lowering",
     ),
 )  # fmt: skip
 def neighborhood_attention(
@@ -39,6 +41,7 @@ def neighborhood_attention(
     additional_keys: jax.Array | None = None,
     additional_values: jax.Array | None = None,
     return_lse: bool = False,
+    lowering: Lowering = "auto",
 ) -> Any:
     """Attention of every query to the keys of its neighborhood, over one to three axes.
 
@@ -62,13 +65,19 @@ def neighborhood_attention(
       additional_keys: `[B, M, kv_heads, D]`, which every query sees.
       additional_values: `[B, M, kv_heads, Dv]`.
       return_lse: whether to return the log-sum-exp of the products too.
+      lowering: "auto" leaves it to XLA. "cuda" uses this project's GPU kernels (NVIDIA Ampere and
+        later; other platforms do what "auto" does), which keep the weights out of memory, forward
+        and backward. They cover one or two axes with stride 1 and without cyclic borders or a mask,
+        in float32 and bfloat16, `D` equal to `Dv` and a multiple of 16 up to 128, and first
+        derivatives in reverse mode. They have not been timed on hardware yet:
+        `python -m benchmarks.gpu.hardware` does.
 
     Returns:
       The shape of `query` with `Dv` channels, in its dtype, zero for queries that see no key. With
       `return_lse`, also the float32 `[B, *spatial, heads]`.
 
     Raises:
-      ValueError: if shapes do not fit, or an argument is illegal.
+      ValueError: if shapes do not fit, an argument is illegal, or `lowering` has no kernel.
     """
     if not 4 <= query.ndim <= 6:
         raise UserError(f"query must be [B, *spatial, heads, D], got shape {[*query.shape]}")
@@ -82,9 +91,11 @@ def neighborhood_attention(
             raise UserError("mask needs a query for each position, got a query for each block")
         for axis, step in enumerate(connectivity.stride, 1):
             query = jnp.take(query, np.arange(size[axis - 1]) // step, axis)
-    _check(query, key, value, additional_keys, additional_values)
+    check_attention(query, key, value, additional_keys, additional_values)
     connectivity.check(*size)
-    out, lse = attend(query, key, value, connectivity, scale=scale, bias=bias, mask=mask)
+    out, lse = attend(
+        query, key, value, connectivity, scale=scale, bias=bias, mask=mask, lowering=lowering
+    )
     if additional_keys is not None and additional_values is not None:
         more = _attend_to_all(query, additional_keys, additional_values, scale)
         out, lse = merge((out, lse), more)
@@ -102,12 +113,15 @@ def attend(
     scale: float | None = None,
     bias: jax.Array | None = None,
     mask: jax.Array | None = None,
+    lowering: Lowering = "auto",
 ) -> tuple[jax.Array, jax.Array]:
     """`neighborhood_attention` over a connectivity: the output, and the log-sum-exp."""
     if mask is None:
         _check_bias(bias, query.shape[-2], connectivity)
-        scale = _scale(query, scale)
-        return dispatch.attend(query, key, value, connectivity, scale=scale, bias=bias)
+        how: dict[str, Any] = dict(scale=_scale(query, scale), bias=bias, lowering=lowering)
+        return dispatch.attend(query, key, value, connectivity, **how)
+    if lowering != "auto":
+        raise UserError(f"mask needs lowering='auto', got {lowering!r}")
     scores = logits(query, key, connectivity, scale=scale, bias=bias)
     weights, lse = softmax(_masked(scores, mask))
     lse = dispatch.merge(lse.swapaxes(2, 3), connectivity, query.shape[1:-2])
@@ -259,41 +273,3 @@ def _leaders(coarse: Size, size: Size, connectivity: Sliding) -> list[np.ndarray
         np.minimum(np.arange(0, n, s) + (s - 1 if causal else s // 2), n - 1)
         for n, s, causal in zip(size, steps, connectivity.causal, strict=True)
     ]
-
-
-def _check(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    additional_keys: jax.Array | None,
-    additional_values: jax.Array | None,
-) -> None:
-    """Raises a UserError unless the shapes fit."""
-    check_map(query.reshape(*query.shape[:-2], -1), "query", num_axes=None)
-    *outer, heads, width = query.shape
-    for name, array in dict(key=key, value=value).items():
-        if array.ndim != query.ndim or [*array.shape[:-2]] != outer or heads % array.shape[-2]:
-            raise UserError(
-                f"{name} must be [{', '.join(map(str, outer))}, kv_heads, D] with kv_heads "
-                f"dividing the {heads} heads of query, got shape {[*array.shape]}"
-            )
-    if key.shape[-1] != width or key.shape[-2] != value.shape[-2]:
-        raise UserError(
-            f"key must be as wide as query ({width}) and have as many heads as value "
-            f"({value.shape[-2]}), got shape {[*key.shape]}"
-        )
-    if (additional_keys is None) != (additional_values is None):
-        raise UserError("additional_keys and additional_values go together, got one of them")
-    for name, own, like in (
-        ("additional_keys", additional_keys, key),
-        ("additional_values", additional_values, value),
-    ):
-        if own is None:
-            continue
-        batch, *_, kv_heads, depth = like.shape
-        fits = own.ndim == 4 and (own.shape[0], *own.shape[2:]) == (batch, kv_heads, depth)
-        if not fits or own.shape[1] == 0:
-            raise UserError(
-                f"{name} must be [{batch}, M, {kv_heads}, {depth}] with M at least 1, got shape "
-                f"{[*own.shape]}"
-            )

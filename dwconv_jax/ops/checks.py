@@ -75,3 +75,41 @@ def check_boxes(boxes: jax.Array, name: str = "boxes") -> None:
         raise ValueError(
             f"{name} must be floating [..., 4] as x1, y1, x2, y2, got {boxes.dtype}{[*boxes.shape]}"
         )
+
+
+def check_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    additional_keys: jax.Array | None,
+    additional_values: jax.Array | None,
+) -> None:
+    """Raises UserError unless the shapes of `ops.neighborhood_attention` fit."""
+    check_map(query.reshape(*query.shape[:-2], -1), "query", num_axes=None)
+    *outer, heads, width = query.shape
+    for name, array in dict(key=key, value=value).items():
+        if array.ndim != query.ndim or [*array.shape[:-2]] != outer or heads % array.shape[-2]:
+            raise UserError(
+                f"{name} must be [{', '.join(map(str, outer))}, kv_heads, D] with kv_heads "
+                f"dividing the {heads} heads of query, got shape {[*array.shape]}"
+            )
+    if key.shape[-1] != width or key.shape[-2] != value.shape[-2]:
+        raise UserError(
+            f"key must be as wide as query ({width}) and have as many heads as value "
+            f"({value.shape[-2]}), got shape {[*key.shape]}"
+        )
+    if (additional_keys is None) != (additional_values is None):
+        raise UserError("additional_keys and additional_values go together, got one of them")
+    for name, own, like in (
+        ("additional_keys", additional_keys, key),
+        ("additional_values", additional_values, value),
+    ):
+        if own is None:
+            continue
+        batch, *_, kv_heads, depth = like.shape
+        fits = own.ndim == 4 and (own.shape[0], *own.shape[2:]) == (batch, kv_heads, depth)
+        if not fits or own.shape[1] == 0:
+            raise UserError(
+                f"{name} must be [{batch}, M, {kv_heads}, {depth}] with M at least 1, got shape "
+                f"{[*own.shape]}"
+            )

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.ops.checks import check_choice, check_operands
 from dwconv_jax.ops.connectivity import Blocks, Connectivity, Size, Sliding
 from dwconv_jax.ops.lowerings import blocks, gather, sliding, taps, tiles
-from dwconv_jax.ops.lowerings.gpu.platform import check_gpu
+from dwconv_jax.ops.lowerings.gpu import attention as cuda_attention
+from dwconv_jax.ops.lowerings.gpu.platform import by_cuda, check_gpu
 from dwconv_jax.ops.lowerings.selection import COVERAGE, LOWERINGS, Lowering
 from dwconv_jax.ops.lowerings.tpu.platform import check_chip
 from dwconv_jax.ops.sharding import by_xla, split_of
@@ -147,9 +148,24 @@ def attend(
     *,
     scale: float,
     bias: jax.Array | None,
+    lowering: Lowering = "auto",
 ) -> tuple[jax.Array, jax.Array]:
-    """Attention without its weights in memory; see `lowerings.tiles.attend`."""
-    compute = functools.partial(tiles.attend, connectivity=connectivity, scale=scale)
+    """Attention without its weights in memory; see `lowerings.tiles.attend`.
+
+    Raises UserError where a `lowering` other than "auto" has no kernel.
+    """
+    check_choice("lowering", lowering, LOWERINGS)
+    how: dict[str, Any] = dict(connectivity=connectivity, scale=scale)
+    compute: Callable[..., Any] = functools.partial(tiles.attend, **how)
+    if lowering != "auto":
+        if lowering != "cuda" or not cuda_attention.covers(connectivity):
+            raise UserError(
+                f"lowering={lowering!r} has no kernel for attention over {connectivity}; use "
+                "lowering='auto'"
+            )
+        check_gpu()
+        by_kernel = functools.partial(cuda_attention.attend, **how)
+        compute = functools.partial(by_cuda, by_kernel, compute)
     batch, *spatial, heads, _ = split_of(query)
     rows = (batch, *spatial, heads)
     tables = () if bias is None else (bias,)

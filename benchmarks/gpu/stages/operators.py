@@ -87,10 +87,10 @@ def _centre(place: Map, sizes: Sizes, settings: Settings) -> list[Case]:
 def _neighborhoods(place: Map, sizes: Sizes, settings: Settings) -> list[Case]:
     shape, kernel = _with_heads(place, sizes), sizes.kernels[0]
     programs, name = both(shape, shape, shape), _attention_name("neighborhoods", shape, kernel)
-    near = functools.partial(ops.neighborhood_attention, kernel_size=kernel)
+    found = candidates.neighborhood_attention(kernel)
     peer: dict[str, Any] = dict(case="neighborhoods", shape=shape, kernel=kernel)
     return [
-        ours(f"{name}: ops", near, programs, settings),
+        *(ours(f"{name}: {how}", attend, programs, settings) for how, attend in found.items()),
         ours(f"{name}: all keys, cuDNN", _full_attention(settings), programs, settings),
         pytorch(f"{name}: PyTorch, flex_attention", programs, settings, **peer),
     ]

@@ -1,6 +1,7 @@
 """Runs a kernel on each device's own images, since XLA cannot split custom kernels."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
@@ -8,8 +9,8 @@ from jax.sharding import PartitionSpec
 
 
 def split_images(
-    call: Callable[..., jax.Array], *arrays: jax.Array, maps: int, sums: bool = False
-) -> jax.Array:
+    call: Callable[..., Any], *arrays: jax.Array, maps: int, sums: bool = False
+) -> Any:
     """Returns `call(*arrays)`, run on every device of the mesh set by `jax.set_mesh`.
 
     All axes of the mesh split the images. Without a mesh, or if its size does not divide the number
@@ -19,7 +20,7 @@ def split_images(
       call: the function to run on the arrays, or on a device's part of them.
       *arrays: maps `[B, ...]`, then parameters, which are replicated.
       maps: the number of maps.
-      sums: whether the result is a sum over images, rather than a map.
+      sums: whether results are sums over images, rather than maps.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1 or mesh.manual_axes or arrays[0].shape[0] % mesh.size:
@@ -27,7 +28,7 @@ def split_images(
     axes, whole = mesh.axis_names, PartitionSpec()
     split = PartitionSpec(axes)
 
-    def local(*parts: jax.Array) -> jax.Array:
+    def local(*parts: jax.Array) -> Any:
         result = call(*parts)
         return lax.psum(result, axes) if sums else result
 

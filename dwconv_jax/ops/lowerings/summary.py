@@ -5,6 +5,10 @@ import jax
 from dwconv_jax.ops.lowerings.cpu import kernel as cpu_kernel
 from dwconv_jax.ops.lowerings.gpu import nvrtc
 
+_CUDA = (
+    "depthwise, and neighborhood attention over one or two axes with stride 1, without masks or "
+    "cyclic borders, in heads of a multiple of 16 channels up to 128"
+)
 _WITHOUT_NVRTC = "nothing, XLA instead: NVRTC is not installed (pip install 'jax[cuda13]' has it)"
 
 
@@ -15,7 +19,7 @@ def describe_lowerings() -> dict[str, str | bool]:
       "platform"; the lowerings of "depthwise" (sliding weights that positions share),
       "per_position" (sliding weights that differ at every position) and "blocks" (windows and the
       whole map); "cpu_kernel", whether the compiled kernel was built; "pallas" and "cuda", what
-      `lowering="pallas"` covers on TPU and `lowering="cuda"` on NVIDIA GPUs.
+      `lowering="pallas"` covers on TPU and `lowering="cuda"` on NVIDIA GPUs; they refuse the rest.
     """
     platform = jax.default_backend()
     if platform != "cpu":
@@ -31,5 +35,5 @@ def describe_lowerings() -> dict[str, str | bool]:
         "blocks": "matrix products",
         "cpu_kernel": cpu_kernel.is_built(),
         "pallas": "depthwise, and per_position with dynamic weights",
-        "cuda": "depthwise" if nvrtc.is_available() else _WITHOUT_NVRTC,
+        "cuda": _CUDA if nvrtc.is_available() else _WITHOUT_NVRTC,
     }

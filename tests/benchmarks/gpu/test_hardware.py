@@ -61,6 +61,10 @@ def test_every_lowering_is_checked_and_timed(dry_run):
         assert {"float32 gradients", "bfloat16 gradients"} < set(checked)
         timed = dry_run[0]["operators"][f"static 3x3, 6x6x32: lowering={choice}"]
         assert {"forward us", "input gradient of copy", "weight gradient us"} < set(timed)
+        checked = dry_run[0]["correctness"][f"neighborhoods 3x3, 2x9x14x2x16: lowering={choice}"]
+        assert {"float32 gradients", "bfloat16 gradients"} < set(checked)
+        timed = dry_run[0]["operators"][f"neighborhoods 3x3, 6x6, 1 heads: lowering={choice}"]
+        assert {"forward us", "forward + gradients of copy"} < set(timed)
 
 
 def test_the_cpu_computes_the_same_losses(dry_run):

@@ -3,15 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from dwconv_jax.errors import UserError
 from dwconv_jax.ops.connectivity import Pair
 from dwconv_jax.ops.lowerings.bilinear import equally_varying
 from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
 from dwconv_jax.ops.lowerings.gpu.plan import Case
-from dwconv_jax.ops.lowerings.gpu.platform import Launch
+from dwconv_jax.ops.lowerings.gpu.platform import Launch, is_bfloat16
 from dwconv_jax.ops.lowerings.split_images import split_images
-
-_DTYPES = (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16))
 
 
 def convolve(launch: Launch, x: jax.Array, kernel: jax.Array, dilation: Pair) -> jax.Array:
@@ -74,9 +71,6 @@ def _varying_as(x: jax.Array, result: jax.Array) -> jax.Array:
 
 
 def _case(x: jax.Array, copies: int, kernel_size: tuple[int, ...], dilation: Pair) -> Case:
-    if x.dtype not in _DTYPES:
-        legal = " or ".join(map(str, _DTYPES))
-        raise UserError(f"lowering='cuda' takes {legal}, got {x.dtype}; use lowering='auto'")
     (batch, height, width, channels), (rows, columns) = x.shape, kernel_size
     shape = batch, height, width, channels
-    return Case(shape, (rows, columns), dilation, x.dtype == jnp.bfloat16, copies != 1)
+    return Case(shape, (rows, columns), dilation, is_bfloat16(x), copies != 1)

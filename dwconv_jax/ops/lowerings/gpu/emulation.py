@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,8 +25,8 @@ from dwconv_jax.ops.lowerings.gpu.ptx_call import SOURCES
 _DRIVER = """
 #include "emulate.h"
 #include "{kernel}.cu"
-extern "C" void run(const void* a, const void* b, void* result) {{
-  emulation::launch({{ {grid} }}, {{ {block} }}, {kernel}, a, b, result);
+extern "C" void run(const Index* sizes, void* const* arrays) {{
+  emulation::launch(sizes[0], sizes[1], {kernel}, arrays);
 }}
 """
 _one_at_a_time = threading.Lock()
@@ -43,29 +44,30 @@ def emulated_kernels() -> Iterator[None]:
         yield
 
 
-def launch(plan: Plan, result: jax.ShapeDtypeStruct, *arrays: jax.Array) -> jax.Array:
+def launch(plan: Plan, result: Any, *arrays: jax.Array) -> Any:
     """Runs a kernel; see `ptx_call.call`."""
 
-    def run(*arrays: jax.Array) -> np.ndarray:
+    def run(*arrays: jax.Array) -> Any:
         inputs = [np.ascontiguousarray(array) for array in arrays]
-        output = np.zeros(result.shape, result.dtype)
+        outputs = jax.tree.map(lambda type: np.zeros(type.shape, type.dtype), result)
+        both = (*inputs, *jax.tree.leaves(outputs))
         with _one_at_a_time:
-            function = _build(plan)
-        function(*(array.ctypes.data_as(ctypes.c_void_p) for array in (*inputs, output)))
-        return output
+            function = _build(plan.kernel, plan.definitions)
+        sizes = (ctypes.c_int * 6)(*plan.grid, *plan.block)
+        function(sizes, (ctypes.c_void_p * len(both))(*(array.ctypes.data for array in both)))
+        return outputs
 
     return jax.pure_callback(run, result, *arrays)
 
 
 @functools.cache
-def _build(plan: Plan) -> Callable[..., None]:
-    """The launch of a plan as a function of addresses."""
-    sizes = {name: ", ".join(map(str, getattr(plan, name))) for name in ("grid", "block")}
+def _build(kernel: str, definitions: tuple[str, ...]) -> Callable[..., None]:
+    """The launch of a kernel as a function of sizes and of the addresses of arrays."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = os.path.join(folder, "run.cc"), os.path.join(folder, "run.so")
         with open(source, "w") as file:
-            file.write(_DRIVER.format(kernel=plan.kernel, **sizes))
-        flags = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", f"-I{SOURCES}", *plan.definitions]
+            file.write(_DRIVER.format(kernel=kernel))
+        flags = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", f"-I{SOURCES}", *definitions]
         subprocess.run(["g++", *flags, "-o", library, source], check=True)
         # Holding Python's lock makes launches take turns: an emulated block is a set of globals.
         return ctypes.PyDLL(library).run

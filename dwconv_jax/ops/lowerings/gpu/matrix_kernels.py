@@ -7,13 +7,17 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 
-from dwconv_jax.ops.lowerings.gpu.plan import BLOCKS_AT_ONCE, Case, Plan, ceil_div, shape_macros
+from dwconv_jax.ops.lowerings.gpu.plan import (
+    BLOCKS_AT_ONCE,
+    MOST_SHARED_BYTES,
+    Case,
+    Plan,
+    ceil_div,
+    shape_macros,
+)
 
 _MOST_PRODUCTS = 7  # beside each other: a warp holds the sums of two channels
 _GRADIENT_PRODUCTS = 14  # that a warp of the gradient holds for a channel
-# Bytes of shared memory that a block may take on every GPU since Ampere. XLA lifts the limit of
-# 48 KiB that holds by default.
-_SHARED = 99 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +126,7 @@ def _widest(case: Case, shared_bytes: Callable[[_Tiling], int]) -> _Tiling | Non
         _Tiling(channels, rows, width, _steps(case))
         for channels, width in itertools.product((16, 8), widths)
     )
-    return next((tiling for tiling in tilings if shared_bytes(tiling) <= _SHARED), None)
+    return next((tiling for tiling in tilings if shared_bytes(tiling) <= MOST_SHARED_BYTES), None)
 
 
 def _steps(case: Case) -> int:

@@ -7,6 +7,9 @@ from dwconv_jax.ops.connectivity import Pair
 
 # Blocks of the gradient kernels that an H100 runs at once, two a multiprocessor.
 BLOCKS_AT_ONCE = 264
+# Bytes of shared memory that a block may take on every GPU since Ampere. XLA lifts the limit of
+# 48 KiB that holds by default.
+MOST_SHARED_BYTES = 99 * 1024
 
 
 class Case(NamedTuple):
@@ -37,11 +40,12 @@ class Plan:
       grid: blocks along x, y and z.
       block: threads of a block along x, y and z.
       shared_bytes: dynamic shared memory.
-      partials: arrays that the kernel of a gradient writes, to be summed unless one an image.
+      partials: arrays that the kernel of a gradient writes, to be summed unless one an image; of
+        attention, for each image.
     """
 
     kernel: str
-    macros: tuple[tuple[str, int], ...]
+    macros: tuple[tuple[str, int | float], ...]
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared_bytes: int = 0

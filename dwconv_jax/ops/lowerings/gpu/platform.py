@@ -5,6 +5,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax import export, lax
@@ -12,8 +13,8 @@ from jax import export, lax
 from dwconv_jax.errors import UserError
 from dwconv_jax.ops.lowerings.gpu import nvrtc, ptx_call
 
-# `(plan, type of the result, *arrays)` to what the kernel writes.
-Launch = Callable[..., jax.Array]
+# `(plan, type of the result, or types, *arrays)` to what the kernel writes.
+Launch = Callable[..., Any]
 _emulators: dict[str, Launch] = {}
 
 
@@ -27,9 +28,18 @@ def check_gpu() -> None:
         )
 
 
-def by_cuda(
-    kernel: Callable[..., jax.Array], otherwise: Callable[..., jax.Array], *arrays: jax.Array
-) -> jax.Array:
+def is_bfloat16(*arrays: jax.Array) -> bool:
+    """Whether arrays are bfloat16 rather than float32; raises UserError for others and mixtures."""
+    dtypes = sorted({str(array.dtype) for array in arrays})
+    if dtypes not in (["bfloat16"], ["float32"]):
+        raise UserError(
+            f"lowering='cuda' takes float32 or bfloat16, got {' and '.join(dtypes)}; use "
+            "lowering='auto'"
+        )
+    return dtypes == ["bfloat16"]
+
+
+def by_cuda(kernel: Callable[..., Any], otherwise: Callable[..., Any], *arrays: jax.Array) -> Any:
     """`kernel(launch, *arrays)` on NVIDIA GPUs, `otherwise(*arrays)` elsewhere.
 
     Without NVRTC, and for symbolic sizes, it is `otherwise` everywhere.

@@ -6,6 +6,7 @@ and in the CUDA plugins of JAX 0.10 to 0.12.
 
 import functools
 import os
+from typing import Any
 
 import jax
 
@@ -17,16 +18,16 @@ _TARGET = "__gpu$xla.gpu.ptx"
 _ESCAPES = str.maketrans({"\\": "\\5C", '"': "\\22", "\n": "\\0A", "\t": "\\09"})
 
 
-def call(plan: Plan, result: jax.ShapeDtypeStruct, *arrays: jax.Array) -> jax.Array:
+def call(plan: Plan, result: Any, *arrays: jax.Array) -> Any:
     """Runs a kernel on a GPU.
 
     Args:
       plan: the kernel and its launch.
-      result: the type of what it writes.
+      result: the type of what it writes, or a tuple of them.
       *arrays: what it reads.
 
     Returns:
-      An array of the type `result`.
+      An array of the type `result`, or several.
     """
     config = _config(plan)
     operation = jax.ffi.ffi_call(

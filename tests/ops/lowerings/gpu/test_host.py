@@ -13,9 +13,11 @@ from flax import nnx
 
 import dwconv_jax
 from dwconv_jax import ops
-from dwconv_jax.ops.lowerings.gpu import matrix_kernels, nvrtc, ptx_call
+from dwconv_jax.ops.lowerings.gpu import nvrtc, ptx_call
+from dwconv_jax.ops.lowerings.gpu.attention_kernels import AttentionCase, Neighborhood
+from dwconv_jax.ops.lowerings.gpu.attention_kernels import plans as attention_plans
 from dwconv_jax.ops.lowerings.gpu.choice import forward_plans, gradient_plans
-from dwconv_jax.ops.lowerings.gpu.plan import Case
+from dwconv_jax.ops.lowerings.gpu.plan import MOST_SHARED_BYTES, Case
 from tests.numerics import assert_close
 
 STAGES = [(128, 56, 56, 96), (128, 28, 28, 192), (128, 14, 14, 384), (128, 7, 7, 768)]
@@ -32,7 +34,7 @@ def test_launches_respect_the_limits_of_gpus(shape):
         for plan in plans(Case(shape, (k, k), (1, 1), bfloat16, per_image)):
             (_, y, z), threads = plan.grid, plan.block[0] * plan.block[1]
             assert y <= 65_535 and z <= 65_535 and threads <= 1024
-            assert plan.shared_bytes <= matrix_kernels._SHARED
+            assert plan.shared_bytes <= MOST_SHARED_BYTES
             assert threads * dict(plan.macros)["BLOCKS"] <= 2048
 
 
@@ -50,6 +52,27 @@ def test_launches_respect_the_limits_of_gpus(shape):
 def test_kernels_are_chosen_by_shape(case, forward, gradient):
     assert forward_plans(case)[0].kernel == forward
     assert gradient_plans(case)[0].kernel == gradient
+
+
+@pytest.mark.parametrize(
+    ("depth", "k", "bfloat16", "bias"),
+    [(32, 7, True, False), (32, 13, True, True), (64, 7, False, True), (128, 31, True, False)],
+)
+def test_launches_of_attention_respect_the_limits_of_gpus(depth, k, bfloat16, bias):
+    for size in (k, 56, 57):
+        along = Neighborhood(k, dilation=1, before=k // 2, clamp=True)
+        case = AttentionCase((2, size, size, 3, depth), along, along, 0.5, bfloat16, bias)
+        for plan in attention_plans(case):
+            macros = dict(plan.macros)
+            assert plan.grid == (2 * plan.partials * 3, 1, 1) and plan.block[0] <= 256
+            assert plan.shared_bytes <= MOST_SHARED_BYTES
+            assert macros["SPAN"] % 16 == 0 and macros["SPAN"] >= min(size, 8 + k - 1)
+
+
+def test_neighborhoods_too_wide_for_shared_memory_are_refused(with_nvrtc):
+    x = jnp.ones((1, 500, 1, 128))
+    with pytest.raises(ValueError, match="no kernel for 201 columns of keys in heads of 128 chan"):
+        ops.neighborhood_attention(x, x, x, 201, border="zero", lowering="cuda")
 
 
 def test_few_images_are_split_into_bands():
@@ -86,6 +109,19 @@ def test_programs_for_gpus_carry_the_kernel(with_nvrtc):
     assert "ptx" not in jax.jit(mix).lower(*operands()).as_text()
 
 
+def test_programs_for_gpus_carry_the_kernels_of_attention(with_nvrtc):
+    x = jnp.ones((2, 5, 6, 2, 16), jnp.bfloat16)
+
+    def gradients(x):
+        near = functools.partial(ops.neighborhood_attention, kernel_size=3, lowering="cuda")
+        return jax.grad(lambda *arrays: near(*arrays).astype(jnp.float32).sum(), (0, 1, 2))(x, x, x)
+
+    program = jax.jit(gradients).trace(x).lower(lowering_platforms=("cuda",))
+    text = program.as_text()
+    kernels = ("neighborhood", "neighborhood_query_gradient", "neighborhood_key_gradient")
+    assert all(f"name = \\22{kernel}\\22" in text for kernel in kernels)
+
+
 def test_without_nvrtc_it_is_the_lowering_of_xla(monkeypatch):
     monkeypatch.setattr(nvrtc, "is_available", lambda: False)
     jax.clear_caches()
@@ -116,6 +152,29 @@ def test_what_the_kernels_do_not_take_is_refused(with_nvrtc, arguments, message)
     taps = arguments[1].shape[3]
     with pytest.raises(ValueError, match=message):
         ops.locally_connected(*arguments, ops.Sliding((3, taps // 3)), "cuda")
+
+
+def attend(width=16, dtype=jnp.float32, **options):
+    x = jnp.ones((1, 5, 6, 2, width), dtype)
+    return ops.neighborhood_attention(x, x, x, 3, lowering="cuda", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(width=24), "heads of a multiple of 16 channels, at most 128.*got 24 and 24; use"),
+        (dict(dtype=jnp.float16), "takes float32 or bfloat16, got float16; use lowering='auto'"),
+        (
+            dict(border="wrap"),
+            r"no kernel for attention over Sliding\(.*wrap.*; use",
+        ),
+        (dict(stride=2), r"no kernel for attention over Sliding\(.*stride"),
+        (dict(mask=jnp.ones((1, 1, 1, 1, 9), bool)), "mask needs lowering='auto', got 'cuda'"),
+    ],
+)
+def test_attention_that_the_kernels_do_not_take_is_refused(with_nvrtc, options, message):
+    with pytest.raises(ValueError, match=message):
+        attend(**options)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +210,15 @@ def test_wheels_carry_the_sources():
 @pytest.mark.parametrize("k", [7, 31])
 def test_nvrtc_compiles_every_kernel(k):
     for plan in plans(Case(STAGES[2], (k, k))):
+        assert f".entry {plan.kernel}(" in ptx_call.compile_plan(plan)
+
+
+@pytest.mark.skipif(not nvrtc.is_available(), reason="NVRTC is not installed")
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_nvrtc_compiles_every_kernel_of_attention(bfloat16):
+    along = Neighborhood(7, dilation=1, before=3, clamp=True)
+    case = AttentionCase((2, 14, 14, 2, 32), along, along, 0.5, bfloat16, bias=True)
+    for plan in attention_plans(case):
         assert f".entry {plan.kernel}(" in ptx_call.compile_plan(plan)
 
 

@@ -4,6 +4,7 @@
 #include <ucontext.h>
 
 #include <cstring>
+#include <utility>
 
 #define EMULATED 1
 #define SHARED_MEMORY(bytes) static Eight shared[(bytes) / 16 + 1];
@@ -23,6 +24,17 @@ inline float __uint_as_float(unsigned bits) {
   float value;
   std::memcpy(&value, &bits, 4);
   return value;
+}
+extern "C" float exp2f(float);
+extern "C" float log2f(float);
+inline float power_of_two(float value) { return exp2f(value); }
+template <class T>
+T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+T max(T a, T b) {
+  return a < b ? b : a;
 }
 inline unsigned round_to_bf16(float value) {  // to nearest, ties to even
   unsigned bits;
@@ -117,22 +129,39 @@ static void run(Index grid, Index block) {
   delete[] threads;
 }
 
-template <class A, class B, class Result>
-void launch(Index grid, Index block, void (*kernel)(A, B, Result), const void* a, const void* b,
-            void* result) {
-  static void (*function)(A, B, Result);
-  static A first;
-  static B second;
-  static Result third;
-  function = kernel, first = (A)a, second = (B)b, third = (Result)result;
-  body = [] { function(first, second, third); };
+// A kernel, and the addresses of its arguments.
+template <class... Parameters>
+struct Call {
+  static inline void (*kernel)(Parameters...);
+  static inline void* const* arrays;
+  template <std::size_t... I>
+  static void run(std::index_sequence<I...>) {
+    kernel((Parameters)arrays[I]...);
+  }
+};
+
+template <class... Parameters>
+void launch(Index grid, Index block, void (*kernel)(Parameters...), void* const* arrays) {
+  using This = Call<Parameters...>;
+  This::kernel = kernel, This::arrays = arrays;
+  body = [] { This::run(std::index_sequence_for<Parameters...>()); };
   run(grid, block);
 }
 }  // namespace emulation
 
 inline void __syncthreads() { emulation::wait(emulation::of_block, emulation::alive); }
+inline void __syncwarp() { emulation::warp_barrier(); }
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
+  static float all[64][32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  all[warp][lane] = value;
+  emulation::warp_barrier();
+  const float other = all[warp][lane ^ mask];
+  emulation::warp_barrier();
+  return other;
+}
 
-// The matrix unit, as matrix.cuh uses it.
+// The matrix unit, as mma.cuh has it.
 inline unsigned pick(unsigned a, unsigned b, bool high) {
   return high ? (a >> 16) | (b & 0xffff0000u) : (a & 0xffffu) | (b << 16);
 }
