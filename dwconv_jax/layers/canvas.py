@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.layers.pytree import keyed_by_position
 from dwconv_jax.ops.connectivity import Connectivity, Pair, Size, Window
 from dwconv_jax.ops.dispatch import partition
 
 
+@keyed_by_position
 class Canvas(NamedTuple):
     """Which part of each map counts.
 

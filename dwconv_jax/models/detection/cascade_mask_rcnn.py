@@ -16,6 +16,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.mode import is_training
+from dwconv_jax.layers.pytree import keyed_by_position
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.config import CascadeMaskRCNNConfig, make_settings
 from dwconv_jax.models.detection.fpn import FeaturePyramid
@@ -38,6 +39,7 @@ CODERS = (
 _SIZE_MULTIPLE = 32
 
 
+@keyed_by_position
 class Pyramid(NamedTuple):
     """Feature maps of a batch of images, finest first, and their canvases."""
 

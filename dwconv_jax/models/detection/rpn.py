@@ -9,6 +9,7 @@ from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.initializers import normal
+from dwconv_jax.layers.pytree import keyed_by_position
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 from dwconv_jax.ops.detection.anchors import anchors
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
@@ -17,6 +18,7 @@ from dwconv_jax.ops.detection.nms import move_apart, nms
 CODER = BoxCoder()
 
 
+@keyed_by_position
 class Level(NamedTuple):
     """Predictions for the `N = H * W * A` anchors of one level of the pyramid."""
 
@@ -26,6 +28,7 @@ class Level(NamedTuple):
     valid: jax.Array  # bool [B, N], anchors at positions that count
 
 
+@keyed_by_position
 class Proposals(NamedTuple):
     """Boxes that may hold an object, by descending score; empty slots are zeros."""
 

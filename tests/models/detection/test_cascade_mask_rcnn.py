@@ -91,6 +91,11 @@ def test_a_picture_in_a_batch_gives_what_it_gives_alone(model, rng):
     assert bool((together.boxes[..., 2:] <= limit).all() and (together.boxes >= 0).all())
 
 
+def test_it_can_be_tabulated(model, tabulate):
+    table = tabulate(model, jnp.ones((1, 32, 32, 3)), jnp.array([[32, 32]]))
+    assert "MaskHead" in table and "masks: float32[1,8,28,28]" in table
+
+
 def objects(*classes):
     """Objects of the given classes, of one image each; every box is a quarter of the picture."""
     count, shape = len(classes), (len(classes), len(classes[0]))
