@@ -29,6 +29,7 @@ from dwconv_jax.models.torch_layout import Layout, prefixed
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
 from dwconv_jax.ops.detection.nms import multiclass_nms
 from dwconv_jax.ops.detection.roi_align import roi_align_pyramid
+from dwconv_jax.ops.sharding import by_image
 
 # One coder for each stage of the cascade (section 4 of the paper), each finer than the last.
 CODERS = (
@@ -147,8 +148,11 @@ class CascadeMaskRCNN(Recreatable, nnx.Module):
             raise UserError(
                 f"the batch of {len(size)} images must be a multiple of images_per_group={count}"
             )
-        largest = padded.reshape(-1, count, 2).max(1, keepdims=True)
-        return jnp.broadcast_to(largest, (len(largest), count, 2)).reshape(-1, 2)
+
+        def largest(padded: jax.Array) -> jax.Array:
+            return padded.reshape(-1, count, 2).max(1).repeat(count, axis=0)
+
+        return by_image(largest, padded)
 
     def propose(self, levels: Sequence[Level], size: jax.Array, train: bool | None) -> Proposals:
         """Proposals for training or prediction; see `rpn.propose`."""
