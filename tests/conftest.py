@@ -8,6 +8,7 @@ import os
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -43,6 +44,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def tabulate():
+    """`nnx.tabulate` of what is traced alone.
+
+    It leaves inherited methods on classes, which `nnx.capture` wraps without end: they are removed.
+    """
+
+    def below(cls):
+        return {cls}.union(*map(below, cls.__subclasses__()))
+
+    def draw(module, *inputs):
+        tables = []
+        options = dict(console_kwargs=dict(width=200, force_terminal=False))
+        jax.eval_shape(lambda *x: tables.append(nnx.tabulate(module, *x, **options)), *inputs)
+        return tables[0]
+
+    before = {cls: set(vars(cls)) for cls in below(nnx.Pytree)}
+    yield draw
+    for cls, names in before.items():
+        for name in set(vars(cls)) - names:
+            delattr(cls, name)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwconv_jax.errors import UserError
+from dwconv_jax.layers.pytree import keyed_by_position
 from dwconv_jax.ops.connectivity import Connectivity, Pair, Size, Window
 from dwconv_jax.ops.dispatch import partition
 
@@ -20,6 +21,7 @@ from dwconv_jax.ops.dispatch import partition
 Source = Callable[[jax.Array, jax.Array, int], jax.Array]
 
 
+@keyed_by_position
 class Canvas(NamedTuple):
     """Which part of each map counts.
 

@@ -21,22 +21,27 @@ def split_of(x: jax.Array) -> tuple[Axes, ...]:
 
 
 def by_xla(
-    function: Callable[..., Any], *arrays: jax.Array, split: tuple[Axes, ...] | list[Any]
+    function: Callable[..., Any], *arguments: Any, split: tuple[Axes, ...] | list[Any]
 ) -> Any:
-    """`function(*arrays)`, partitioned by XLA where the mesh has explicit axes.
+    """`function(*arguments)`, partitioned by XLA where the mesh has explicit axes.
 
     Args:
       function: closes over no arrays.
-      *arrays: its arguments.
+      *arguments: trees of arrays.
       split: the mesh axes that split each axis of the result; see `split_of`. A list of them for
         several results.
     """
-    meshes = (jax.typeof(array).sharding.mesh for array in arrays)
+    meshes = (jax.typeof(array).sharding.mesh for array in jax.tree.leaves(arguments))
     mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
     if mesh is None:
-        return function(*arrays)
+        return function(*arguments)
     splits = split if isinstance(split, list) else [split]
     shardings = tuple(NamedSharding(mesh, PartitionSpec(*axes)) for axes in splits)
     out_sharding = shardings if isinstance(split, list) else shardings[0]
     automatic = jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=out_sharding)
-    return automatic(*arrays)
+    return automatic(*arguments)
+
+
+def by_image(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`by_xla` where all results have an entry for each image, as the first argument has."""
+    return by_xla(function, *arguments, split=split_of(jax.tree.leaves(arguments)[0])[:1])

@@ -16,6 +16,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.mode import is_training
+from dwconv_jax.layers.pytree import keyed_by_position
 from dwconv_jax.models.dense_backbone import DenseBackbone
 from dwconv_jax.models.detection.config import CascadeMaskRCNNConfig, make_settings
 from dwconv_jax.models.detection.fpn import FeaturePyramid
@@ -28,6 +29,7 @@ from dwconv_jax.models.torch_layout import Layout, prefixed
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
 from dwconv_jax.ops.detection.nms import multiclass_nms
 from dwconv_jax.ops.detection.roi_align import roi_align_pyramid
+from dwconv_jax.ops.sharding import by_image
 
 # One coder for each stage of the cascade (section 4 of the paper), each finer than the last.
 CODERS = (
@@ -38,6 +40,7 @@ CODERS = (
 _SIZE_MULTIPLE = 32
 
 
+@keyed_by_position
 class Pyramid(NamedTuple):
     """Feature maps of a batch of images, finest first, and their canvases."""
 
@@ -145,8 +148,11 @@ class CascadeMaskRCNN(Recreatable, nnx.Module):
             raise UserError(
                 f"the batch of {len(size)} images must be a multiple of images_per_group={count}"
             )
-        largest = padded.reshape(-1, count, 2).max(1, keepdims=True)
-        return jnp.broadcast_to(largest, (len(largest), count, 2)).reshape(-1, 2)
+
+        def largest(padded: jax.Array) -> jax.Array:
+            return padded.reshape(-1, count, 2).max(1).repeat(count, axis=0)
+
+        return by_image(largest, padded)
 
     def propose(self, levels: Sequence[Level], size: jax.Array, train: bool | None) -> Proposals:
         """Proposals for training or prediction; see `rpn.propose`."""

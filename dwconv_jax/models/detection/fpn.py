@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.layers.conv_norm_act import convolve
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.initializers import xavier_uniform
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
@@ -23,6 +24,7 @@ class FeaturePyramid(nnx.Module):
             **dtypes,
         )
         self.laterals = nnx.List([nnx.Linear(width, features, **arguments) for width in widths])
+        arguments |= dict(conv_general_dilated=convolve)
         self.outputs = nnx.List([nnx.Conv(features, features, (3, 3), **arguments) for _ in widths])
 
     def __call__(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.layers.conv_norm_act import ConvNormAct, convolve
 from dwconv_jax.layers.initializers import fan_out_init, normal, xavier_uniform
 from dwconv_jax.models.torch_layout import (
     Entry,
@@ -86,12 +86,12 @@ class MaskHead(nnx.Module):
     """Four convolutions, upsampling by two, and a mask for each class."""
 
     def __init__(self, features: int, num_classes: int, *, rngs: nnx.Rngs, **dtypes: Any):
-        self.convs = nnx.List(
-            [
-                nnx.Conv(features, features, (3, 3), kernel_init=fan_out_init, rngs=rngs, **dtypes)
-                for _ in range(_NUM_CONVS)
-            ]
-        )
+
+        def make_conv() -> nnx.Conv:
+            options: dict[str, Any] = dict(kernel_init=fan_out_init, conv_general_dilated=convolve)
+            return nnx.Conv(features, features, (3, 3), rngs=rngs, **options, **dtypes)
+
+        self.convs = nnx.List([make_conv() for _ in range(_NUM_CONVS)])
         self.upsample = Upsample(features, rngs=rngs, **dtypes)
         self.logits = nnx.Linear(
             features, num_classes, kernel_init=fan_out_init, rngs=rngs, **dtypes
@@ -135,5 +135,7 @@ class Upsample(nnx.Module):
         """`[R, H, W, C]` to `[R, 2 H, 2 W, C]`."""
         count, height, width, features = x.shape
         y = self.linear(x).reshape(count, height, width, 2, 2, features)
-        y = y.swapaxes(2, 3).reshape(count, 2 * height, 2 * width, features)
+        # In two steps, which meshes with explicit axes can follow.
+        y = y.swapaxes(2, 3).reshape(count, 2 * height, width, 2, features)
+        y = y.reshape(count, 2 * height, 2 * width, features)
         return y + self.bias[...].astype(y.dtype)[None, None, None]

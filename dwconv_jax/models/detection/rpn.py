@@ -8,15 +8,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
+from dwconv_jax.layers.conv_norm_act import convolve
 from dwconv_jax.layers.initializers import normal
+from dwconv_jax.layers.pytree import keyed_by_position
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1
 from dwconv_jax.ops.detection.anchors import anchors
 from dwconv_jax.ops.detection.boxes import BoxCoder, clip
 from dwconv_jax.ops.detection.nms import move_apart, nms
+from dwconv_jax.ops.sharding import by_image
 
 CODER = BoxCoder()
 
 
+@keyed_by_position
 class Level(NamedTuple):
     """Predictions for the `N = H * W * A` anchors of one level of the pyramid."""
 
@@ -26,6 +30,7 @@ class Level(NamedTuple):
     valid: jax.Array  # bool [B, N], anchors at positions that count
 
 
+@keyed_by_position
 class Proposals(NamedTuple):
     """Boxes that may hold an object, by descending score; empty slots are zeros."""
 
@@ -51,7 +56,7 @@ class RegionProposalNetwork(nnx.Module):
         self.anchor_ratios = tuple(anchor_ratios)
         arguments: dict[str, Any] = dict(kernel_init=normal(0.01), rngs=rngs, **dtypes)
         count = len(self.anchor_ratios)
-        self.conv = nnx.Conv(features, features, (3, 3), **arguments)
+        self.conv = nnx.Conv(features, features, (3, 3), conv_general_dilated=convolve, **arguments)
         self.objectness = nnx.Linear(features, count, **arguments)
         self.regression = nnx.Linear(features, 4 * count, **arguments)
 
@@ -71,12 +76,14 @@ class RegionProposalNetwork(nnx.Module):
     def _level(self, x: jax.Array, canvas: Canvas, stride: int) -> Level:
         batch, height, width, _ = x.shape
         hidden = jax.nn.relu(self.conv(x))
+        codes = self.regression(hidden).astype(jnp.float32)
         grid = anchors((height, width), stride, self.anchor_scale, self.anchor_ratios)
         valid = canvas.valid(x)
         assert valid is not None
         return Level(
             self.objectness(hidden).astype(jnp.float32).reshape(batch, -1),
-            self.regression(hidden).astype(jnp.float32).reshape(batch, -1, 4),
+            # In two steps, which meshes with explicit axes can follow.
+            codes.reshape(batch, height, width, -1, 4).reshape(batch, -1, 4),
             jnp.asarray(grid).reshape(-1, 4),
             jnp.broadcast_to(valid, (*valid.shape[:3], grid.shape[2])).reshape(batch, -1),
         )
@@ -103,10 +110,12 @@ def propose(
       `Proposals` of `[B, P]`.
     """
 
-    def of_image(said: Sequence[tuple[jax.Array, ...]], size: jax.Array) -> Proposals:
+    def of_image(
+        said: Sequence[tuple[jax.Array, ...]], size: jax.Array, grids: Sequence[jax.Array]
+    ) -> Proposals:
         best = [
-            _best(logits, codes, level.anchors, valid, size, candidates)
-            for level, (logits, codes, valid) in zip(levels, said, strict=True)
+            _best(logits, codes, grid, valid, size, candidates)
+            for grid, (logits, codes, valid) in zip(grids, said, strict=True)
         ]
         boxes, scores = (jnp.stack(arrays) for arrays in zip(*best, strict=True))
         index = jnp.broadcast_to(jnp.arange(len(levels))[:, None], scores.shape)
@@ -131,7 +140,9 @@ def propose(
         )
 
     said = [(level.logits, level.codes, level.valid) for level in levels]
-    return jax.vmap(of_image)(jax.lax.stop_gradient(said), size)
+    grids = [level.anchors for level in levels]
+    of_images = jax.vmap(of_image, in_axes=(0, 0, None))
+    return by_image(of_images, jax.lax.stop_gradient(said), size, grids)
 
 
 def _best(

@@ -6,6 +6,7 @@ import numpy as np
 
 from dwconv_jax.ops.detection.boxes import clip
 from dwconv_jax.ops.detection.roi_weights import box_weights
+from dwconv_jax.ops.sharding import by_image
 
 # Pixels of unpacked masks held at once.
 _MAX_PIXELS = 2**24
@@ -27,8 +28,6 @@ def mask_targets(
       float32 `[B, R, M, M]`, 0 or 1.
     """
     height, width = masks.shape[2], masks.shape[3] * 8
-    boxes = clip(boxes, sizes[:, None])
-    rows, cols = box_weights(boxes, sizes, (height, width), resolution)
 
     def of_image(masks: jax.Array, indices: jax.Array, rows: jax.Array, cols: jax.Array):
         def of_box(given: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -39,8 +38,15 @@ def mask_targets(
         batch_size = max(1, _MAX_PIXELS // (height * width))
         return jax.lax.map(of_box, (indices, rows, cols), batch_size=batch_size)
 
-    share = jax.vmap(of_image)(masks, indices, rows, cols)
-    return (share >= 0.5).astype(jnp.float32)
+    def of_images(
+        masks: jax.Array, indices: jax.Array, boxes: jax.Array, sizes: jax.Array
+    ) -> jax.Array:
+        boxes = clip(boxes, sizes[:, None])
+        rows, cols = box_weights(boxes, sizes, (height, width), resolution)
+        share = jax.vmap(of_image)(masks, indices, rows, cols)
+        return (share >= 0.5).astype(jnp.float32)
+
+    return by_image(of_images, masks, indices, boxes, sizes)
 
 
 def paste_masks(

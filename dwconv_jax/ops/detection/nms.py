@@ -1,5 +1,6 @@
 """Greedy non-maximum suppression, exact and with static shapes."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from dwconv_jax.ops.checks import check_boxes
 from dwconv_jax.ops.detection.boxes import areas, intersections
+from dwconv_jax.ops.sharding import by_xla
 
 # Boxes decided at once.
 _BLOCK = 128
@@ -66,7 +68,8 @@ def nms(
     if groups is not None:
         boxes = move_apart(boxes, groups, valid)
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
-    places, kept = _suppress(boxes[order], valid.sum(), iou_threshold, max_kept)
+    suppress = functools.partial(_suppress, max_kept=max_kept)
+    places, kept = by_xla(suppress, boxes[order], valid.sum(), iou_threshold, split=(None,))
     return Kept(order.astype(jnp.int32)[places], kept)
 
 
@@ -103,7 +106,7 @@ def multiclass_nms(
     return Detections(
         jnp.where(kept[:, None], boxes[indices], 0),
         jnp.where(kept, scores[indices], 0),
-        jnp.where(kept, classes[indices], -1),
+        jnp.where(kept, indices % num_classes, -1),
     )
 
 
@@ -117,7 +120,7 @@ def move_apart(boxes: jax.Array, groups: jax.Array, valid: jax.Array) -> jax.Arr
 
 
 def _suppress(
-    boxes: jax.Array, count: jax.Array, threshold: float, max_kept: int
+    boxes: jax.Array, count: jax.Array, threshold: jax.Array, max_kept: int
 ) -> tuple[jax.Array, jax.Array]:
     """Indices of the kept among the first `count` of sorted boxes `[N, 4]`, and their validity."""
     blocks = -(-len(boxes) // _BLOCK)
@@ -149,7 +152,7 @@ def _suppress(
     return places[:max_kept], jnp.arange(max_kept) < num_kept
 
 
-def _overlap(a: jax.Array, b: jax.Array, threshold: float) -> jax.Array:
+def _overlap(a: jax.Array, b: jax.Array, threshold: jax.Array) -> jax.Array:
     """Whether `a` suppresses `b`, bool `[N, M]`; without a division, as in the CUDA kernels."""
     intersection = intersections(a[:, None], b[None])
     return intersection > threshold * (areas(a)[:, None] + areas(b)[None] - intersection)

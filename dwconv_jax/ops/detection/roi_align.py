@@ -17,6 +17,7 @@ from dwconv_jax.ops.checks import check_boxes, check_map
 from dwconv_jax.ops.detection import roi_rows
 from dwconv_jax.ops.detection.roi_weights import Regions, region_weights
 from dwconv_jax.ops.lowerings.linear_map import linear_map
+from dwconv_jax.ops.sharding import by_image
 
 # Elements of the intermediate product held at once.
 _MAX_ELEMENTS = 2**24
@@ -53,9 +54,13 @@ def roi_align(
         raise ValueError(f"boxes must be [{len(features)}, R, 4], got shape {boxes.shape}")
     if sizes is None:
         sizes = jnp.broadcast_to(jnp.asarray(features.shape[1:3]), (len(features), 2))
-    levels = jnp.zeros(boxes.shape[:2], jnp.int32)
-    own_sizes = jnp.broadcast_to(sizes[:, None], (*levels.shape, 2))
-    return _pool(Regions(levels, boxes / stride, own_sizes), (features,), output_size)
+
+    def pool(features: jax.Array, boxes: jax.Array, sizes: jax.Array) -> jax.Array:
+        levels = jnp.zeros(boxes.shape[:2], jnp.int32)
+        own_sizes = jnp.broadcast_to(sizes[:, None], (*levels.shape, 2))
+        return _pool(Regions(levels, boxes / stride, own_sizes), (features,), output_size)
+
+    return by_image(pool, features, boxes, sizes)
 
 
 def roi_align_pyramid(
@@ -85,10 +90,14 @@ def roi_align_pyramid(
     if sizes is None:
         batch = len(maps[0])
         sizes = [jnp.broadcast_to(jnp.asarray(x.shape[1:3]), (batch, 2)) for x in maps]
-    levels = pyramid_level(boxes, len(maps), finest_scale)
-    own_stride = jnp.asarray(strides, jnp.float32)[levels][..., None]
-    own_size = jnp.take_along_axis(jnp.stack(sizes, 1), levels[..., None], axis=1)
-    return _pool(Regions(levels, boxes / own_stride, own_size), tuple(maps), output_size)
+
+    def pool(maps: Sequence[jax.Array], boxes: jax.Array, sizes: Sequence[jax.Array]) -> jax.Array:
+        levels = pyramid_level(boxes, len(maps), finest_scale)
+        own_stride = jnp.asarray(strides, jnp.float32)[levels][..., None]
+        own_size = jnp.take_along_axis(jnp.stack(sizes, 1), levels[..., None], axis=1)
+        return _pool(Regions(levels, boxes / own_stride, own_size), tuple(maps), output_size)
+
+    return by_image(pool, maps, boxes, sizes)
 
 
 def pyramid_level(boxes: jax.Array, num_levels: int, finest_scale: float = 56.0) -> jax.Array:

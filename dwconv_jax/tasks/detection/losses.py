@@ -28,6 +28,7 @@ from dwconv_jax.ops.detection.boxes import giou
 from dwconv_jax.ops.detection.masks import mask_targets
 from dwconv_jax.ops.detection.matching import IGNORED, match
 from dwconv_jax.ops.detection.sampling import Sample, sample, to_slots
+from dwconv_jax.ops.sharding import by_image, by_xla
 
 # Of each stage: the least overlap of a positive region, and the weight of its losses.
 _STAGE_IOU = (0.5, 0.6, 0.7)
@@ -96,7 +97,7 @@ def anchor_losses(
     ends = np.cumsum([len(level.anchors) for level in levels])
 
     def targets(
-        boxes: jax.Array, classes: jax.Array, size: jax.Array, key: jax.Array
+        boxes: jax.Array, classes: jax.Array, size: jax.Array, key: jax.Array, anchors: jax.Array
     ) -> tuple[Sample, jax.Array]:
         matched = match(
             anchors,
@@ -112,7 +113,8 @@ def anchor_losses(
         own = jnp.where(drawn.positive[:, None], boxes[jnp.maximum(matched, 0)], anchors)
         return drawn, CODER.encode(anchors, own)
 
-    drawn, codes = jax.vmap(targets)(objects.boxes, objects.classes, size, keys)
+    of_images = jax.vmap(targets, in_axes=(0, 0, 0, 0, None))
+    drawn, codes = by_image(of_images, objects.boxes, objects.classes, size, keys, anchors)
     logits, predicted = (
         jnp.concatenate([getattr(level, name) for level in levels], axis=1)
         for name in ("logits", "codes")
@@ -193,11 +195,11 @@ def sample_regions(
     max_positive = int(count * _POSITIVE_REGIONS)
 
     def of_image(
-        key: jax.Array,
         boxes: jax.Array,
         valid: jax.Array,
         own_boxes: jax.Array,
         classes: jax.Array,
+        key: jax.Array,
     ) -> Regions:
         present, num_objects = classes >= 0, len(classes)
         matched = match(
@@ -220,7 +222,7 @@ def sample_regions(
             slots.valid & (slots.indices < num_objects),
         )
 
-    return jax.vmap(of_image)(keys, boxes, valid, objects.boxes, objects.classes)
+    return by_image(jax.vmap(of_image), boxes, valid, objects.boxes, objects.classes, keys)
 
 
 def _mask_losses(
@@ -252,4 +254,8 @@ def _codes_of(classes: jax.Array, codes: jax.Array) -> jax.Array:
 
 def _group(x: jax.Array, images_per_group: int) -> jax.Array:
     """Sums `[B, ...]` to `[B / images_per_group]`."""
-    return x.reshape(len(x) // images_per_group, -1).sum(1)
+
+    def total(x: jax.Array) -> jax.Array:
+        return x.reshape(len(x) // images_per_group, -1).sum(1)
+
+    return by_xla(total, x, split=(None,))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 import dwconv_jax
 from dwconv_jax.models import TASK_VARIANTS
@@ -91,14 +92,18 @@ def test_a_picture_in_a_batch_gives_what_it_gives_alone(model, rng):
     assert bool((together.boxes[..., 2:] <= limit).all() and (together.boxes >= 0).all())
 
 
-def objects(*classes):
+def test_it_can_be_tabulated(model, tabulate):
+    table = tabulate(model, jnp.ones((1, 32, 32, 3)), jnp.array([[32, 32]]))
+    assert "MaskHead" in table and "masks: float32[1,8,28,28]" in table
+
+
+def objects(*classes, side=64):
     """Objects of the given classes, of one image each; every box is a quarter of the picture."""
-    count, shape = len(classes), (len(classes), len(classes[0]))
-    boxes = np.broadcast_to(np.array([8.0, 8, 40, 40], np.float32), (*shape, 4))
-    pixels = np.zeros((*shape, 64, 64), bool)
-    pixels[:, :, 8:40, 8:40] = True
+    shape, near, far = (len(classes), len(classes[0])), side // 8, 5 * side // 8
+    boxes = np.broadcast_to(np.array([near, near, far, far], np.float32), (*shape, 4))
+    pixels = np.zeros((*shape, side, side), bool)
+    pixels[:, :, near:far, near:far] = True
     present = np.array(classes).reshape(shape) >= 0
-    assert count == 2
     return Objects(
         jnp.asarray(boxes * present[..., None]),
         jnp.array(classes, jnp.int32),
@@ -161,6 +166,58 @@ def test_the_key_decides(train):
     given = objects([0, 1], [2, -1])
     losses = [float(train(given, key)[0][0]) for key in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.fixture(scope="module")
+def step(model):
+    """What a step of training computes, and detections; and its arguments for 8 pictures."""
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    def compute(params, images, size, objects):
+        def loss_of(params):
+            merged = nnx.merge(graph, params, rest, copy=True)
+            loss, terms = detection_loss(merged, images, size, objects, nnx.Rngs(0))
+            return loss, (terms, nnx.state(merged, nnx.BatchStat))
+
+        trained = jax.value_and_grad(loss_of, has_aux=True)(params)
+        return trained, nnx.merge(graph, params, rest, copy=True)(images, size)
+
+    images = jax.random.normal(jax.random.key(2), (8, 32, 32, 3))
+    given = objects(*[[1, -1], [2, 0]] * 4, side=32)
+    return compute, params, (images, jnp.full((8, 2), 32), given)
+
+
+def test_a_step_is_traced_on_explicit_axes(step):
+    compute, params, batch = step
+    mesh = jax.make_mesh((8,), ("data",))
+    split = functools.partial(
+        jax.ShapeDtypeStruct, sharding=NamedSharding(mesh, PartitionSpec("data"))
+    )
+    with jax.set_mesh(mesh):
+        batch = jax.tree.map(lambda x: split(x.shape, x.dtype), batch)
+        ((loss, _), gradients), found = jax.eval_shape(compute, params, *batch)
+    assert loss.shape == ()
+    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, params)
+    assert {array.sharding.spec[0] for array in found} == {"data"}
+
+
+@pytest.mark.slow  # minutes of compilation
+@pytest.mark.timeout(1800)
+def test_explicit_axes_change_nothing(step):
+    compute, params, batch = step
+    expected = jax.device_get(compute(params, *batch))
+    with jax.set_mesh(jax.make_mesh((8,), ("data",))):
+        actual = jax.device_get(compute(params, *jax.device_put(batch, PartitionSpec("data"))))
+
+    def comparable(results):
+        # Single gradients follow the rounding of the batch's statistics, all together do not.
+        ((loss, aux), gradients), found = results
+        together = np.concatenate([g.ravel() for g in jax.tree.leaves(gradients)])
+        return jax.tree.leaves_with_path((loss, aux, found, together))
+
+    for (path, a), (_, e) in zip(comparable(actual), comparable(expected), strict=True):
+        assert_close(a, e, 1e-4, jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize(
