@@ -65,7 +65,7 @@ def export_run(
     difference = relative_difference(artefact.program, trained.model, dataset, pixels[-1])
     if not difference <= _TOLERANCE[model.dtype]:
         raise UserError(f"the program differs from the model by {difference:.1e}: not written")
-    about = dict(
+    about: dict[str, Any] = dict(
         input=dict(dtype="uint8", shape=["batch", *shape]),
         output=_OUTPUTS[trained.config.task],
         classes=list(trained.class_names),
