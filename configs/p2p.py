@@ -9,7 +9,7 @@
     python main.py --config=configs/p2p.py:scanobjectnn --workdir=runs/p2p_scanobjectnn \
         --config.dataset.data_dir=h5_files/main_split --config.init_from=convnext_tiny.pth
 
-`furniture` takes 6 minutes of CPU time; docs/guides/point_clouds.md has its results, and says
+`furniture` takes 5 minutes of CPU time; docs/guides/point_clouds.md has its results, and says
 where the weights come from. The others are meant for an accelerator, and the authors of this
 project have not run them. The reference reaches 92.6% on ModelNet40, of whose clouds it has 8,192
 points and shows the model 4,096, and 84.9% on the hardest variant of ScanObjectNN, both with

@@ -21,11 +21,10 @@ class GuessTable:
 
     def add(self, name: str, logits: np.ndarray) -> str:
         """Adds the line of an input, given logits `[classes]`; returns its `caption`."""
-        best = np.argsort(-logits)[:_MOST_GUESSES]
-        pairs = zip(best, softmax(logits)[best], strict=True)
-        self._rows.append(
-            (name, *(x for k, p in pairs for x in (self._class_names[k], f"{p:.4f}")))
-        )
+        row, probabilities = [name], _softmax(logits)
+        for k in np.argsort(-logits)[:_MOST_GUESSES]:
+            row += self._class_names[k], f"{probabilities[k]:.4f}"
+        self._rows.append(row)
         return caption(self._class_names, logits)
 
     def write(self, folder: epath.Path) -> None:
@@ -36,10 +35,9 @@ class GuessTable:
 def caption(class_names: Sequence[str], logits: np.ndarray) -> str:
     """The most probable class with its probability, such as "chair 83%"."""
     best = int(logits.argmax())
-    return f"{class_names[best]} {softmax(logits)[best]:.0%}"
+    return f"{class_names[best]} {_softmax(logits)[best]:.0%}"
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities `[classes]`."""
+def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()
