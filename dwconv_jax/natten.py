@@ -2,8 +2,8 @@
 
     from dwconv_jax.natten import NeighborhoodAttention2D, na2d
 
-The functions and modules are those of NATTEN 0.21, without the arguments that tune CUDA kernels.
-The modules also take the `rel_pos_bias` and `attn_drop` of releases up to 0.17.
+The functions and modules are those of NATTEN 0.21, with `lowering` in place of the arguments that
+tune CUDA kernels. The modules also take the `rel_pos_bias` and `attn_drop` of releases up to 0.17.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from dwconv_jax.models.torch_layout import Layout, linear, raw
 from dwconv_jax.ops import attention
 from dwconv_jax.ops.checks import check_groups, check_map
 from dwconv_jax.ops.connectivity import Size, Sliding
+from dwconv_jax.ops.lowerings.selection import Lowering
 
 Causal = bool | tuple[bool, ...]
 
@@ -39,6 +40,8 @@ def _over(num_axes: int, shape: str) -> Callable[..., Any]:
         additional_keys: jax.Array | None = None,
         additional_values: jax.Array | None = None,
         return_lse: bool = False,
+        *,
+        lowering: Lowering = "auto",
     ) -> Any:
         if query.ndim != num_axes + 3:
             raise UserError(
@@ -57,6 +60,7 @@ def _over(num_axes: int, shape: str) -> Callable[..., Any]:
             additional_keys=additional_keys,
             additional_values=additional_values,
             return_lse=return_lse,
+            lowering=lowering,
         )
 
     attend.__name__ = attend.__qualname__ = f"na{num_axes}d"
@@ -95,6 +99,7 @@ class _NeighborhoodAttention(nnx.Module):
         *,
         rel_pos_bias: bool = False,
         attn_drop: float = 0.0,
+        lowering: Lowering = "auto",
         dtype: Dtype | None = None,
         param_dtype: Dtype = jnp.float32,
         rngs: nnx.Rngs,
@@ -113,6 +118,7 @@ class _NeighborhoodAttention(nnx.Module):
           proj_drop: dropout rate behind the projection.
           rel_pos_bias: whether to learn a bias for each relative position of key and query.
           attn_drop: dropout rate of the attention weights.
+          lowering: see `ops.neighborhood_attention`; "auto" for dropout of the weights.
           dtype: of the computation; None keeps the input's.
           param_dtype: of the parameters.
           rngs: initialization keys, and dropout's.
@@ -128,8 +134,10 @@ class _NeighborhoodAttention(nnx.Module):
         )
         if self.connectivity.num_axes != self.num_axes:
             raise UserError(f"kernel_size must have {self.num_axes} entries, got {kernel_size}")
+        if attn_drop and lowering != "auto":
+            raise UserError(f"attn_drop={attn_drop} needs lowering='auto', got {lowering!r}")
         self.embed_dim, self.num_heads, self.dtype = embed_dim, num_heads, dtype
-        self.scale = qk_scale
+        self.scale, self.lowering = qk_scale, lowering
         dtypes: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype)
         self.qkv = pointwise(embed_dim, 3 * embed_dim, use_bias=qkv_bias, rngs=rngs, **dtypes)
         self.rpb = nnx.data(None)
@@ -160,7 +168,8 @@ class _NeighborhoodAttention(nnx.Module):
             weights, _ = attention.softmax(scores)
             y = attention.mix(self.attn_drop(weights), v, self.connectivity)
         else:
-            y = attention.attend(q, k, v, self.connectivity, scale=self.scale, bias=bias)[0]
+            how: dict[str, Any] = dict(scale=self.scale, bias=bias, lowering=self.lowering)
+            y, _ = attention.attend(q, k, v, self.connectivity, **how)
         return self.proj_drop(self.proj(y.reshape(x.shape)))
 
     def torch_layout(self, image_size: int | None = None, layout: str | None = None) -> Layout:

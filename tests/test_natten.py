@@ -56,7 +56,7 @@ def test_functions_take_nattens_arguments_in_its_order(rng):
         "additional_keys", "additional_values", "return_lse",
     ]  # fmt: skip
     for function in (natten.na1d, natten.na2d, natten.na3d):
-        assert list(inspect.signature(function).parameters) == names
+        assert list(inspect.signature(function).parameters) == [*names, "lowering"]
     q, k, v = (rng.normal(size=(1, 6, 2, 4)).astype(np.float32) for _ in range(3))
     out, lse = natten.na1d(q, k, v, 3, 2, 2, True, 0.7, return_lse=True)
     wanted, wanted_lse = reference.attend(q, k, v, (3,), (2,), (2,), ("clamp",), (True,), scale=0.7)
@@ -98,6 +98,19 @@ def test_modules_train(rng):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         natten.NeighborhoodAttention2D(*arguments, rngs=nnx.Rngs(0))
+
+
+def test_a_lowering_reaches_attention():
+    layer = natten.NeighborhoodAttention2D(8, 2, 3, 2, lowering="cuda", rngs=nnx.Rngs(0))
+    q = jnp.ones((1, 4, 4, 2, 8))
+    for call in (
+        lambda: layer(jnp.ones((1, 4, 4, 8))),
+        lambda: natten.na2d(q, q, q, 3, 2, lowering="cuda"),
+    ):
+        with pytest.raises(ValueError, match=r"no kernel for attention over Sliding.*stride"):
+            call()
+    with pytest.raises(ValueError, match=r"attn_drop=0.1 needs lowering='auto', got 'cuda'"):
+        natten.NeighborhoodAttention2D(8, 2, 3, attn_drop=0.1, lowering="cuda", rngs=nnx.Rngs(0))
 
 
 def test_wrong_inputs_are_named():

@@ -29,13 +29,15 @@ def emulated():
 
 
 def operands(rng, connectivity, shape, dtype="float32", kv_heads=None, bias=True, batch=1):
-    """Query, key, value and perhaps a bias, and cotangents of the results."""
+    """Query, key, value and perhaps a bias, and cotangents of the results; logits of variance 1."""
     *size, heads, depth = shape
     keys = (batch, *size, kv_heads or heads, depth)
     shapes = [(batch, *shape), keys, keys]
     if bias:
         shapes.append((heads, *(2 * k - 1 for k in connectivity.kernel_size)))
-    draw = [jnp.array(rng.normal(size=s), dtype) for s in (*shapes, (batch, *shape))]
+    draw = [rng.normal(size=s) for s in (*shapes, (batch, *shape))]
+    draw[0] *= depth**-0.5 / SCALE
+    draw = [jnp.array(x, dtype) for x in draw]
     lse = jnp.array(rng.normal(size=(batch, *size, heads)), jnp.float32)
     return draw[:-1], (draw[-1], lse)
 
