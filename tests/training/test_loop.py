@@ -34,6 +34,13 @@ def undisturbed(tmp_path_factory, data_dir):
     return workdir, finish(start(data_dir, workdir))
 
 
+def checkpoints(workdir):
+    """Names of the steps that are saved."""
+    folder = workdir / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return [name for name in names if name.isdecimal()]
+
+
 def test_a_run_leaves_checkpoints_and_logs(undisturbed):
     workdir, output = undisturbed
     assert re.search(
@@ -55,22 +62,31 @@ def test_a_run_leaves_checkpoints_and_logs(undisturbed):
     assert re.search(r"\| head/kernel +\| \(16, 10\)", output)  # the overview of parameters
     (text,) = EventAccumulator(str(workdir)).Reload().Tensors("parameters")
     assert b"head/kernel" in text.tensor_proto.string_val[0]
-    kept = {int(p.name) for p in (workdir / "checkpoints").iterdir()}
+    kept = {int(step) for step in checkpoints(workdir)}
     assert {10, 12} <= kept <= {6, 10, 12}  # the newest two, and the best
 
 
-def test_a_killed_run_continues_to_the_same_bits(undisturbed, tmp_path, data_dir):
-    workdir = tmp_path / "killed"
-    for checkpoint in (2, 6):
-        process = start(data_dir, workdir)
-        while not (workdir / "checkpoints" / str(checkpoint)).exists():
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    output = finish(start(data_dir, workdir))
-    assert re.search(r"resuming .* from step \d+", output)
+def test_a_run_told_to_stop_and_then_killed_continues_to_the_same_bits(
+    undisturbed, tmp_path, data_dir
+):
+    workdir = tmp_path / "disturbed"
+    process = start(data_dir, workdir)
+    wait_for_step(process, workdir, 1)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process, code=143)
+    (stopped,) = re.findall(r"stopped at step (\d+): run the same command again", output)
+    assert "Traceback" not in output and int(stopped) < 10
+    assert (workdir / "checkpoints" / stopped).exists()
+
+    process = start(data_dir, workdir)
+    while not any(int(step) > int(stopped) for step in checkpoints(workdir)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL and f"from step {stopped}" in output
+
+    assert re.search(r"resuming .* from step \d+", finish(start(data_dir, workdir)))
     assert without_speed(workdir) == without_speed(undisturbed[0])
     jax.tree.map(np.testing.assert_array_equal, final_state(workdir), final_state(undisturbed[0]))
 
@@ -85,14 +101,8 @@ def test_a_finished_run_is_evaluated(undisturbed, data_dir, config, caplog):
     assert "using the latest checkpoint" in evaluated and accuracy in evaluated
 
 
-@pytest.mark.parametrize(
-    ("devices", "fsdp", "fewer"),
-    [
-        (1, 1, 1),
-        pytest.param(2, 2, 1, marks=pytest.mark.slow),
-        pytest.param(8, 8, 4, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "fsdp", "fewer"), [(1, 1, 1), (2, 2, 1), (8, 8, 4)])
 def test_a_run_told_to_stop_continues_on_as_many_devices_or_fewer(
     devices, fsdp, fewer, undisturbed, tmp_path, data_dir
 ):
@@ -141,15 +151,12 @@ def test_processes_stop_at_the_same_step(sent, receivers, tmp_path, data_dir, un
     assert ours[12]["loss"] == pytest.approx(theirs[12]["loss"], rel=1e-4)
 
 
-def test_a_workdir_belongs_to_its_config(undisturbed, data_dir):
-    process = start(
-        data_dir, undisturbed[0], "--config.model.embed_dim=16", "--config.log_every_steps=3"
-    )
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "holds checkpoints of another config" in output
-    assert "model.embed_dim: 8 there, 16 now" in output and "log_every_steps" not in output
-    assert "Traceback" not in output
+def test_a_workdir_belongs_to_its_config(undisturbed, config):
+    config.model.embed_dim, config.log_every_steps = 16, 3
+    with pytest.raises(UserError, match="holds checkpoints of another config") as raised:
+        loop.train(config, str(undisturbed[0]))
+    assert "model.embed_dim: 8 there, 16 now" in str(raised.value)
+    assert "log_every_steps" not in str(raised.value)
 
 
 def test_ctrl_c_during_an_evaluation_loses_nothing(trained_run, tmp_path, monkeypatch, caplog):
