@@ -19,7 +19,7 @@ FORMATS: tuple[str, ...] = get_args(Format)
 # Folding norms changes rounding; a larger difference is not rounding.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 # The last one is compared with the model, too; logits of pixels take gigabytes for 32 pictures.
-_BATCHES = {"classification": (1, 32), "segmentation": (1, 2)}
+_BATCHES = {"classification": (1, 32), "multilabel": (1, 32), "segmentation": (1, 2)}
 _OUTPUTS = {
     "classification": "logits, float32 [batch, classes]; their softmax are the probabilities",
     "multilabel": "logits, float32 [batch, classes]; their sigmoids are the probabilities",
