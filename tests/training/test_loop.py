@@ -141,15 +141,12 @@ def test_processes_stop_at_the_same_step(sent, receivers, tmp_path, data_dir, un
     assert ours[12]["loss"] == pytest.approx(theirs[12]["loss"], rel=1e-4)
 
 
-def test_a_workdir_belongs_to_its_config(undisturbed, data_dir):
-    process = start(
-        data_dir, undisturbed[0], "--config.model.embed_dim=16", "--config.log_every_steps=3"
-    )
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "holds checkpoints of another config" in output
-    assert "model.embed_dim: 8 there, 16 now" in output and "log_every_steps" not in output
-    assert "Traceback" not in output
+def test_a_workdir_belongs_to_its_config(undisturbed, config):
+    config.model.embed_dim, config.log_every_steps = 16, 3
+    with pytest.raises(UserError, match="holds checkpoints of another config") as raised:
+        loop.train(config, str(undisturbed[0]))
+    assert "model.embed_dim: 8 there, 16 now" in str(raised.value)
+    assert "log_every_steps" not in str(raised.value)
 
 
 def test_ctrl_c_during_an_evaluation_loses_nothing(trained_run, tmp_path, monkeypatch, caplog):
