@@ -216,13 +216,11 @@ FAMILY = Family(
 
 def _lite(widths: tuple[int, ...], depths: tuple[int, ...], **known: Any) -> Variant:
     return Variant(
-        family=FAMILY,
+        family=FAMILY, embed_dim=widths, depths=depths,
         mixer=dict(connectivity="sliding", dynamic="none", kernel_size=(3, 3, 5, 3, 5, 5, 3)),
-        embed_dim=widths,
-        depths=depths,
         config=dict(patch_size=2, mlp_ratio=(1, 6, 6, 6, 6, 6, 6)),
         **known,
-    )
+    )  # fmt: skip
 
 
 VARIANTS = {
