@@ -115,7 +115,7 @@ def session(title: str, options: argparse.Namespace) -> Iterator[Session]:
 
 
 def reuses_memory(options: argparse.Namespace) -> bool:
-    """Whether both sides keep the memory that they free, as `main.py` does."""
+    """Whether both sides keep the memory that they free, as `dwconv-jax` does."""
     return options.memory == "reused"
 
 

@@ -1,6 +1,6 @@
 """Semantic segmentation of ADE20K (150 classes) with UPerNet, as the authors train it.
 
-    python main.py --config=configs/ade20k.py:dwnet_tiny --workdir=runs/ade20k_dwnet_tiny \
+    dwconv-jax train --config=ade20k:dwnet_tiny --workdir=runs/ade20k_dwnet_tiny \
         --config.dataset.data_dir=ADEChallengeData2016 --config.init_from=dwnet_tiny_224.pth
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet and swin, each _tiny and _base. `data_dir` holds

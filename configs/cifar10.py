@@ -1,6 +1,6 @@
 """CIFAR-10 (tfds): 50,000 photographs of 32x32 pixels to train, 10,000 to test, ten classes.
 
-    python main.py --config=configs/cifar10.py:dynamic_dwnet --workdir=runs/cifar10
+    dwconv-jax train --config=cifar10:dynamic_dwnet --workdir=runs/cifar10
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin. Meant for one GPU or TPU core; the authors of
 this project have not run it to the end, so no accuracy is stated. `tfds build cifar10` downloads

@@ -1,6 +1,6 @@
 """Detection and instance segmentation of COCO with Cascade Mask R-CNN, as the authors train it.
 
-    python main.py --config=configs/coco.py:dwnet_tiny --workdir=runs/coco_dwnet_tiny \
+    dwconv-jax train --config=coco:dwnet_tiny --workdir=runs/coco_dwnet_tiny \
         --config.dataset.data_dir=coco --config.init_from=dwnet_tiny_224.pth
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet and swin, each _tiny and _base (and swin_small).

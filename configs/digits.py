@@ -1,6 +1,6 @@
 """Real handwritten digits: trains offline in minutes.
 
-    python main.py --config=configs/digits.py --workdir=runs/digits
+    dwconv-jax train --config=digits --workdir=runs/digits
 
 scikit-learn's 1,797 digits of 8x8 pixels, 1,437 to train and 360 to test.
 """

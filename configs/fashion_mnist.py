@@ -1,6 +1,6 @@
 """Fashion-MNIST: 60,000 garments of 28x28 pixels to train, 10,000 to test, ten classes.
 
-    python main.py --config=configs/fashion_mnist.py:dwnet --workdir=runs/fashion_dwnet
+    dwconv-jax train --config=fashion_mnist:dwnet --workdir=runs/fashion_dwnet
 
 Variants: dwnet, dynamic_dwnet, i_dynamic_dwnet, swin, all of the same width. Swin has one more
 block in its first stage, because only every second block shifts its windows. `tfds build

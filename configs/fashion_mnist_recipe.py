@@ -1,6 +1,6 @@
 """Fashion-MNIST with every part of the ImageNet recipe: tries the recipe in minutes.
 
-    python main.py --config=configs/fashion_mnist_recipe.py --workdir=runs/recipe
+    dwconv-jax train --config=fashion_mnist_recipe --workdir=runs/recipe
 
 Random resized crops, RandAugment, erasing, mixup, cutmix, label smoothing, drop path and clipping,
 on the network of configs/fashion_mnist.py. Look at the contact sheet in TensorBoard and at the

@@ -1,6 +1,6 @@
 """ImageNet-1K at the size of each network, by the recipe of the paper (300 epochs).
 
-    python main.py --config=configs/imagenet.py:dwnet_tiny --workdir=runs/dwnet_tiny
+    dwconv-jax train --config=imagenet:dwnet_tiny --workdir=runs/dwnet_tiny
 
 Variants: every name of `dwconv_jax.models.VARIANTS`. Top-1 accuracy to expect on the 50,000
 validation images:

@@ -1,19 +1,19 @@
 """Point clouds through frozen classifiers of images (P2P, Wang et al., NeurIPS 2022).
 
     python -m dwconv_jax.data.builders.furniture_points    # once; says how to get the models
-    python main.py --config=configs/p2p.py:furniture --workdir=runs/p2p \
+    dwconv-jax train --config=p2p:furniture --workdir=runs/p2p \
         --config.init_from=efficientnet-lite0-57934424.pth
 
-    python main.py --config=configs/p2p.py:modelnet40 --workdir=runs/p2p_modelnet40 \
+    dwconv-jax train --config=p2p:modelnet40 --workdir=runs/p2p_modelnet40 \
         --config.dataset.data_dir=modelnet40_ply_hdf5_2048 --config.init_from=convnext_tiny.pth
-    python main.py --config=configs/p2p.py:scanobjectnn --workdir=runs/p2p_scanobjectnn \
+    dwconv-jax train --config=p2p:scanobjectnn --workdir=runs/p2p_scanobjectnn \
         --config.dataset.data_dir=h5_files/main_split --config.init_from=convnext_tiny.pth
 
 `furniture` takes 5 minutes of CPU time; docs/guides/point_clouds.md has its results, and says
 where the weights come from. The others are meant for an accelerator, and the authors of this
 project have not run them. The reference reaches 92.6% on ModelNet40, of whose clouds it has 8,192
 points and shows the model 4,096, and 84.9% on the hardest variant of ScanObjectNN, both with
-ConvNeXt-T and 40 views (--config.dataset.eval_views=40 with --mode=eval).
+ConvNeXt-T and 40 views (`dwconv-jax eval` with --config.dataset.eval_views=40).
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """Detection of real digits on real photographs, with masks: offline.
 
-    JAX_NUM_CPU_DEVICES=2 python main.py --config=configs/scenes_detection.py \
+    JAX_NUM_CPU_DEVICES=2 dwconv-jax train --config=scenes_detection \
         --workdir=runs/scenes_detection
 
 The tfds data set `scenes/digits` is composed of images that scikit-learn ships: 6,000 scenes of

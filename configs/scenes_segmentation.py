@@ -1,6 +1,6 @@
 """Segmentation of real digits on real photographs: offline, and in minutes.
 
-    JAX_NUM_CPU_DEVICES=2 python main.py --config=configs/scenes_segmentation.py \
+    JAX_NUM_CPU_DEVICES=2 dwconv-jax train --config=scenes_segmentation \
         --workdir=runs/scenes_segmentation
 
 The tfds data set `scenes/digits` is composed of images that scikit-learn ships: 6,000 scenes of

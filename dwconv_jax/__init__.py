@@ -83,6 +83,6 @@ def load(workdir: str, checkpoint: str = "latest") -> "TrainedModel":
     except ImportError as error:
         raise MissingPackageError(
             f"dwconv_jax.load reads runs with the packages that train them, and {error.name} is "
-            "missing: pip install 'dwconv_jax[train]'"
+            "missing: pip install 'dwconv-jax[train]'"
         ) from error
     return load_trained(workdir, checkpoint)

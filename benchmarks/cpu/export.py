@@ -1,4 +1,4 @@
-"""ONNX Runtime beside the artefact of `jax.export`: `python -m benchmarks.cpu.export [MODEL ...]`.
+"""ONNX Runtime beside the artifact of `jax.export`: `python -m benchmarks.cpu.export [MODEL ...]`.
 
 Needs the extra `onnx`. Models in float32 with initial weights, on pixels of their own size.
 """
@@ -35,10 +35,10 @@ def measure(name: str) -> None:
     size = VARIANTS[name].image_size
     shape = (size, size, 3)
     model = dwconv_jax.create_model(name, rngs=nnx.Rngs(0))
-    artefact = export_model(model, shape, **_NORMALIZATION)
+    artifact = export_model(model, shape, **_NORMALIZATION)
     content = export_onnx(model, shape, **_NORMALIZATION)
-    by_jax, by_onnx = jax.jit(artefact.call), onnx_program(content)
-    megabytes = [len(file) / 1e6 for file in (artefact.serialize(), content)]
+    by_jax, by_onnx = jax.jit(artifact.call), onnx_program(content)
+    megabytes = [len(file) / 1e6 for file in (artifact.serialize(), content)]
     for batch in BATCHES:
         pixels = np.random.default_rng(0).integers(0, 256, (batch, *shape), dtype=np.uint8)
         on_device = jax.device_put(pixels)

@@ -125,4 +125,4 @@ def _flags(module: str) -> list[str]:
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         importlib.import_module(module).main(["--help"])
-    return list(dict.fromkeys(re.findall(r"^  (--\w+)", text.getvalue(), re.MULTILINE)))
+    return list(dict.fromkeys(re.findall(r"(?:^  |, )(--\w+)", text.getvalue(), re.MULTILINE)))

@@ -69,7 +69,7 @@ def _run(command: str, arguments: Sequence[str]) -> None:
             raise
         sys.exit(
             f"error: dwconv-jax {command} needs {package}, which is not installed: "
-            "pip install 'dwconv_jax[train]'"
+            "pip install 'dwconv-jax[train]'"
         )
 
 

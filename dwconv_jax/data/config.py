@@ -55,7 +55,7 @@ class DatasetConfig(Settings):
     )
     num_train: int | None = setting(
         None,
-        "The number of training examples of data that is not at hand (`--mode=compile`).",
+        "The number of training examples of data that is not at hand (`dwconv-jax compile`).",
         POSITIVE,
     )
     mean: tuple[float, ...] = setting(

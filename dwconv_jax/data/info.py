@@ -35,7 +35,6 @@ class DatasetInfo(abc.ABC):
     def __init__(
         self, config: DatasetConfig, class_names: tuple[str, ...], channels: int, num_train: int
     ) -> None:
-        self._train_split_name = config.train_split
         self._config: Any = config
         self.class_names = class_names
         self.num_classes = len(class_names)
@@ -47,7 +46,7 @@ class DatasetInfo(abc.ABC):
         if batch_size > self.num_train:
             raise UserError(
                 f"batch_size={batch_size} exceeds the {self.num_train} examples of "
-                f"config.dataset.train_split={self._train_split_name!r}"
+                f"config.dataset.train_split={self._config.train_split!r}"
             )
         return self.num_train // batch_size
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dwconv_jax.errors import MissingPackageError
+from dwconv_jax.errors import MissingPackageError, UserError
 from dwconv_jax.models.point_prompt import CloudPreprocessing
 from dwconv_jax.models.recipe import Preprocessing
 from dwconv_jax.models.registry import find_variant
@@ -60,19 +60,25 @@ def confusion_picture(info: CardInfo) -> bytes | None:
     """The confusion matrix as a PNG file, if there is one.
 
     Raises:
+      UserError: if it does not fit `info.classes`.
       MissingPackageError: if matplotlib is not installed.
     """
     if info.confusion_matrix is None:
         return None
+    matrix, names = info.confusion_matrix, [scores["name"] for scores in info.classes]
+    if len(matrix) != len(names):
+        raise UserError(
+            f"info.confusion_matrix has {len(matrix)} rows, and info.classes {len(names)} entries; "
+            "they must agree"
+        )
     try:
         from dwconv_jax.visualize import confusion_matrix
     except ImportError as error:
         raise MissingPackageError(
-            "drawing a confusion matrix takes pip install 'dwconv_jax[visualize]'"
+            "drawing a confusion matrix takes pip install 'dwconv-jax[visualize]'"
         ) from error
-    names = [scores["name"] for scores in info.classes]
     file = io.BytesIO()
-    confusion_matrix(np.asarray(info.confusion_matrix), names).savefig(file, dpi=150)
+    confusion_matrix(np.asarray(matrix), names).savefig(file, dpi=150)
     return file.getvalue()
 
 

@@ -16,7 +16,7 @@ from dwconv_jax.models.point_prompt import PointClassifier
 
 AnyClassifier = Classifier | PointClassifier
 
-_MOST_GUESSES = 5
+_DEFAULT_TOP = 5
 
 
 class Guess(NamedTuple):
@@ -76,7 +76,7 @@ def _best(
     order = np.argsort(-probabilities)
     if top is None and thresholds is not None:
         return order[(probabilities >= thresholds)[order]]
-    return order[: _MOST_GUESSES if top is None else top]
+    return order[: _DEFAULT_TOP if top is None else top]
 
 
 def class_names(model: AnyClassifier) -> Sequence[str]:

@@ -36,7 +36,8 @@ def save_pretrained(
 
     Raises:
       UserError: if `create_model` did not build the model, or had an argument that a file cannot
-        hold, or has low-rank products that `merge_lora` has not merged.
+        hold, or has low-rank products that `merge_lora` has not merged; or if the confusion
+        matrix of `info` does not fit its classes.
       MissingPackageError: if safetensors is not installed, or matplotlib, which draws the confusion
         matrix.
     """
@@ -82,7 +83,7 @@ def push_to_hub(
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise MissingPackageError("push_to_hub takes pip install 'dwconv_jax[hub]'") from error
+        raise MissingPackageError("push_to_hub takes pip install 'dwconv-jax[hub]'") from error
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(model, folder, info)
         api = HfApi(token=token)

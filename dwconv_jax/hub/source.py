@@ -71,7 +71,7 @@ def _download_first(names: Sequence[str], repo: str, revision: str | None) -> Pa
     except ImportError as error:
         raise MissingPackageError(
             f"{repo!r} is no local path, and to read it from the Hugging Face hub takes "
-            "pip install 'dwconv_jax[hub]'"
+            "pip install 'dwconv-jax[hub]'"
         ) from error
     failures = []
     for name in names:

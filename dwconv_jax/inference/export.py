@@ -60,9 +60,9 @@ def export_run(
     trained = load_trained(workdir, checkpoint, config)
     shape = _image_shape(trained)
     dataset, model = trained.config.dataset, trained.config.model
-    artefact = _ARTEFACTS[format](trained.model, shape, mean=dataset.mean, std=dataset.std)
+    artifact = _ARTIFACTS[format](trained.model, shape, mean=dataset.mean, std=dataset.std)
     pixels = [random_pixels(shape, batch) for batch in _BATCHES[trained.config.task]]
-    difference = relative_difference(artefact.program, trained.model, dataset, pixels[-1])
+    difference = relative_difference(artifact.program, trained.model, dataset, pixels[-1])
     if not difference <= _TOLERANCE[model.dtype]:
         raise UserError(f"the program differs from the model by {difference:.1e}: not written")
     about: dict[str, Any] = dict(
@@ -75,13 +75,13 @@ def export_run(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(about_path, json.dumps(about, indent=1) + "\n")
     try:
-        write_atomically(path, artefact.content)
+        write_atomically(path, artifact.content)
     except OSError:
         about_path.unlink(missing_ok=True)  # it would refuse the next attempt
         raise
-    latencies = (f"{latency_ms(artefact.program, x):.2f} ms for {len(x)}" for x in pixels)
+    latencies = (f"{latency_ms(artifact.program, x):.2f} ms for {len(x)}" for x in pixels)
     return (
-        f"wrote {path}: {model.name}, step {trained.step}, {artefact.runs_on}, "
+        f"wrote {path}: {model.name}, step {trained.step}, {artifact.runs_on}, "
         f"{path.stat().length / 1e6:.1f} MB\n"
         f"largest difference from the model: {difference:.1e} of its largest logit\n"
         f"latency on {jax.devices()[0].device_kind}: {', '.join(latencies)} image(s)"
@@ -92,27 +92,27 @@ def _image_shape(trained: TrainedModel) -> tuple[int, int, int]:
     task, dataset = trained.config.task, trained.config.dataset
     if task not in _OUTPUTS:
         legal = ", ".join(map(repr, _OUTPUTS))
-        raise UserError(f"config.task={task!r} cannot be exported; {legal} can")
+        raise UserError(f"config.task={task!r} cannot be exported; legal: {legal}")
     size = dataset.crop_size if task == "segmentation" else dataset.image_size
     return size, size, trained.task.description.channels
 
 
 @dataclasses.dataclass(frozen=True)
-class _Artefact:
+class _Artifact:
     content: bytes
     program: Program
     runs_on: str
 
 
-def _jax_artefact(*args: Any, **kwargs: Any) -> _Artefact:
+def _jax_artifact(*args: Any, **kwargs: Any) -> _Artifact:
     exported = export_model(*args, **kwargs)
     content = bytes(exported.serialize())
-    return _Artefact(content, jax.jit(exported.call), f"for {', '.join(PLATFORMS)}")
+    return _Artifact(content, jax.jit(exported.call), f"for {', '.join(PLATFORMS)}")
 
 
-def _onnx_artefact(*args: Any, **kwargs: Any) -> _Artefact:
+def _onnx_artifact(*args: Any, **kwargs: Any) -> _Artifact:
     content = export_onnx(*args, **kwargs)
-    return _Artefact(content, onnx_program(content), f"ONNX opset {OPSET}")
+    return _Artifact(content, onnx_program(content), f"ONNX opset {OPSET}")
 
 
-_ARTEFACTS = {"jax": _jax_artefact, "onnx": _onnx_artefact}
+_ARTIFACTS = {"jax": _jax_artifact, "onnx": _onnx_artifact}

@@ -43,7 +43,7 @@ def predict(
       FileNotFoundError: if the folder has no inputs, or the workdir no checkpoint.
     """
     if jax.process_count() > 1:
-        raise UserError(f"--mode=predict runs in one process, not in {jax.process_count()}")
+        raise UserError(f"prediction runs in one process, found {jax.process_count()}")
     source, folder = absolute_path(images, "--images"), absolute_path(out, "--out")
     _check_folders(source, folder)
     trained = load_trained(workdir, checkpoint, config)

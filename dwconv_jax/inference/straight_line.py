@@ -148,7 +148,11 @@ def _pad(array: Any, value: Any, config: Sequence[tuple[int, int, int]]) -> Any:
 
 
 def _max_pool(array: Any, params: dict[str, Any]) -> Any:
-    """Pools by maxima of slices: jax2onnx pools over all axes, ONNX Runtime over three at most."""
+    """Pools by maxima of slices: jax2onnx pools over all axes, ONNX Runtime over three at most.
+
+    Of floats, without dilation, as all networks here pool.
+    """
+    assert set(params["base_dilation"]) == set(params["window_dilation"]) == {1}
     lowest = jnp.array(-jnp.inf, array.dtype)
     array = _pad(array, lowest, [(low, high, 0) for low, high in params["padding"]])
     windows = zip(params["window_dimensions"], params["window_strides"], strict=True)

@@ -112,7 +112,8 @@ def load_trained(
       config: of the run, to override operational fields; by default the one in the workdir.
 
     Raises:
-      UserError: if `config` is not the one of the run.
+      UserError: if `config` is not the one of the run, or `evaluation.json` of a multi-label run is
+        damaged.
       FileNotFoundError: if the workdir holds no run, or not that checkpoint.
       CheckpointError: if no checkpoint is intact.
     """
@@ -124,8 +125,8 @@ def load_trained(
     if isinstance(model, Classifier):
         model.preprocessing = _preprocessing(config.dataset, model.in_channels)
     trained = TrainedModel(config, task, model, step, path)
-    task.use_evaluation(trained.evaluation)
     if task.thresholds is not None:
+        task.use_evaluation(trained.evaluation)
         model.thresholds = task.thresholds
     return trained
 

@@ -35,6 +35,7 @@ def latency_ms(program: Program, pixels: np.ndarray) -> float:
     Programs that take seconds are called for some 10 seconds, and at least twice.
     """
     on_device = jax.device_put(pixels)
+    jax.block_until_ready(program(on_device))  # compiles
     times: list[float] = []
     while len(times) < _WARM_UP + _RUNS and (len(times) < 2 or sum(times) < _SECONDS):
         started = time.perf_counter()

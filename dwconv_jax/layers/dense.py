@@ -15,7 +15,12 @@ from dwconv_jax.ops.sharding import by_xla, split_of
 
 
 def product_over_channels(
-    x: jax.Array, kernel: jax.Array, dimension_numbers: lax.DotDimensionNumbers, **options: Any
+    x: jax.Array,
+    kernel: jax.Array,
+    dimension_numbers: lax.DotDimensionNumbers,
+    *,
+    preferred_element_type: Any = None,
+    **options: Any,
 ) -> jax.Array:
     """`lax.dot_general` for `nnx.Linear`; on CPU on flattened rows, which speeds up its gradient.
 
@@ -26,23 +31,27 @@ def product_over_channels(
       x: `[..., C_in]`.
       kernel: `[C_in, C_out]`.
       dimension_numbers: those of the product over the last axis of `x`.
+      preferred_element_type: dtype of the result; None for that of `x` and `kernel`.
       **options: for `lax.dot_general`.
 
     Returns:
       `[..., C_out]`.
     """
 
+    dtype = preferred_element_type or jnp.result_type(x, kernel)
+
     def by_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
         rows = x.reshape(-1, x.shape[-1])
         # XLA:CPU has products of bfloat16 into float32; into bfloat16 takes three times as long.
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        y = lax.dot_general(
-            rows, kernel, (((1,), (0,)), ((), ())), **{**options, "preferred_element_type": wide}
-        )
-        return y.reshape(*x.shape[:-1], kernel.shape[-1]).astype(x.dtype)
+        wide = jnp.promote_types(dtype, jnp.float32)
+        columns = (((1,), (0,)), ((), ()))
+        y = lax.dot_general(rows, kernel, columns, preferred_element_type=wide, **options)
+        return y.reshape(*x.shape[:-1], kernel.shape[-1]).astype(dtype)
 
     def of_maps(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.dot_general(x, kernel, dimension_numbers, **options)
+        return lax.dot_general(
+            x, kernel, dimension_numbers, preferred_element_type=dtype, **options
+        )
 
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return lax.platform_dependent(x, kernel, cpu=by_rows, default=of_maps)

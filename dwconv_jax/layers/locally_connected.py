@@ -177,7 +177,8 @@ class LocallyConnected(nnx.Module):
           train: whether to use batch statistics, if there are any; None follows `model.train()` and
             `model.eval()`.
           canvas: which part of each map counts, for pictures of several sizes in one batch. For
-            windows, maps and parts must be multiples of them. The result beyond means nothing.
+            windows and grids, maps and parts must be multiples of them. The result beyond means
+            nothing.
 
         Returns:
           `[B, *spatial, C]`.

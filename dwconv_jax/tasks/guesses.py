@@ -21,11 +21,11 @@ class GuessTable:
 
     def add(self, name: str, logits: np.ndarray) -> str:
         """Adds the line of an input, given logits `[classes]`; returns its `caption`."""
-        row, probabilities = [name], _softmax(logits)
-        for k in np.argsort(-logits)[:_MOST_GUESSES]:
+        row, probabilities, order = [name], _softmax(logits), np.argsort(-logits)
+        for k in order[:_MOST_GUESSES]:
             row += self._class_names[k], f"{probabilities[k]:.4f}"
         self._rows.append(row)
-        return caption(self._class_names, logits)
+        return _caption(self._class_names[order[0]], probabilities[order[0]])
 
     def write(self, folder: epath.Path) -> None:
         """Writes the table into a folder."""
@@ -35,7 +35,11 @@ class GuessTable:
 def caption(class_names: Sequence[str], logits: np.ndarray) -> str:
     """The most probable class with its probability, such as "chair 83%"."""
     best = int(logits.argmax())
-    return f"{class_names[best]} {_softmax(logits)[best]:.0%}"
+    return _caption(class_names[best], _softmax(logits)[best])
+
+
+def _caption(name: str, probability: float) -> str:
+    return f"{name} {probability:.0%}"
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -77,9 +77,13 @@ def read_evaluation(workdir: epath.Path, step: int) -> Summary:
     """
     path = workdir / _EVALUATION
     if path.exists():
-        fields = read_json(path, "evaluate the run again, which writes it anew")
+        remedy = "evaluate the run again, which writes it anew"
+        fields = read_json(path, remedy)
         if fields.pop("step", None) == step:
-            return Summary(**fields)
+            try:
+                return Summary(**fields)
+            except TypeError as error:  # a field is missing or unknown
+                raise UserError(f"{path} is no evaluation: {error}; {remedy}") from error
     found = {}
     for entry in read_jsonl(workdir):
         if (entry["step"], entry["split"]) == (step, "eval"):

@@ -37,7 +37,7 @@ def test_a_missing_package_is_named_and_a_missing_module_a_bug(monkeypatch):
         monkeypatch.setitem(COMMANDS, "train", COMMANDS["train"]._replace(module=module))
         main(["train"])
 
-    with pytest.raises(SystemExit, match=r"needs no_such_package, .* 'dwconv_jax\[train\]'"):
+    with pytest.raises(SystemExit, match=r"needs no_such_package, .* 'dwconv-jax\[train\]'"):
         train_by("no_such_package.module")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         train_by("dwconv_jax.no_such_module")

@@ -99,7 +99,7 @@ def test_what_is_not_there_is_named(cache, name, message):
 
 def test_the_hub_needs_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingPackageError, match=r"dwconv_jax\[hub\]"):
+    with pytest.raises(MissingPackageError, match=r"dwconv-jax\[hub\]"):
         dwconv_jax.create_model("hf-hub:timm/convnext_tiny.fb_in1k")
 
 
@@ -253,6 +253,13 @@ def test_the_card_tells_what_is_known(model, tmp_path):
         "| cat&#124;lynx | 50.0 | 2 |\n| dog |  | 0 |",
     ):  # fmt: skip
         assert line in card
+
+
+def test_a_confusion_matrix_needs_the_names_of_its_classes(model, tmp_path):
+    info = hub.CardInfo(confusion_matrix=[[1, 1], [0, 0]])
+    with pytest.raises(UserError, match=r"has 2 rows, and info\.classes 0 entries"):
+        model.save_pretrained(tmp_path / "model", info)
+    assert not (tmp_path / "model").exists()
 
 
 def test_pushing_uploads_the_folder(model, monkeypatch):

@@ -1,4 +1,4 @@
-"""Artefacts run where there is only JAX, for any batch size, and give the model's numbers."""
+"""Artifacts run where there is only JAX, for any batch size, and give the model's numbers."""
 
 import subprocess
 import sys
@@ -46,8 +46,8 @@ for path in folder.glob("*.jaxexport"):
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """What the models say of some pixels, and what their artefacts say in another process."""
-    folder = tmp_path_factory.mktemp("artefacts")
+    """What the models say of some pixels, and what their artifacts say in another process."""
+    folder = tmp_path_factory.mktemp("artifacts")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 10, 10, 3), dtype=np.uint8)
     np.save(folder / "pixels.npy", pixels)
     images = (pixels / 255 - MEAN) / STD
@@ -69,7 +69,7 @@ def answers(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_artefacts_equal_their_models_without_this_package(name, answers):
+def test_artifacts_equal_their_models_without_this_package(name, answers):
     expected, found, _ = answers
     scale = np.abs(expected[name]).max()
     assert np.abs(found[name] - expected[name]).max() <= 1e-5 * scale

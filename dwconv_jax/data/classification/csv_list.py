@@ -15,7 +15,7 @@ from dwconv_jax.errors import UserError
 
 _CHANNELS = 3  # all images are decoded as RGB
 _FILE, _LABEL = "file", "label"
-_ONE_HOT = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_CELLS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
 class Row(NamedTuple):
@@ -59,8 +59,8 @@ def open_csv(config: ClassificationConfig, separator: str | None = None) -> Sour
     class_names = train.columns or tuple(sorted({k for row in train.rows for k in row.labels}))
     if not class_names:
         raise UserError(f"config.dataset.train_split={config.train_split!r} has no labels")
-    _check_same_classes(evaluation, class_names, config.train_split)
     classes = {name: k for k, name in enumerate(class_names)}
+    _check_same_classes(evaluation, classes, config.train_split)
 
     def split(rows: list[Row]) -> Split:
         return listed_split([row.path for row in rows], _targets(rows, classes, separator))
@@ -68,21 +68,19 @@ def open_csv(config: ClassificationConfig, separator: str | None = None) -> Sour
     return Source(split(train.rows), split(evaluation.rows), class_names, _CHANNELS)
 
 
-def _check_same_classes(
-    evaluation: LabelList, class_names: Sequence[str], train_split: str
-) -> None:
+def _check_same_classes(evaluation: LabelList, classes: dict[str, int], train_split: str) -> None:
     if evaluation.columns is None:
         found = ((row.place, "label", name) for row in evaluation.rows for name in row.labels)
     else:
         found = ((f"{evaluation.path}, line 1", "column", name) for name in evaluation.columns)
     for place, kind, name in found:
-        if name not in class_names:
+        if name not in classes:
             raise UserError(
                 f"{place}: the {kind} {name!r} is none of train_split={train_split!r}, which has "
-                f"{', '.join(class_names[:10])}" + (", ..." if len(class_names) > 10 else "")
+                f"{', '.join(list(classes)[:10])}" + (", ..." if len(classes) > 10 else "")
             )
-    if evaluation.columns is not None and len(evaluation.columns) < len(class_names):
-        missing = next(name for name in class_names if name not in evaluation.columns)
+    if evaluation.columns is not None and len(evaluation.columns) < len(classes):
+        missing = next(name for name in classes if name not in evaluation.columns)
         raise UserError(
             f"{evaluation.path}, line 1: there is no column for {missing!r}, a class of "
             f"train_split={train_split!r}"
@@ -181,12 +179,12 @@ def _split(label: str, separator: str | None) -> list[str]:
 
 def _is_one(cell: str | None, column: str, place: str) -> bool:
     cell = (cell or "").strip()
-    if cell.lower() not in _ONE_HOT:
+    if cell.lower() not in _CELLS:
         raise UserError(
-            f"{place}, column {column!r}: the value must be 0 or 1, got {cell!r}; without a column "
-            f"{_LABEL!r}, every column but {_FILE!r} is a class"
+            f"{place}, column {column!r}: the value must be one of {', '.join(_CELLS)}, got "
+            f"{cell!r}; without a column {_LABEL!r}, every column but {_FILE!r} is a class"
         )
-    return _ONE_HOT[cell.lower()]
+    return _CELLS[cell.lower()]
 
 
 def _check_files(rows: list[Row]) -> None:

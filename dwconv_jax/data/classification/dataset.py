@@ -47,7 +47,6 @@ class ClassificationDataset(ClassificationInfo, Dataset):
 
     def __init__(self, config: ClassificationConfig, source: Source) -> None:
         super().__init__(config, source, max_unreadable=config.max_unreadable)
-        self._config = config
 
     def count_labels(self) -> np.ndarray:
         """The number of training examples of each class, int64 `[num_classes]`.

@@ -33,8 +33,8 @@ class DetectionConfig(DatasetConfig):
     )
     num_classes: int | None = setting(
         None,
-        "The number of classes of a folder that is not at hand (`--mode=compile`); otherwise None, "
-        "or what the annotations say.",
+        "The number of classes of a folder that is not at hand (`dwconv-jax compile`); otherwise "
+        "None, or what the annotations say.",
         POSITIVE,
     )
     max_objects: int = setting(

@@ -74,7 +74,6 @@ class DetectionDataset(DetectionInfo, Dataset):
         self.categories = train.annotations.categories
         class_names = tuple(self.categories.values())
         super().__init__(config, Source(train, evaluation, class_names, CHANNELS))
-        self._config = config
         self._train = train.annotations
         self._eval = evaluation.annotations
         self._eval_views = evaluation_views(self._eval.sizes, config)

@@ -21,9 +21,9 @@ class MultilabelConfig(ClassificationConfig):
     )
     threshold: float | None = setting(
         None,
-        "The probability from which on a class counts as present. None: 0.5 in evaluations, and in "
-        "predictions the threshold of each class that had the largest F1 in the evaluation of the "
-        "checkpoint.",
+        "The probability at which a class counts as present. None: 0.5 in evaluations; in "
+        "predictions, for each class, the threshold with the largest F1 in the checkpoint's "
+        "evaluation.",
         Legal("in (0, 1)", lambda value: is_number(value) and 0 < value < 1),
         operational=True,
     )

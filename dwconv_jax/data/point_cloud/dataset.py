@@ -11,7 +11,7 @@ from dwconv_jax.data.dataset import Batch, Dataset
 from dwconv_jax.data.point_cloud.config import PointCloudConfig
 from dwconv_jax.data.point_cloud.preprocess import cloud
 from dwconv_jax.data.point_cloud.sources import describe_source, open_source
-from dwconv_jax.data.stream import Example, Source, Split, local_batch_size, padded_batches
+from dwconv_jax.data.stream import Example, Split, local_batch_size, padded_batches
 
 
 def load_point_clouds(config: PointCloudConfig | ConfigDict) -> "PointCloudDataset":
@@ -48,10 +48,6 @@ class PointCloudDataset(Dataset):
     A training batch is {'points': float32 `[b, cloud_size, 3]`, shuffled, the third axis up;
     'label': int32 `[b]`}.
     """
-
-    def __init__(self, config: PointCloudConfig, source: Source) -> None:
-        super().__init__(config, source)
-        self._config = config
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1

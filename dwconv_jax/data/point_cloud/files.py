@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ def read_cloud(cloud: Any, count: int) -> np.ndarray:
 
     Args:
       cloud: numbers `[n, 3]`, n at least 2, whose second axis points up; or the path of a `.npy`
-        file that holds them, or of an `.obj` file, a mesh.
+        file that holds them, or of an `.obj` file, a mesh. A path object that can read its bytes
+        may be remote.
       count: random points to take from the surface of a mesh.
 
     Returns:
@@ -29,8 +31,13 @@ def read_cloud(cloud: Any, count: int) -> np.ndarray:
     """
     name = "a cloud"
     if isinstance(cloud, str | os.PathLike):
-        name, cloud = os.fspath(cloud), _read(pathlib.Path(cloud), count)
-    points = np.asarray(cloud)
+        # `pathlib` would break the address of a remote file.
+        path: Any = cloud if hasattr(cloud, "read_bytes") else pathlib.Path(cloud)
+        name, cloud = os.fspath(cloud), _read(path, count)
+    try:
+        points = np.asarray(cloud)
+    except ValueError as error:  # rows of different lengths
+        raise UserError(f"{name} must be numbers [n, 3]: {error}") from error
     if points.dtype.kind not in "fiu" or points.ndim != 2 or points.shape[1] != 3:
         raise UserError(f"{name} must be numbers [n, 3], got {points.dtype} {list(points.shape)}")
     if len(points) < 2:
@@ -54,7 +61,7 @@ def _read(path: pathlib.Path, count: int) -> np.ndarray:
         return sample_mesh(content, os.fspath(path), count, seed=0)
     try:
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read {path} as an array: {error}") from error
 
 

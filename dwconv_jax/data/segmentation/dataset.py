@@ -43,7 +43,6 @@ class SegmentationDataset(SegmentationInfo, Dataset):
 
     def __init__(self, config: SegmentationConfig, source: Source) -> None:
         super().__init__(config, source, max_unreadable=config.max_unreadable)
-        self._config = config
 
     def eval_batches(
         self, batch_size: int, *, process_index: int = 0, process_count: int = 1

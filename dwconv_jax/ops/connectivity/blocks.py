@@ -186,7 +186,10 @@ class Grid(Blocks):
         return Window(self.grid_size)
 
     def rolled_from(self, places: Any, length: Any, axis: int) -> Any:
-        """Where the map has what lies at `places` once blocks lie side by side."""
+        """Where the map has what lies at `places` once blocks lie side by side.
+
+        `length` must be a multiple of the grid.
+        """
         size = self.grid_size[axis]
         return places % size * -(-length // size) + places // size
 

@@ -35,7 +35,7 @@ from dwconv_jax.tasks.task import (
 if TYPE_CHECKING:
     from dwconv_jax.data.classification.dataset import ClassificationDataset
 
-_MOST_GUESSES = 5
+_TOP = 5  # of the top-5 accuracy
 
 
 class Classification(Task):
@@ -105,7 +105,7 @@ class Classification(Task):
     ) -> tuple[ClassificationMetrics, jax.Array]:
         """Returns sums over the examples whose `mask[B]` is 1, and the logits."""
         logits, label = self.predict(model, batch), batch["label"]
-        _, guesses = jax.lax.top_k(logits, min(_MOST_GUESSES, self.num_classes))
+        _, guesses = jax.lax.top_k(logits, min(_TOP, self.num_classes))
         hits = (guesses == label[:, None]).astype(jnp.float32)
         metrics = ClassificationMetrics.single_from_model_output(
             loss=optax.softmax_cross_entropy_with_integer_labels(logits, label),
@@ -122,7 +122,7 @@ class Classification(Task):
         """Adds the mean F1 of the classes, and precision, recall and F1 of each."""
         assert isinstance(metrics, ClassificationMetrics)
         values, counts = super().summarize(metrics).metrics, metrics.balanced_accuracy
-        if self.num_classes <= _MOST_GUESSES:
+        if self.num_classes <= _TOP:
             del values["top5_accuracy"]  # always 1
         correct, labeled, predicted = map(
             np.asarray, (counts.correct, counts.labeled, counts.predicted)

@@ -71,12 +71,12 @@ class Multilabel(Classification):
         if self._config.dataset.threshold is not None:
             return
         if not summary.classes:
-            _log.info(
-                f"this checkpoint was not the last to be evaluated: its thresholds are {_EVEN}; "
-                "evaluate it to find better ones"
+            _log.warning(
+                f"no evaluation of this checkpoint is on record, or not the newest: its thresholds "
+                f"are {_EVEN}; evaluate it to find better ones"
             )
             return
-        found = [scores["best_threshold"] for scores in summary.classes]
+        found = [scores.get("best_threshold") for scores in summary.classes]
         self.thresholds = tuple(_EVEN if best is None else best for best in found)
 
     def loss(self, model: nnx.Module, batch: DeviceBatch, rngs: nnx.Rngs) -> LossAndMetrics:

@@ -4,6 +4,7 @@ import ml_collections
 import pytest
 
 from dwconv_jax import data
+from dwconv_jax.data.classification import augment, config, sources
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,8 @@ def test_missing_fields_are_named() -> None:
         ValueError, match=r"dataset lacks train_split, .*max_unreadable, .*; it must"
     ):
         data.load_classification(config)
+
+
+def test_legal_names_are_those_that_have_code() -> None:
+    assert tuple(augment.RECIPES) == config.AUGMENTATIONS
+    assert tuple(sources._LISTED) == config.LISTED

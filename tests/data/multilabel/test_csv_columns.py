@@ -48,7 +48,7 @@ def test_one_list_may_have_columns_and_the_other_labels(
 @pytest.mark.parametrize(
     ("split", "header", "line", "message"),
     [
-        ("train", HEADER, "2.png,1,2,0", r"train\.csv, line 3, column 'cat': .* 0 or 1, got '2'"),
+        ("train", HEADER, "2.png,1,2,0", r"train\.csv, line 3, column 'cat': .* true, got '2'"),
         ("test", HEADER, "2.png,1,0,", r"test\.csv, line 3, column 'bird': .* got ''"),
         ("train", HEADER, "2.png,1,0", r"train\.csv, line 3, column 'bird': .* got ''"),
         ("train", HEADER, "2.png,1,0,0,0", r"train\.csv, line 3: there are more values"),

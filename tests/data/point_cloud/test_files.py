@@ -1,5 +1,8 @@
 """One cloud from an array or a file, prepared as in evaluation; and what is no cloud."""
 
+import io
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -39,9 +42,22 @@ def test_arrays_and_files(rng, tmp_path):
     np.testing.assert_array_equal(read, read_cloud(tmp_path / "b.OBJ", 9))
 
 
+def test_remote_files_are_read_by_their_own_path_objects():
+    class Bucket(pathlib.PurePosixPath):
+        def __fspath__(self):
+            return f"gs://{self}"
+
+        def read_bytes(self):
+            np.save(file := io.BytesIO(), np.eye(3))
+            return file.getvalue()
+
+    np.testing.assert_array_equal(read_cloud(Bucket("b/a.npy"), 9), np.eye(3))
+
+
 @pytest.mark.parametrize(
     ("points", "message"),
     [
+        ([[0, 0, 0], [0, 0]], r"a cloud must be numbers \[n, 3\]: .* inhomogeneous"),
         (np.zeros((1, 3)), "a cloud must have at least 2 points, got 1"),
         (np.zeros(3), r"a cloud must be numbers \[n, 3\], got float64 \[3\]"),
         (np.zeros((3, 5)), r"a cloud must be numbers \[n, 3\], got float64 \[3, 5\]"),
@@ -60,6 +76,7 @@ def test_what_is_no_cloud_is_refused(points, message):
     [
         ("a.npy", b"nothing", r"cannot read .*a\.npy as an array"),
         ("a.npy", b"", r"cannot read .*a\.npy as an array"),
+        ("a.npy", b"PK\3\4", r"cannot read .*a\.npy as an array: File is not a zip file"),
         ("a.obj", b"nothing", r"a\.obj (has no surface|as a mesh)"),
         ("a.obj", b"v 0 0 0\nf 7 8 9", r"a\.obj (has no surface|as a mesh)"),
         ("a.png", b"", r"a\.png is no cloud; legal file names end in \.npy and \.obj"),

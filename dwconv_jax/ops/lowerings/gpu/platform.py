@@ -33,8 +33,8 @@ def is_bfloat16(*arrays: jax.Array) -> bool:
     dtypes = sorted({str(array.dtype) for array in arrays})
     if dtypes not in (["bfloat16"], ["float32"]):
         raise UserError(
-            f"lowering='cuda' takes float32 or bfloat16, got {' and '.join(dtypes)}; use "
-            "lowering='auto'"
+            f"lowering='cuda' takes arrays that are all float32 or all bfloat16, got "
+            f"{' and '.join(dtypes)}; use lowering='auto'"
         )
     return dtypes == ["bfloat16"]
 

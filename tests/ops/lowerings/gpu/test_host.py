@@ -144,7 +144,7 @@ def test_other_platforms_and_any_batch_size_do_without_it():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (operands(jnp.float16), "takes float32 or bfloat16, got float16; use lowering='auto'"),
+        (operands(jnp.float16), "all float32 or all bfloat16, got float16; use lowering='auto'"),
         (operands(size=(1, 90), taps=3 * 65), "no kernel for 65 columns of taps that meet the map"),
     ],
 )
@@ -163,7 +163,7 @@ def attend(width=16, dtype=jnp.float32, **options):
     ("options", "message"),
     [
         (dict(width=24), "heads of a multiple of 16 channels, at most 128.*got 24 and 24; use"),
-        (dict(dtype=jnp.float16), "takes float32 or bfloat16, got float16; use lowering='auto'"),
+        (dict(dtype=jnp.float16), "all float32 or all bfloat16, got float16; use lowering='auto'"),
         (
             dict(border="wrap"),
             r"no kernel for attention over Sliding\(.*wrap.*; use",
