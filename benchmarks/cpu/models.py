@@ -90,6 +90,8 @@ def measure(run: Session, name: str, what: str, lowering: str, donate: bool) -> 
         function, arguments = build(name)
         donated = (0,) if train and donate else ()
         compiled, seconds = compile_function(function, *arguments, donate=donated)
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    print(f"{name}, {what}, {lowering}: temporaries {temporaries / 1e6:,.0f} MB", flush=True)
     call = networks.stepper(compiled, arguments) if train else lambda: compiled(*arguments)
     size = VARIANTS[name].image_size
     dtype = "bfloat16" if build is bfloat16_evaluation else "float32"
