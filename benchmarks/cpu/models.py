@@ -26,7 +26,10 @@ TIMM_MODELS = {
     "halonet26t": "halonet26t",
     "efficientnet_lite0": "tf_efficientnet_lite0",
 }
-MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "swin_tiny", *TIMM_MODELS)
+MODELS = (
+    "dwnet_tiny", "dynamic_dwnet_tiny", "i_dynamic_dwnet_tiny", "swin_tiny", "nat_mini",
+    *TIMM_MODELS,
+)  # fmt: skip
 # The compiled kernel has their operator.
 KERNEL_MODELS = ("dwnet_tiny", "dynamic_dwnet_tiny", "convnext_tiny", "efficientnet_lite0")
 

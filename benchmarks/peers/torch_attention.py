@@ -11,9 +11,17 @@ Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def unfold(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, side: int, kernel: int
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    side: int,
+    kernel: int,
+    bias: torch.Tensor | float = 0.0,
 ) -> torch.Tensor:
-    """`[B, heads, N, D]` over zero-padded neighborhoods, which `unfold` copies."""
+    """`[B, heads, N, D]` over zero-padded neighborhoods, which `unfold` copies.
+
+    The bias of each offset is `[heads, K, 1]`.
+    """
     batch, heads, positions, width = query.shape
 
     def seen(x: torch.Tensor) -> torch.Tensor:
@@ -22,7 +30,7 @@ def unfold(
         return copies.view(batch, heads, width, kernel**2, positions)
 
     inside = functional.unfold(torch.ones(1, 1, side, side), kernel, padding=kernel // 2)
-    logits = (query.transpose(2, 3)[:, :, :, None] * seen(key)).sum(2) * width**-0.5
+    logits = (query.transpose(2, 3)[:, :, :, None] * seen(key)).sum(2) * width**-0.5 + bias
     logits = logits.masked_fill(inside == 0, -torch.inf)
     weights = logits.softmax(2)  # [B, heads, K, N]
     return (weights[:, :, None] * seen(value)).sum(3).transpose(2, 3)

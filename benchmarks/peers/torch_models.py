@@ -183,6 +183,10 @@ def create(name: str, image_size: int = 224, num_classes: int = 1000) -> nn.Modu
         import timm
 
         return timm.create_model(name.removeprefix("timm/"), num_classes=num_classes)
+    if name == "nat_mini":
+        from torch_nat import nat_mini
+
+        return nat_mini(num_classes)
     if name == "transformers_swin_tiny":
         return TransformersSwin(image_size, num_classes)
     layers: list[nn.Module] = [nn.Conv2d(3, _WIDTH, 4, 4), ChannelsLast(nn.LayerNorm(_WIDTH))]

@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from dwconv_jax.layers.dtypes import keep_input_dtype
-from dwconv_jax.layers.initializers import conv_init, linear_init
+from dwconv_jax.layers.initializers import conv_init, linear_init, zeros
 from dwconv_jax.ops.sharding import by_xla, split_of
 
 
@@ -69,7 +69,8 @@ _linear = functools.partial(
 
 def linear(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:
     """A linear layer with normal(0.02) weights and zero bias."""
-    return _linear(in_features, out_features, kernel_init=linear_init, rngs=rngs, **kwargs)
+    inits = dict(kernel_init=linear_init, bias_init=zeros)
+    return _linear(in_features, out_features, rngs=rngs, **inits, **kwargs)
 
 
 def pointwise(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.typing import Dtype
 
 Initializer = nnx.initializers.Initializer
 
@@ -43,6 +44,21 @@ def variance_scaling(
     if distribution == "normal":
         return _scaled(_standard_normal, stddev)
     return _scaled(_standard_uniform, lambda shape: math.sqrt(3) * stddev(shape))
+
+
+def full(shape: int | Sequence[int], value: float, dtype: Dtype = jnp.float32) -> jax.Array:
+    """`jnp.full`, which compiles a program for every shape."""
+    return jnp.asarray(np.full(shape, value, dtype))
+
+
+def constant(value: float) -> Initializer:
+    """The same number everywhere."""
+
+    def init(key: jax.Array, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:
+        del key, out_sharding
+        return full(shape, value, dtype)
+
+    return init
 
 
 def conv_init(fan_in: int) -> Initializer:
@@ -94,6 +110,9 @@ fan_out_init: Initializer = variance_scaling(2.0, "fan_out", "normal")
 
 # timm truncates at +-2 (absolute), a hundred standard deviations away, so nothing is cut.
 linear_init: Initializer = normal(0.02)
+
+zeros: Initializer = constant(0.0)
+ones: Initializer = constant(1.0)
 
 # PyTorch's default for kernels: uniform within `1 / sqrt(fan_in)`.
 torch_init: Initializer = variance_scaling(1 / 3, "fan_in", "uniform")

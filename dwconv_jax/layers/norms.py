@@ -10,6 +10,7 @@ from flax.typing import Dtype
 
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.dtypes import keep_input_dtype
+from dwconv_jax.layers.initializers import Initializer, full, ones, zeros
 from dwconv_jax.layers.mode import is_training
 
 
@@ -51,10 +52,10 @@ class BatchNorm(nnx.Module):
         del rngs
         self.momentum, self.epsilon, self.group_size = momentum, epsilon, group_size
         self.dtype, self.use_running_average, self.frozen = dtype, True, False
-        self.scale = nnx.Param(jnp.ones(features, param_dtype))
-        self.bias = nnx.Param(jnp.zeros(features, param_dtype))
-        self.mean = nnx.BatchStat(jnp.zeros(features, jnp.float32))
-        self.var = nnx.BatchStat(jnp.ones(features, jnp.float32))
+        self.scale = nnx.Param(full(features, 1, param_dtype))
+        self.bias = nnx.Param(full(features, 0, param_dtype))
+        self.mean = nnx.BatchStat(full(features, 0))
+        self.var = nnx.BatchStat(full(features, 1))
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, valid: jax.Array | None = None
@@ -147,9 +148,23 @@ class BatchNorm(nnx.Module):
 class LayerNorm(nnx.LayerNorm):
     """`nnx.LayerNorm` with PyTorch's epsilon, called like `BatchNorm`."""
 
-    def __init__(self, features: int, *, epsilon: float = 1e-5, rngs: nnx.Rngs, **dtypes: Any):
+    def __init__(
+        self,
+        features: int,
+        *,
+        epsilon: float = 1e-5,
+        scale_init: Initializer = ones,
+        rngs: nnx.Rngs,
+        **dtypes: Any,
+    ):
         super().__init__(
-            features, epsilon=epsilon, promote_dtype=keep_input_dtype, rngs=rngs, **dtypes
+            features,
+            epsilon=epsilon,
+            scale_init=scale_init,
+            bias_init=zeros,
+            promote_dtype=keep_input_dtype,
+            rngs=rngs,
+            **dtypes,
         )
 
     def __call__(  # type: ignore[override]

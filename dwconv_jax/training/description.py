@@ -83,7 +83,11 @@ def read_evaluation(workdir: epath.Path, step: int) -> Summary:
             try:
                 return Summary(**fields)
             except TypeError as error:  # a field is missing or unknown
-                raise UserError(f"{path} is no evaluation: {error}; {remedy}") from error
+                legal = ", ".join(field.name for field in dataclasses.fields(Summary))
+                raise UserError(
+                    f"{path} has the fields {', '.join(fields) or 'none'} beside its step, where "
+                    f"those of an evaluation are {legal}; {remedy}"
+                ) from error
     found = {}
     for entry in read_jsonl(workdir):
         if (entry["step"], entry["split"]) == (step, "eval"):

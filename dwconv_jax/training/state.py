@@ -53,7 +53,8 @@ class TrainState:
             step=jnp.zeros((), jnp.int32),
             params=params,
             batch_stats=batch_stats,
-            opt_state=optimizer.init(partition(params, trained)[0] if trained else params),
+            # One program: `init` compiles one for every shape.
+            opt_state=jax.jit(optimizer.init)(partition(params, trained)[0] if trained else params),
             skipped_steps=jnp.zeros((), jnp.int32),
             # Copies: a step that donates its state must not find an array in it twice.
             ema=jax.tree.map(jnp.copy, weights) if averages else None,

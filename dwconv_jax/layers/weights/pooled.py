@@ -9,6 +9,7 @@ from flax import nnx
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.dense import pointwise
 from dwconv_jax.layers.folding import fold_after
+from dwconv_jax.layers.initializers import zeros
 from dwconv_jax.layers.norms import BatchNorm
 from dwconv_jax.layers.weights.source import SourceSpec, Traits
 
@@ -19,7 +20,7 @@ class PooledWeights(nnx.Module):
     Global average pool, `C -> C / reduction` without bias, batch norm, ReLU, then the weights.
     """
 
-    traits = Traits(bias_init=lambda taps: nnx.initializers.zeros)
+    traits = Traits(bias_init=lambda taps: zeros)
 
     def __init__(self, spec: SourceSpec, *, rngs: nnx.Rngs):
         blocks, outputs, seen, groups = self.shape = spec.shape()

@@ -10,7 +10,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LayerNorm, Mlp, linear
 from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.initializers import linear_init, normal, redraw, xavier_uniform
+from dwconv_jax.layers.initializers import linear_init, normal, redraw, xavier_uniform, zeros
 from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.weights import StaticWeights, Traits
 from dwconv_jax.models import torch_layout as torch
@@ -179,7 +179,7 @@ def _own(mixer: Any, kind: type, name: str) -> Any:
 
 _SWIN_MLP = Family(block=SwinMlpBlock, layouts={"official": TorchLayout(frame_layout)})
 _MIXER = Family(
-    block=MixerBlock, stem=Patches, norm=mixer_norm, head_init=nnx.initializers.zeros, dense=False,
+    block=MixerBlock, stem=Patches, norm=mixer_norm, head_init=zeros, dense=False,
     layouts={"timm": TorchLayout(mixer_body)},
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from dwconv_jax.errors import UserError
 from dwconv_jax.layers import DepthwiseConv, LayerNorm
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.dense import gelu
-from dwconv_jax.layers.initializers import fan_out_init, normal, redraw
+from dwconv_jax.layers.initializers import fan_out_init, normal, redraw, zeros
 from dwconv_jax.layers.overlapping_patches import OverlappingPatches
 from dwconv_jax.layers.pooled_attention import PooledAttention
 from dwconv_jax.models import torch_layout as torch
@@ -49,7 +49,7 @@ class PVTBlock(TransformerBlock):
         mlp = spec.make_mlp(rngs)
         depthwise = DepthwiseConv(mlp.fc1.out_features, 3, rngs=rngs, **spec.dtypes)
         redraw(depthwise.kernel, normal((2 / 9) ** 0.5), rngs=rngs)
-        redraw(depthwise.bias, nnx.initializers.zeros, rngs=rngs)
+        redraw(depthwise.bias, zeros, rngs=rngs)
         self.depthwise = depthwise
         return mlp
 
@@ -86,7 +86,7 @@ def _patches(
         in_features, features, kernel_size, stride=stride, rngs=rngs, **config.dtypes
     )
     redraw(patches.conv.kernel, fan_out_init, rngs=rngs)
-    redraw(patches.conv.bias, nnx.initializers.zeros, rngs=rngs)
+    redraw(patches.conv.bias, zeros, rngs=rngs)
     return patches
 
 

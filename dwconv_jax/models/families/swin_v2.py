@@ -7,6 +7,7 @@ from flax import nnx
 
 from dwconv_jax.layers import LayerNorm, LocallyConnected, linear
 from dwconv_jax.layers.canvas import WHOLE, Canvas
+from dwconv_jax.layers.initializers import zeros
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.patches import merge_neighbors
 from dwconv_jax.models import torch_layout as torch
@@ -30,13 +31,9 @@ class SwinV2Block(nnx.Module):
     def __init__(self, spec: BlockSpec, *, rngs: nnx.Rngs):
         self.mixer = spec.make_mixer(rngs)
         self.gate = spec.make_gate(rngs)
-        self.norm_mixer = LayerNorm(
-            spec.features, scale_init=nnx.initializers.zeros, rngs=rngs, **spec.dtypes
-        )
+        self.norm_mixer = LayerNorm(spec.features, scale_init=zeros, rngs=rngs, **spec.dtypes)
         self.mlp = spec.make_mlp(rngs)
-        self.norm_mlp = LayerNorm(
-            spec.features, scale_init=nnx.initializers.zeros, rngs=rngs, **spec.dtypes
-        )
+        self.norm_mlp = LayerNorm(spec.features, scale_init=zeros, rngs=rngs, **spec.dtypes)
         self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
         self.map_multiple = spec.map_multiple
 
