@@ -48,7 +48,7 @@ def variance_scaling(
 
 def full(shape: int | Sequence[int], value: float, dtype: Dtype = jnp.float32) -> jax.Array:
     """`jnp.full`, which compiles a program for every shape."""
-    return jnp.asarray(np.full(shape, value, dtype))
+    return jnp.asarray(np.full(shape, value, dtype), dtype)  # without a dtype it compiles, too
 
 
 def constant(value: float) -> Initializer:

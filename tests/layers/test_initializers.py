@@ -33,6 +33,17 @@ def test_compiled_programs_draw_the_same(shape):
     )
 
 
+def test_constants_compile_nothing(caplog):
+    with jax.log_compiles():
+        values = initializers.zeros(KEY, (3, 41)), initializers.ones(KEY, (43,), jnp.bfloat16)
+    assert [v.dtype for v in values] == [jnp.float32, jnp.bfloat16]
+    assert not values[0].any() and (values[1] == 1).all()
+    assert "ompil" not in caplog.text
+    with jax.log_compiles():
+        jnp.zeros((3, 41))
+    assert "ompil" in caplog.text
+
+
 def test_no_two_pieces_are_alike():
     values = np.asarray(initializers.uniform(1.0)(KEY, (100, 1000)))
     assert len(np.unique(values)) > 99_000

@@ -9,6 +9,7 @@ from dwconv_jax.training.description import (
     check_same_config,
     read_config,
     read_data_description,
+    read_evaluation,
     write_description,
 )
 
@@ -47,3 +48,12 @@ def test_a_damaged_description_is_named(tmp_path, content):
 
 def test_older_runs_have_no_description(tmp_path):
     assert read_data_description(epath.Path(tmp_path)) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"step": 3}', '{"step": 3, "accuracy": 0.5}'])
+def test_a_damaged_evaluation_is_named(tmp_path, content):
+    path = tmp_path / "evaluation.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"^{path} [^\n]*$") as info:
+        read_evaluation(epath.Path(tmp_path), step=3)
+    assert "__init__" not in str(info.value)
