@@ -1,6 +1,6 @@
 """Runs that are killed or run out of disk at random moments end as if left alone, bit for bit.
 
-They take half an hour: `python -m pytest -n 0 -m slow tests/training/test_survival.py`.
+They take an hour: `python -m pytest -n 0 -m slow tests/training/test_survival.py`.
 """
 
 import contextlib
