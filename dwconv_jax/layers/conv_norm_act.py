@@ -1,55 +1,15 @@
 """Convolution, batch norm and activation."""
 
-import functools
 from typing import Any
 
 import jax
 from flax import nnx
-from jax import lax
 
-from dwconv_jax.layers.dense import product_over_channels
+from dwconv_jax.layers.convolution import convolve
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
 from dwconv_jax.layers.initializers import conv_init, fan_out_init
 from dwconv_jax.layers.norms import BatchNorm
-from dwconv_jax.ops.sharding import by_xla, split_of
-
-
-def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, int],
-    padding: Any,
-    *,
-    lhs_dilation: tuple[int, int],
-    precision: Any,
-    out_sharding: Any,
-    **options: Any,
-) -> jax.Array:
-    """`lax.conv_general_dilated` for `nnx.Conv`; on a mesh with explicit axes, split by images.
-
-    A 1x1 kernel is a matrix product, whose gradient XLA:CPU computes 5 times faster.
-    """
-    del out_sharding
-    if _is_product(x, kernel, padding) and set(lhs_dilation) == {1}:
-        x = x[:, :: strides[0], :: strides[1]]
-        channels = (((3,), (0,)), ((), ()))
-        return product_over_channels(x, kernel[0, 0], channels, precision=precision)
-    conv = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=strides,
-        padding=padding,
-        lhs_dilation=lhs_dilation,
-        precision=precision,
-        **options,
-    )
-    return by_xla(conv, x, kernel, split=(split_of(x)[0], None, None, None))
-
-
-def _is_product(x: jax.Array, kernel: jax.Array, padding: Any) -> bool:
-    """Whether the kernel is 1x1, neither grouped nor padded."""
-    is_padded = not isinstance(padding, str) and any(sum(sides) for sides in padding)
-    return kernel.shape[:3] == (1, 1, x.shape[-1]) and not is_padded
 
 
 def conv2d(

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
-from dwconv_jax.layers.conv_norm_act import convolve
+from dwconv_jax.layers.convolution import convolve
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.initializers import xavier_uniform
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1

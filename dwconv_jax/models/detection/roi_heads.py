@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwconv_jax.layers.conv_norm_act import ConvNormAct, convolve
+from dwconv_jax.layers.conv_norm_act import ConvNormAct
+from dwconv_jax.layers.convolution import convolve
 from dwconv_jax.layers.initializers import fan_out_init, normal, xavier_uniform
 from dwconv_jax.models.torch_layout import (
     Entry,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dwconv_jax.layers.canvas import Canvas
-from dwconv_jax.layers.conv_norm_act import convolve
+from dwconv_jax.layers.convolution import convolve
 from dwconv_jax.layers.initializers import normal
 from dwconv_jax.layers.pytree import keyed_by_position
 from dwconv_jax.models.torch_layout import Layout, conv, conv1x1

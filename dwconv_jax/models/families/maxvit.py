@@ -14,7 +14,7 @@ from dwconv_jax.layers import (
     pointwise,
 )
 from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.conv_norm_act import convolve
+from dwconv_jax.layers.convolution import convolve
 from dwconv_jax.layers.dense import gelu_tanh
 from dwconv_jax.layers.dtypes import keep_input_dtype
 from dwconv_jax.layers.folding import fold_after
