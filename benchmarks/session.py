@@ -63,11 +63,16 @@ class Session:
         details: dict[str, Any],
         peer_name: str = "PyTorch",
     ) -> None:
-        """Adds a row for a call that took `seconds` to compile; does nothing without PyTorch."""
+        """Adds a row for a call that took `seconds` to compile; does nothing without the peer."""
         if self.torch is None:
             return
         peer = functools.partial(self.torch.seconds, case, details)
-        self._add(label, seconds, peer_name, compare(ours, peer, self.torch, self.pairs))
+        try:
+            times = compare(ours, peer, self.torch, self.pairs)
+        except ModuleNotFoundError as error:
+            print(f"{', '.join(label)}: {peer_name} is left out, since {error}", flush=True)
+            return
+        self._add(label, seconds, peer_name, times)
 
     def measure_against(self, label: Label, ours: Timer, peer: Timer) -> Comparison:
         """Adds a row against PyTorch for a call that needs no compilation."""

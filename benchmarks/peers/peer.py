@@ -58,9 +58,15 @@ class TorchPeer(Peer):
         super().__init__([python, str(SERVER), str(threads)], environment)
 
     def seconds(self, case: str, arguments: dict[str, Any], repeats: int) -> float:
-        """Mean seconds of `repeats` calls of `case`, which is set up first unless it is current."""
-        question = {"case": case, "arguments": arguments, "repeats": repeats}
-        return self.ask(question)["seconds"]
+        """Mean seconds of `repeats` calls of `case`, which is set up first unless it is current.
+
+        Raises:
+          ModuleNotFoundError: if the peer's interpreter lacks a package of the case.
+        """
+        answer = self.ask({"case": case, "arguments": arguments, "repeats": repeats})
+        if "missing" in answer:
+            raise ModuleNotFoundError(f"its Python has no {answer['missing']}")
+        return answer["seconds"]
 
 
 def start_torch(python: str, threads: int, reuse_memory: bool) -> TorchPeer | None:

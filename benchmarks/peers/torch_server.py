@@ -194,8 +194,13 @@ def serve(threads: int) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if current != (wanted := (request["case"], request["arguments"])):
-            call = int  # frees the last case before setting up the next
-            current, call = wanted, CASES[request["case"]](**request["arguments"])
+            current, call = None, int  # frees the last case before setting up the next
+            try:
+                call = CASES[request["case"]](**request["arguments"])
+            except ModuleNotFoundError as error:
+                print(json.dumps({"missing": error.name}), file=answers, flush=True)
+                continue
+            current = wanted
         start = time.perf_counter()
         for _ in range(request["repeats"]):
             call()

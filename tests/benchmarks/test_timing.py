@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import timing
-from benchmarks.session import session, using
+from benchmarks.session import Session, session, using
 from dwconv_jax import ops
 
 
@@ -51,6 +51,21 @@ def test_rows_are_printed_and_written(monkeypatch, tmp_path, capsys):
     assert record["machine"]["torch"] == "not found"
     assert [row["peer"] for row in record["rows"]] == ["twin"]
     assert (tmp_path / "out.png").stat().st_size > 0
+
+
+def test_a_peer_whose_package_is_missing_is_left_out(monkeypatch, tmp_path, capsys):
+    class Peer:
+        version, pid = "2.14", 1
+
+        def seconds(self, *question):
+            raise ModuleNotFoundError("its Python has no timm")
+
+    options = argparse.Namespace(pairs=1, memory="plain", output=tmp_path / "out")
+    run = Session("title", options, Peer())
+    label = ("case", "evaluation", "XLA")
+    run.measure_against_torch(label, 1.0, lambda repeats: 1.0, "model", {}, "timm")
+    assert run.rows == []
+    assert "timm is left out, since its Python has no timm\n" in capsys.readouterr().out
 
 
 def test_the_lowering_is_chosen_and_given_back(monkeypatch):
