@@ -69,8 +69,9 @@ _linear = functools.partial(
 
 def linear(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:
     """A linear layer with normal(0.02) weights and zero bias."""
-    inits = dict(kernel_init=linear_init, bias_init=zeros)
-    return _linear(in_features, out_features, rngs=rngs, **inits, **kwargs)
+    return _linear(
+        in_features, out_features, kernel_init=linear_init, bias_init=zeros, rngs=rngs, **kwargs
+    )
 
 
 def pointwise(in_features: int, out_features: int, *, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Linear:
