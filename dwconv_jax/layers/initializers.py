@@ -47,8 +47,8 @@ def variance_scaling(
 
 
 def full(shape: int | Sequence[int], value: float, dtype: Dtype = jnp.float32) -> jax.Array:
-    """`jnp.full`, which compiles a program for every shape."""
-    return jnp.asarray(np.full(shape, value, dtype), dtype)  # without a dtype it compiles, too
+    """As `jnp.full`, but compiles nothing."""
+    return jnp.asarray(np.full(shape, value, dtype), dtype)  # without the dtype it would
 
 
 def constant(value: float) -> Initializer:
