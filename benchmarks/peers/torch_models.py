@@ -131,17 +131,17 @@ class WindowAttention(nn.Module):
         return torch.roll(y, (self.shift, self.shift), (1, 2))
 
 
-class SwinBlock(nn.Module):
-    """Swin's block, channels last."""
+class TransformerBlock(nn.Module):
+    """Attention and an MLP with layer norms, channels last."""
 
-    def __init__(self, channels: int, attention: WindowAttention):
+    def __init__(self, channels: int, attention: nn.Module, mlp_ratio: int = 4):
         super().__init__()
         self.mix = nn.Sequential(nn.LayerNorm(channels), attention)
         self.mlp = nn.Sequential(
             nn.LayerNorm(channels),
-            nn.Linear(channels, 4 * channels),
+            nn.Linear(channels, mlp_ratio * channels),
             nn.GELU(),
-            nn.Linear(4 * channels, channels),
+            nn.Linear(mlp_ratio * channels, channels),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
@@ -195,7 +195,7 @@ def create(name: str, image_size: int = 224, num_classes: int = 1000) -> nn.Modu
         if name == "swin_tiny":
             shifts = [_WINDOW // 2 if size > _WINDOW and i % 2 else 0 for i in range(depth)]
             attentions = [WindowAttention(channels, heads, size, shift) for shift in shifts]
-            layers.append(ChannelsLast(*(SwinBlock(channels, a) for a in attentions)))
+            layers.append(ChannelsLast(*(TransformerBlock(channels, a) for a in attentions)))
         else:
             layers += [DWBlock(channels, _MIXERS[name](channels)) for _ in range(depth)]
         if stage < len(_DEPTHS) - 1:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 from torch_attention import unfold
-from torch_models import ChannelsLast
+from torch_models import ChannelsLast, TransformerBlock
 
 _KERNEL = 7
 _DEPTHS = (3, 4, 6, 5)
@@ -27,24 +27,6 @@ class NeighborhoodAttention(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(x.shape))
 
 
-class NATBlock(nn.Module):
-    """NAT's block, channels last."""
-
-    def __init__(self, channels: int, heads: int):
-        super().__init__()
-        self.mix = nn.Sequential(nn.LayerNorm(channels), NeighborhoodAttention(channels, heads))
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(channels),
-            nn.Linear(channels, 3 * channels),
-            nn.GELU(),
-            nn.Linear(3 * channels, channels),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        x = x + self.mix(x)
-        return x + self.mlp(x)
-
-
 def nat_mini(num_classes: int) -> nn.Module:
     """NAT-Mini."""
     layers: list[nn.Module] = [
@@ -55,7 +37,8 @@ def nat_mini(num_classes: int) -> nn.Module:
         channels = _WIDTH * 2**stage
         if stage:
             layers.append(nn.Conv2d(channels // 2, channels, 3, 2, 1, bias=False))
-        blocks = (NATBlock(channels, heads) for _ in range(depth))
+        mixers = (NeighborhoodAttention(channels, heads) for _ in range(depth))
+        blocks = (TransformerBlock(channels, mixer, mlp_ratio=3) for mixer in mixers)
         layers.append(ChannelsLast(nn.LayerNorm(channels), *blocks))
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
     return nn.Sequential(*layers, ChannelsLast(nn.LayerNorm(channels)), *head)
