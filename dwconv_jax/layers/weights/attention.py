@@ -14,6 +14,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers.canvas import Canvas
 from dwconv_jax.layers.dense import linear
+from dwconv_jax.layers.initializers import full
 from dwconv_jax.layers.weights.position_bias import POSITION_BIASES
 from dwconv_jax.layers.weights.rotary import check_rotary, positions, rotate
 from dwconv_jax.layers.weights.source import SourceSpec, Traits
@@ -115,13 +116,13 @@ class AttentionWeights(nnx.Module):
             **spec.dtypes,
         )
         self.q_bias, self.v_bias = (
-            nnx.data(nnx.Param(jnp.zeros(n, spec.param_dtype)) if qkv_bias == "qv" else None)
+            nnx.data(nnx.Param(full(n, 0, spec.param_dtype)) if qkv_bias == "qv" else None)
             for n in (features, kv_width)
         )
         build = POSITION_BIASES[position_bias]
         options = _bias_options(position_bias, pretrained_window, query_stride)
         self.position_bias: Any = nnx.data(build and build(spec, rngs=rngs, **options))
-        scale = jnp.full((heads,), math.log(10), spec.param_dtype)
+        scale = full(heads, math.log(10), spec.param_dtype)
         self.logit_scale = nnx.data(nnx.Param(scale) if cosine else None)
 
     def __call__(

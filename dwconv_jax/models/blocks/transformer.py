@@ -9,6 +9,7 @@ from flax import nnx
 
 from dwconv_jax.layers import LayerNorm, LocallyConnected
 from dwconv_jax.layers.canvas import WHOLE, Canvas
+from dwconv_jax.layers.initializers import full
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.models.blocks.block import BlockSpec, DropPath, on_padded
 
@@ -49,7 +50,7 @@ class TransformerBlock(nnx.Module):
         self.scales: Any = nnx.data(None)
         if layer_scale is not None:
             # Of the layer's channels, then of the MLP's.
-            scales = jnp.full(2 * spec.features, layer_scale, spec.config.param_dtype)
+            scales = full(2 * spec.features, layer_scale, spec.config.param_dtype)
             self.scales = nnx.Param(scales)
         self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
         # Layers of a family's own pad by themselves where they must.

@@ -8,7 +8,7 @@ from flax import nnx
 
 from dwconv_jax.layers.conv_norm_act import ConvNormAct
 from dwconv_jax.layers.convolution import convolve
-from dwconv_jax.layers.initializers import fan_out_init, normal, xavier_uniform
+from dwconv_jax.layers.initializers import fan_out_init, full, normal, xavier_uniform
 from dwconv_jax.models.torch_layout import (
     Entry,
     Layout,
@@ -130,7 +130,7 @@ class Upsample(nnx.Module):
         self.linear = nnx.Linear(
             features, 4 * features, use_bias=False, kernel_init=init, rngs=rngs, **dtypes
         )
-        self.bias = nnx.Param(jnp.zeros(features, dtypes.get("param_dtype", jnp.float32)))
+        self.bias = nnx.Param(full(features, 0, dtypes.get("param_dtype", jnp.float32)))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[R, H, W, C]` to `[R, 2 H, 2 W, C]`."""

@@ -13,7 +13,7 @@ from flax import nnx
 from dwconv_jax.layers import LayerNorm, linear
 from dwconv_jax.layers.canvas import WHOLE, Canvas
 from dwconv_jax.layers.dense import gelu
-from dwconv_jax.layers.initializers import linear_init
+from dwconv_jax.layers.initializers import full, linear_init
 from dwconv_jax.layers.mode import is_training
 from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.weights import StaticWeights
@@ -39,11 +39,11 @@ class ConvNeXtBlock(nnx.Module):
         if isinstance(self.mixer.source, StaticWeights):
             kernel = self.mixer.source.kernel
             kernel.set_value(linear_init(rngs.params(), kernel.shape, param_dtype))
-            self.mixer.bias = nnx.Param(jnp.zeros(spec.features, param_dtype))
+            self.mixer.bias = nnx.Param(full(spec.features, 0, param_dtype))
         self.gate = spec.make_gate(rngs)
         self.norm = layer_norm(spec.features, spec.config, rngs=rngs)
         self.mlp = spec.make_mlp(rngs)
-        hidden, scale = self.mlp.fc1.out_features, jnp.full(spec.features, 1e-6, param_dtype)
+        hidden, scale = self.mlp.fc1.out_features, full(spec.features, 1e-6, param_dtype)
         self.response_norm = nnx.data(ResponseNorm(hidden, param_dtype) if response_norm else None)
         self.layer_scale = nnx.data(None if response_norm else nnx.Param(scale))
         self.drop_path = DropPath(spec.drop_path_rate, rngs=rngs)
@@ -67,8 +67,8 @@ class ResponseNorm(nnx.Module):
     """Global response normalization: channels compete by their norms over the map (V2)."""
 
     def __init__(self, features: int, param_dtype: Any):
-        self.scale = nnx.Param(jnp.zeros(features, param_dtype))
-        self.bias = nnx.Param(jnp.zeros(features, param_dtype))
+        self.scale = nnx.Param(full(features, 0, param_dtype))
+        self.bias = nnx.Param(full(features, 0, param_dtype))
 
     def __call__(self, x: jax.Array, canvas: Canvas = WHOLE) -> jax.Array:
         """`[B, H, W, C]` to the same, in its dtype; computes in float32."""

@@ -10,7 +10,7 @@ from flax import nnx
 from dwconv_jax.errors import UserError
 from dwconv_jax.layers import LayerNorm, Mlp, linear
 from dwconv_jax.layers.canvas import WHOLE, Canvas
-from dwconv_jax.layers.initializers import linear_init, normal, redraw, xavier_uniform, zeros
+from dwconv_jax.layers.initializers import full, linear_init, normal, redraw, xavier_uniform, zeros
 from dwconv_jax.layers.patches import cut_patches
 from dwconv_jax.layers.weights import StaticWeights, Traits
 from dwconv_jax.models import torch_layout as torch
@@ -43,7 +43,7 @@ class WindowMlp(nnx.Module):
         kernel: Any = self.mixer.source.kernel
         redraw(kernel, linear_init, rngs=rngs)
         _, outputs, _, heads = kernel.shape
-        self.bias = nnx.Param(jnp.zeros((outputs, heads), spec.config.param_dtype))
+        self.bias = nnx.Param(full((outputs, heads), 0, spec.config.param_dtype))
 
     def __call__(
         self, x: jax.Array, train: bool | None = None, canvas: Canvas = WHOLE
