@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from dwconv_jax.layers import SqueezeExcitation
 from dwconv_jax.layers.canvas import WHOLE, Canvas
@@ -112,4 +113,20 @@ def max_pool(x: jax.Array) -> jax.Array:
     pool = functools.partial(
         nnx.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
     )
-    return by_xla(pool, x, split=(split_of(x)[0], None, None, None))
+    on_any = functools.partial(lax.platform_dependent, cpu=_max_of_slices, default=pool)
+    return by_xla(on_any, x, split=(split_of(x)[0], None, None, None))
+
+
+def _max_of_slices(x: jax.Array) -> jax.Array:
+    """`max_pool` along one axis, then the other, 5 times faster on CPU with its gradient.
+
+    As there, the first of equal neighbors gets the whole gradient.
+    """
+    for axis in (2, 1):
+        size = x.shape[axis]
+        sides = [(1, 1, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
+        padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), sides)
+        x, *others = (lax.slice_in_dim(padded, i, i + size, 2, axis) for i in range(3))
+        for other in others:
+            x = jnp.where((other > x) | jnp.isnan(other), other, x)
+    return x
