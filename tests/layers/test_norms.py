@@ -25,6 +25,20 @@ def test_training_normalises_by_the_batch_and_keeps_the_unbiased_variance(x):
     assert_close(norm.var[...], 0.9 + 0.1 * var * n / (n - 1), 1e-6)
 
 
+def test_derivatives_of_training_are_those_of_the_definition(rng):
+    x, weights = rng.normal(size=(2, 4, 3)).astype(np.float32)
+
+    def normalized(x):
+        return (BatchNorm(3)(x, train=True) ** 3 * weights).sum()
+
+    def defined(x):
+        mean, var = x.mean(0, keepdims=True), x.var(0, keepdims=True)
+        return (((x - mean) / jnp.sqrt(var + 1e-5)) ** 3 * weights).sum()
+
+    for derivative in (jax.grad, jax.hessian):
+        assert_close(*(jax.jit(derivative(f))(x) for f in (normalized, defined)), 1e-4)
+
+
 def test_evaluation_uses_and_keeps_the_running_statistics(x):
     norm = BatchNorm(4)
     norm.mean[...], norm.var[...] = jnp.arange(4.0), jnp.arange(1.0, 5.0)
