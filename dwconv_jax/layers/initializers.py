@@ -4,6 +4,7 @@
 These draw pieces of one size, by one program.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -94,15 +95,23 @@ def _scaled(sample: Sample, scale: Callable[[Sequence[int]], float]) -> Initiali
 
 def _draw(sample: Sample, key: jax.Array, shape: Sequence[int]) -> np.ndarray | jax.Array:
     """As many pieces as the shape needs: one after the other, or at once inside another program."""
-    size = math.prod(shape)
-    count = -(-size // _PIECE)
-
-    def draw(index: int | jax.Array) -> jax.Array:
-        return sample(jax.random.fold_in(key, index))
-
     if isinstance(jax.random.key_data(key), jax.core.Tracer):
-        return jax.vmap(draw)(jnp.arange(count)).reshape(-1)[:size].reshape(shape)
-    return np.concatenate([draw(i) for i in range(count)])[:size].reshape(shape)
+        return _draw_at_once(sample, key, tuple(shape))
+    size = math.prod(shape)
+    pieces = [sample(jax.random.fold_in(key, i)) for i in range(_count(size))]
+    return np.concatenate(pieces)[:size].reshape(shape)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))  # traced once for each shape
+def _draw_at_once(sample: Sample, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    size = math.prod(shape)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(_count(size)))
+    return jax.vmap(sample)(keys).reshape(-1)[:size].reshape(shape)
+
+
+def _count(size: int) -> int:
+    """Pieces that hold so many numbers."""
+    return -(-size // _PIECE)
 
 
 # He's, by the outputs of a convolution (EfficientNet, ResNet).
