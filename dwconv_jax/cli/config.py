@@ -16,6 +16,7 @@ from ml_collections.config_flags import config_flags
 
 from dwconv_jax.command_line import ArgumentParser, shown_errors
 from dwconv_jax.errors import UserError
+from dwconv_jax.files import absolute_path
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -84,6 +85,19 @@ def add_checkpoint_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", choices=["latest", "best"], default="latest", help="default: latest"
     )
+
+
+def check_run(workdir: str, config: ConfigDict | None = None) -> None:
+    """Exits unless a workdir holds a run, or one of `config`; TensorFlow takes seconds to import.
+
+    Args:
+      workdir: of the run.
+      config: of the command line, which a run in the workdir must have; see `config_of_run`.
+    """
+    from dwconv_jax.training.description import config_of_run  # imports JAX
+
+    with shown_errors():
+        config_of_run(absolute_path(workdir, "--workdir"), config)
 
 
 def config_names() -> list[str]:

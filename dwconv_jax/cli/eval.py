@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
+from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag, check_run
 from dwconv_jax.cli.processes import add_process_flags, start
 from dwconv_jax.command_line import shown_errors
 
@@ -16,6 +16,7 @@ def main(arguments: Sequence[str]) -> None:
     add_checkpoint_flag(parser)
     add_process_flags(parser)
     flags = parser.parse_args(arguments)
+    check_run(flags.workdir, flags.config)
     start(flags)
     from dwconv_jax.training import logs, loop
 

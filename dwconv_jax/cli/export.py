@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
+from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag, check_run
 from dwconv_jax.command_line import shown_errors
 
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_checkpoint_flag(parser)
     flags = parser.parse_args(arguments)
+    check_run(flags.workdir, flags.config)
     # TensorFlow takes seconds to import: not before the flags are parsed.
     from dwconv_jax.inference.export import export_run
     from dwconv_jax.training import logs

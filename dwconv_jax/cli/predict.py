@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag
+from dwconv_jax.cli.config import ConfigArgumentParser, add_checkpoint_flag, check_run
 from dwconv_jax.command_line import shown_errors
 
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", required=True, help="the folder to write to")
     add_checkpoint_flag(parser)
     flags = parser.parse_args(arguments)
+    check_run(flags.workdir, flags.config)
     from dwconv_jax.host_memory import reuse_host_memory
     from dwconv_jax.inference.predict import predict
     from dwconv_jax.training import logs

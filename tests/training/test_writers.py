@@ -1,12 +1,13 @@
 """`metrics.jsonl` survives damage, and a disk that is full is named."""
 
+import contextlib
 import json
-import subprocess
-import sys
+import resource
 
 import pytest
 from etils import epath
 
+from dwconv_jax.command_line import shown_errors
 from dwconv_jax.training.jsonl import read_jsonl
 from dwconv_jax.training.writers import MetricLog
 
@@ -35,18 +36,15 @@ def test_a_cut_off_tail_is_usual_and_resuming_rewrites_the_file(tmp_path, caplog
     assert len(list(tmp_path.iterdir())) == 2  # and TensorBoard's file
 
 
-_ON_A_FULL_DISK = """
-import resource, sys
-from etils import epath
-from dwconv_jax.command_line import shown_errors
-from dwconv_jax.training.writers import MetricLog
-
-limit = int(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-with shown_errors():
-    log = MetricLog(epath.Path(sys.argv[1]), first_step=3)
-    log.write(4, "train", {"loss": 1.0})
-"""
+@contextlib.contextmanager
+def largest_file(size: int):
+    """Files of this process end at a size, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +54,10 @@ with shown_errors():
 def test_a_full_disk_is_one_sentence(tmp_path, entries, limit, named):
     lines = [json.dumps(entry).encode() for entry in entries]
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    command = [sys.executable, "-c", _ON_A_FULL_DISK, str(tmp_path), str(limit)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert named in line and str(tmp_path) in line
-    assert "Traceback" not in result.stderr and "{{" not in line
+    with pytest.raises(SystemExit) as exit_, largest_file(limit), shown_errors():
+        MetricLog(epath.Path(tmp_path), first_step=3).write(4, "train", {"loss": 1.0})
+    message = exit_.value.code
+    assert message.startswith("error: ") and len(message.splitlines()) == 1
+    assert named in message and str(tmp_path) in message and "{{" not in message
     assert read_jsonl(epath.Path(tmp_path)) == entries
     assert not list(tmp_path.glob("*.tmp"))

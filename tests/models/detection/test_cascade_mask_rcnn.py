@@ -129,7 +129,7 @@ def train(model):
 
 
 def finite(tree):
-    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 def test_pictures_without_objects(train):

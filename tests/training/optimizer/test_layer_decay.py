@@ -90,8 +90,9 @@ def test_two_steps_by_hand():
 
     params, gradients = draw(), [draw(), draw()]
     updated, state = params, optimizer.init(params)
+    update = jax.jit(optimizer.update)
     for gradient in gradients:
-        updates, state = optimizer.update(gradient, state, updated)
+        updates, state = update(gradient, state, updated)
         updated = optax.apply_updates(updated, updates)
 
     gradients = [by_name(gradient) for gradient in gradients]
