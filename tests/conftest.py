@@ -80,7 +80,7 @@ def emitters():
 
 @pytest.fixture(scope="module")
 def optimized():
-    """Compiles the tests of a module with all optimizations, as users do."""
+    """Compiles the tests of a module with all optimizations, as users do (but for the emitters)."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

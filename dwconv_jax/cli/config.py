@@ -88,13 +88,13 @@ def add_checkpoint_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def check_run(workdir: str, config: ConfigDict | None = None) -> None:
-    """Exits unless a workdir holds a run, or one of `config`; TensorFlow takes seconds to import.
+    """Exits if the workdir has no run for a command; called before the seconds of its imports.
 
     Args:
       workdir: of the run.
-      config: of the command line, which a run in the workdir must have; see `config_of_run`.
+      config: of the command line; None for that of the run. See `config_of_run`.
     """
-    from dwconv_jax.training.description import config_of_run  # imports JAX
+    from dwconv_jax.training.description import config_of_run
 
     with shown_errors():
         config_of_run(absolute_path(workdir, "--workdir"), config)
