@@ -64,13 +64,12 @@ def test_training_needs_a_config_and_prediction_a_run(tmp_path):
 
 
 _WITH_A_BUG = """
-import runpy, sys
-from dwconv_jax.training import loop
+import runpy, sys, types
 
 def train(config, workdir):
     raise ValueError("of the package")
 
-loop.train = train
+sys.modules["dwconv_jax.training.loop"] = types.SimpleNamespace(train=train)
 sys.argv = ["main.py", "--config=tests/training/tiny.py", "--workdir=unused"]
 runpy.run_path("main.py", run_name="__main__")
 """

@@ -1,8 +1,6 @@
 """Declared fields: checked when they are set, and read from configs."""
 
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -74,26 +72,3 @@ def test_checks_say_what_is_legal() -> None:
     assert words["flag"] == "True or False"
     (name,) = dataclasses.fields(Inner)
     assert check_of(name).words == "one of 'alpha', 'beta', 'a'"
-
-
-_PROGRAM = """
-import sys
-from configs import ade20k, coco, digits
-
-for module in ade20k, coco, digits:
-    module.get_config()
-assert "tensorflow" not in sys.modules
-
-from dwconv_jax import data
-
-assert "tensorflow" not in sys.modules
-data.load_classification
-import tensorflow_datasets as tfds
-
-tfds.builder("digits"), tfds.builder("scenes/digits")
-"""
-
-
-def test_configs_do_not_wait_for_tensorflow_and_data_registers_its_builders() -> None:
-    """In a process of its own, which has imported nothing else."""
-    subprocess.run([sys.executable, "-c", _PROGRAM], check=True)

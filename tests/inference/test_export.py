@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -12,6 +10,7 @@ from jax.export import deserialize
 
 from dwconv_jax.inference import export
 from dwconv_jax.inference.export import export_run
+from tests.full_disk import full_disk
 
 
 def test_a_run_becomes_a_file(trained_run, tmp_path):
@@ -46,28 +45,14 @@ def test_a_run_without_checkpoint_is_refused(config, tmp_path):
         export_run(str(tmp_path / "run"), str(tmp_path / "model.jaxexport"), config=config)
 
 
-_ON_A_FULL_DISK = """
-import resource, sys
-from dwconv_jax.command_line import shown_errors
-from dwconv_jax.inference import export
+def test_a_full_disk_leaves_nothing_that_blocks_the_next_try(trained_run, tmp_path, monkeypatch):
+    out, write = tmp_path / "model.jaxexport", export.write_atomically
 
-write = export.write_atomically
+    def write_on_a_full_disk(path, content):
+        with full_disk(2_000):
+            write(path, content)
 
-def on_a_full_disk(path, content):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
-    write(path, content)
-
-export.write_atomically = on_a_full_disk
-with shown_errors():
-    export.export_run(sys.argv[1], sys.argv[2])
-"""
-
-
-def test_a_full_disk_leaves_nothing_that_blocks_the_next_try(trained_run, tmp_path):
-    out = tmp_path / "model.jaxexport"
-    command = [sys.executable, "-c", _ON_A_FULL_DISK, str(trained_run[1]), str(out)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert f"error: [Errno 27] File too large: '{out}'" in result.stderr
-    assert "Traceback" not in result.stderr
+    monkeypatch.setattr(export, "write_atomically", write_on_a_full_disk)
+    with pytest.raises(OSError, match=rf"\[Errno 27\] File too large: '{out}'"):
+        export_run(str(trained_run[1]), str(out))
     assert not list(tmp_path.iterdir())

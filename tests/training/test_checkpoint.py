@@ -2,7 +2,6 @@
 
 import gc
 import re
-import resource
 import shutil
 import subprocess
 
@@ -16,6 +15,7 @@ from dwconv_jax.training import checkpoint
 from dwconv_jax.training.checkpoint import CheckpointError, Checkpoints, abstract
 from dwconv_jax.training.mesh import make_mesh, state_sharding
 from dwconv_jax.training.state import TrainState
+from tests.full_disk import full_disk
 
 
 def state_of(step):
@@ -241,14 +241,6 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
-@pytest.fixture
-def small_files():
-    """Lets no file of this process grow beyond 100 kB, from when it is called."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def save_all(workdir, *states):
     with open_checkpoints(workdir) as checkpoints:
         for state in states:
@@ -266,13 +258,12 @@ def test_a_full_disk_keeps_the_checkpoint_before(small_disk):
 
 
 @failing_in_orbax
-def test_the_reason_of_a_failed_save_is_its_own(tmp_path, small_files):
+def test_the_reason_of_a_failed_save_is_its_own(tmp_path):
     def fail():
-        with open_checkpoints(tmp_path) as checkpoints:
+        with full_disk(100_000), open_checkpoints(tmp_path) as checkpoints:
             checkpoints.save(state_of(2))
             raise ValueError("of the run")
 
-    small_files()
     with pytest.raises(CheckpointError, match=r"could not save step 2 in .*: .*File too large"):
         fail()
 
@@ -291,11 +282,10 @@ def test_metrics_that_cannot_be_added_keep_the_step(small_disk):
 
 
 @failing_in_orbax
-def test_a_file_that_cannot_be_written(tmp_path, small_files):
+def test_a_file_that_cannot_be_written(tmp_path):
     save_all(tmp_path, state_of(2))
-    small_files()
     message = r"could not save step 4 in .*: .*File too large.* is that of step 2"
-    with pytest.raises(CheckpointError, match=message):
+    with full_disk(100_000), pytest.raises(CheckpointError, match=message):
         save_all(tmp_path, state_of(4))
     with open_checkpoints(tmp_path) as checkpoints:
         assert_same(restore(checkpoints, 2), state_of(2))

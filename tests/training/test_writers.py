@@ -1,8 +1,6 @@
 """`metrics.jsonl` survives damage, and a disk that is full is named."""
 
-import contextlib
 import json
-import resource
 
 import pytest
 from etils import epath
@@ -10,6 +8,7 @@ from etils import epath
 from dwconv_jax.command_line import shown_errors
 from dwconv_jax.training.jsonl import read_jsonl
 from dwconv_jax.training.writers import MetricLog
+from tests.full_disk import full_disk
 
 ENTRIES = [{"step": step, "split": "train", "loss": 1 / step} for step in (1, 2, 3)]
 LINES = [json.dumps(entry).encode() for entry in ENTRIES]
@@ -36,17 +35,6 @@ def test_a_cut_off_tail_is_usual_and_resuming_rewrites_the_file(tmp_path, caplog
     assert len(list(tmp_path.iterdir())) == 2  # and TensorBoard's file
 
 
-@contextlib.contextmanager
-def largest_file(size: int):
-    """Files of this process end at a size, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize(
     ("entries", "limit", "named"),
     [(ENTRIES, 10, "metrics.jsonl"), ([], 50, "the TensorBoard file of")],
@@ -54,7 +42,7 @@ def largest_file(size: int):
 def test_a_full_disk_is_one_sentence(tmp_path, entries, limit, named):
     lines = [json.dumps(entry).encode() for entry in entries]
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    with pytest.raises(SystemExit) as exit_, largest_file(limit), shown_errors():
+    with pytest.raises(SystemExit) as exit_, full_disk(limit), shown_errors():
         MetricLog(epath.Path(tmp_path), first_step=3).write(4, "train", {"loss": 1.0})
     message = exit_.value.code
     assert message.startswith("error: ") and len(message.splitlines()) == 1
