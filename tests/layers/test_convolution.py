@@ -18,13 +18,19 @@ CASES = {
     "1x1, stride 2": ((1, 1, 12, 5), 2, "VALID", 1),
     "1x1, padded": ((1, 1, 12, 5), 1, [(1, 0), (0, 2)], 1),
     "many channels": ((3, 3, 12, 5), 1, "SAME", 1),
+    "5x5": ((5, 5, 12, 5), 1, "SAME", 1),
+    "2x4": ((2, 4, 12, 5), 1, [(0, 1), (2, 1)], 1),
+    "many channels, smaller": ((3, 3, 12, 5), 1, "VALID", 1),
+    "many channels, stride 2": ((3, 3, 12, 5), 2, [(1, 1), (1, 1)], 1),
+    "many channels, stride of columns": ((3, 3, 12, 5), (1, 2), [(1, 1), (1, 1)], 1),
 }
 
 
+@pytest.mark.parametrize("height", [9, 7], ids=["tall", "wide"])
 @pytest.mark.parametrize("name", CASES)
-def test_equals_lax(rng, name):
+def test_equals_lax(rng, name, height):
     shape, strides, padding, dilation = CASES[name]
-    x = jnp.asarray(rng.normal(size=(2, 9, 8, shape[2])), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(2, height, 8, shape[2])), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=shape), jnp.float32)
     pair = (strides, strides) if isinstance(strides, int) else strides
     conv = nnx.Conv(
@@ -52,10 +58,34 @@ def test_equals_lax(rng, name):
         np.testing.assert_allclose(gradient, wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize(("channels", "convolutions"), [(3, 0), (12, 1)])
-def test_convolutions_of_pictures_are_products_on_cpu(channels, convolutions):
-    conv = nnx.Conv(channels, 4, (3, 3), conv_general_dilated=convolve, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize(
+    ("channels", "stride", "convolutions"), [(3, 1, 0), (12, 2, 0), (12, 1, 1)]
+)
+def test_convolutions_of_few_inputs_or_with_strides_are_products_on_cpu(
+    channels, stride, convolutions
+):
+    conv = nnx.Conv(
+        channels, 4, (3, 3), strides=stride, conv_general_dilated=convolve, rngs=nnx.Rngs(0)
+    )
     graph, state = nnx.split(conv)
     x = jnp.ones((1, 8, 8, channels))
     compiled = jax.jit(lambda state, x: nnx.merge(graph, state)(x)).lower(state, x).compile()
     assert compiled.as_text().count(" convolution(") == convolutions
+
+
+def compiled_gradients(**options):
+    conv = nnx.Conv(32, 32, (3, 3), use_bias=False, rngs=nnx.Rngs(0), **options)
+    graph, state = nnx.split(conv)
+
+    def loss(state, x):
+        return nnx.merge(graph, state)(x).sum()
+
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    return gradients.lower(state, jnp.ones((2, 16, 16, 32))).compile().as_text()
+
+
+def test_library_of_slow_gradients_is_avoided_on_cpu():
+    assert "ynn_fusion" in compiled_gradients()
+    text = compiled_gradients(conv_general_dilated=convolve)
+    assert "ynn_fusion" not in text
+    assert text.count(" convolution(") == 2
