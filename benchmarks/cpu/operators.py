@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from benchmarks.cpu import attention, growth, short
+from benchmarks.cpu import attention, dense_conv, growth, short
 from benchmarks.cpu.calls import WHAT, compiled_timer, normal, passes
 from benchmarks.session import Session, parser, session
 from benchmarks.stages import GROUPS, KERNEL, STAGES, TAPS, weight_shape
@@ -181,6 +181,7 @@ def cost_growth(run: Session) -> None:
 
 CASES = {
     "attention": attention.measure,
+    "dense convolution": dense_conv.measure,
     "windows": windows,
     "issue 23713": issue_23713,
     "short convolution": short.short_convolution,
