@@ -2,15 +2,13 @@
 
 import argparse
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 
 from benchmarks.cpu import attention, dense_conv, growth, short
-from benchmarks.cpu.calls import WHAT, compiled_timer, normal, passes
+from benchmarks.cpu.calls import WHAT, compiled_timer, nnx_conv, normal, passes, torch_details
 from benchmarks.session import Session, parser, session
 from benchmarks.stages import GROUPS, KERNEL, STAGES, TAPS, weight_shape
 from benchmarks.timing import Timer
@@ -42,7 +40,7 @@ def stages(run: Session, only: str) -> None:
             call, arguments = passes(mix, (x, weights), train)
             run.against_torch(label, call, arguments, dynamic, details | {"train": train})
             if dynamic == "static":
-                run.against(label, call, arguments, "nnx.Conv", nnx_conv(x, KERNEL, train))
+                run.against(label, call, arguments, "nnx.Conv", time_nnx_conv(x, KERNEL, train))
 
 
 def windows(run: Session) -> None:
@@ -72,30 +70,10 @@ def window_einsum(x: jax.Array, weights: jax.Array) -> jax.Array:
     return mixed.reshape(x.shape)
 
 
-def torch_details(x: jax.Array, kernel: int, dilation: int = 1) -> dict[str, Any]:
-    """The PyTorch peer's arguments for a convolution of `x` by a square kernel."""
-    names = ("batch", "height", "width", "channels")
-    square = {"kernel": (kernel, kernel), "dilation": (dilation, dilation)}
-    return dict(zip(names, x.shape, strict=True)) | square
-
-
-def nnx_conv(x: jax.Array, kernel: int, train: bool) -> Timer:
+def time_nnx_conv(x: jax.Array, kernel: int, train: bool) -> Timer:
     """Times a depth-wise `flax.nnx.Conv` on `x`."""
-    channels = x.shape[-1]
-    conv = nnx.Conv(
-        channels,
-        channels,
-        (kernel, kernel),
-        feature_group_count=channels,
-        use_bias=False,
-        rngs=nnx.Rngs(0),
-    )
-    graph, state = nnx.split(conv)
-
-    def forward(x: jax.Array, state: nnx.State) -> jax.Array:
-        return nnx.merge(graph, state)(x)
-
-    return compiled_timer(*passes(forward, (x, state), train))
+    conv = nnx_conv(x, kernel, feature_group_count=x.shape[-1])
+    return compiled_timer(*passes(*conv, train))
 
 
 def issue_23713(run: Session) -> None:
@@ -106,7 +84,7 @@ def issue_23713(run: Session) -> None:
         call, arguments = passes(ops.depthwise_conv, (x, kernel), train)
         details = torch_details(x, 3) | {"train": train}
         run.against_torch(label, call, arguments, "static", details)
-        run.against(label, call, arguments, "nnx.Conv", nnx_conv(x, 3, train))
+        run.against(label, call, arguments, "nnx.Conv", time_nnx_conv(x, 3, train))
 
 
 def issue_13800(run: Session) -> None:
@@ -174,7 +152,7 @@ def cost_growth(run: Session) -> None:
         for lowering in run.lowerings():
             details = torch_details(x, kernel) | {"train": True}
             run.against_torch((case, WHAT[True], lowering), call, arguments, "static", details)
-        conv = nnx_conv(x, kernel, train=True)
+        conv = time_nnx_conv(x, kernel, train=True)
         run.against((case, WHAT[True], "XLA"), call, arguments, "nnx.Conv", conv)
     growth.draw(run.output.with_name(f"{run.output.name}_growth.png"), run.rows)
 

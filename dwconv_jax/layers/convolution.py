@@ -1,7 +1,7 @@
 """Convolution for `nnx.Conv`, in the forms that XLA computes fast on CPUs."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ def convolve(
 
     A 1x1 convolution is a matrix product, whose gradient XLA:CPU computes 5 times faster. On CPUs,
     so is one of few inputs, such as a picture's, or with a stride: the kernel times all that an
-    output sees. One that keeps the map's size computes a row more; see `_with_one_more_row`.
+    output sees. One that keeps the map's size computes an extra row; see `_with_extra_row`.
     """
     del out_sharding
     if isinstance(padding, str):
@@ -51,14 +51,13 @@ def convolve(
     if channels == x.shape[-1] and {*lhs_dilation, *rhs_dilation} == {1}:
         if (height, width) == (1, 1):
             return by_product(x, kernel)
-        on_cpu: Callable[..., jax.Array] = conv
         if height * width * channels <= _MOST_COLUMNS or min(strides) > 1:
-            on_cpu = by_product
-        elif max(strides) == 1 and _keeps_size(kernel, padding):
+            conv = functools.partial(lax.platform_dependent, cpu=by_product, default=conv)
+        elif max(strides) == 1 < min(height, width) and _keeps_size(kernel, padding):
             on_cpu = functools.partial(
-                _with_one_more_row, padding=padding, precision=precision, **options
+                _with_extra_row, padding=padding, precision=precision, **options
             )
-        conv = functools.partial(lax.platform_dependent, cpu=on_cpu, default=conv)
+            conv = functools.partial(lax.platform_dependent, cpu=on_cpu, default=conv)
     return by_xla(conv, x, kernel, split=(split_of(x)[0], None, None, None))
 
 
@@ -92,15 +91,14 @@ def _keeps_size(kernel: jax.Array, padding: Sequence[tuple[int, int]]) -> bool:
     )
 
 
-def _with_one_more_row(
+def _with_extra_row(
     x: jax.Array, kernel: jax.Array, *, padding: Sequence[tuple[int, int]], **options: Any
 ) -> jax.Array:
-    """A convolution that keeps the map's size, by way of one with a row more (a column if wide).
+    """A convolution that keeps the map's size; computes an extra row (column, if the map is wide).
 
-    XLA:CPU gives convolutions to YNNPACK, which takes up to 20 times as long as Eigen for the
-    gradient of the kernel. It leaves those to Eigen whose output or kernel is larger than the input
-    along some axis. With a row more, and columns padded beforehand, that holds for the convolution
-    and for both of its gradients.
+    XLA:CPU hands convolutions to YNNPACK, whose gradient of the kernel is several times slower than
+    Eigen's, unless the output or the kernel is larger than the input along some axis. With an extra
+    row, on a map whose columns are padded first, that holds for the convolution and both gradients.
     """
     longer = 0 if x.shape[1] >= x.shape[2] else 1
     before, after = padding[longer]
